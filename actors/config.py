@@ -1,0 +1,126 @@
+"""Says how each kind of process is started: its settings, their units, defaults and checks.
+
+The command line, the launcher and embedding programs all fill in these same dataclasses; ``actors/processes.py`` turns
+one into a running process.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+BRIDGE_PORT_OFFSET = 10_000
+"""A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
+
+FSYNC_POLICIES = ("always", "everysec", "never")
+
+
+class ConfigError(ValueError):
+    """Raised when settings cannot work; the text says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessConfig:
+    """What every process of a cluster is told."""
+
+    cluster_name: str = "ringkeeper"
+    zookeeper: str = "127.0.0.1:2181"
+    """host:port[,host:port...] of the embedded server or of a real ensemble."""
+    session_timeout_seconds: float = 6.0
+    """Asked of ZooKeeper: a process that is silent for so long is gone."""
+    bind: str = "127.0.0.1"
+    advertise: str = ""
+    """The host name that others reach this process by; the bind address where empty."""
+    secret_file: Path | None = None
+    """Holds the cluster secret that the processes prove to each other; mode 0600."""
+
+    @property
+    def host(self) -> str:
+        return self.advertise or self.bind
+
+    def check(self) -> None:
+        """Raises ConfigError."""
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.cluster_name):
+            raise ConfigError(
+                f"cluster name {self.cluster_name!r} is not usable: it becomes part of ZooKeeper paths. "
+                "Use 1 to 64 letters, digits, dots, dashes or underscores."
+            )
+        if self.session_timeout_seconds <= 0:
+            raise ConfigError(f"a session timeout of {self.session_timeout_seconds} s makes no sense; use 2 to 60")
+        if self.bind in ("0.0.0.0", "::") and not self.advertise:
+            raise ConfigError(
+                f"--bind {self.bind} listens everywhere, but others need one name to reach this process by: "
+                "add --advertise HOST"
+            )
+        if not is_loopback(self.bind) and self.secret_file is None:
+            raise ConfigError(
+                f"{self.bind} can be reached from other machines, and without a secret anybody could join the "
+                "cluster: add --secret-file FILE (the same content on every host, mode 0600)"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig(ProcessConfig):
+    """A storage node."""
+
+    port: int = 7001
+    data: Path
+    """The node's folder: store, newest ring, format version, lock."""
+    fsync: str = "everysec"
+    """always: a reply waits until its write is on disk; everysec: at most a second is lost in a power cut; never."""
+    password: str = ""
+    """What clients must AUTH with; none where empty."""
+    clients_max: int = 10_000
+    value_bytes_max: int = 16 * 1024 * 1024
+    key_bytes_max: int = 64 * 1024
+    cache_bytes: int = 256 * 1024 * 1024
+    """Bound of the records kept in memory in front of the disk."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def bridge_port(self) -> int:
+        return self.port + BRIDGE_PORT_OFFSET
+
+    def check(self) -> None:
+        ProcessConfig.check(self)
+        if not 1 <= self.port <= 65535 - BRIDGE_PORT_OFFSET:
+            raise ConfigError(
+                f"client port {self.port} leaves no room for the bridge, which listens on {BRIDGE_PORT_OFFSET} more: "
+                f"use 1 to {65535 - BRIDGE_PORT_OFFSET}"
+            )
+        if self.fsync not in FSYNC_POLICIES:
+            raise ConfigError(f"fsync {self.fsync!r} is unknown; use one of {', '.join(FSYNC_POLICIES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EcsConfig(ProcessConfig):
+    """A control service; any number of them stand by for the leader."""
+
+    port: int = 0
+    """Of the bridge; 0: a free one."""
+    found_with: int = 1
+    """A new ring is founded once so many nodes have registered."""
+    replicas: int = 1
+    place: str = "even"
+    """How a new ring places its nodes: even, or md5 (the seed's rule)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooKeeperConfig:
+    """The embedded ZooKeeper."""
+
+    bind: str = "127.0.0.1"
+    port: int = 2181
+    data: Path
+    tick_milliseconds: int = 500
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,137 @@
+"""Checks single fields of what came from outside (a znode, a file, a person), and says what is wrong with them.
+
+Every check names the field, what it must look like and what it is; a ring is refused whole or taken whole.
+"""
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+
+JSON_BYTES_MAX = 1_000_000
+"""ZooKeeper refuses a znode of more than 1 MiB less one byte."""
+
+HEX_64 = re.compile(r"[0-9a-f]{16}")
+HEX_128 = re.compile(r"[0-9a-f]{32}")
+HOST = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
+NODE_ID = re.compile(r"[0-9A-Za-z._:%\[\]-]{1,270}")
+CLUSTER_NAME = re.compile(r"[0-9A-Za-z._-]{1,64}")
+
+_LIKE = {
+    HEX_64: "16 hex digits",
+    HEX_128: "32 hex digits",
+    HOST: "a host name or an IP address",
+    NODE_ID: "host:port",
+    CLUSTER_NAME: "1 to 64 letters, digits, dots, dashes or underscores",
+}
+
+
+class RingError(ValueError):
+    """A ring, a registration or a step from one ring to the next that the rules do not allow. Nothing has changed."""
+
+
+def text(what: str, value: object, shape: re.Pattern[str]) -> str:
+    """Raises RingError unless value is a string of this shape."""
+    if type(value) is not str or not shape.fullmatch(value):
+        raise RingError(f"{what} must be {_LIKE[shape]}, not {reprlib.repr(value)}")
+    return value
+
+
+def prose(what: str, value: object, characters_max: int) -> str:
+    """Raises RingError unless value is a string of at most so many characters that UTF-8 can carry."""
+    if type(value) is not str or len(value) > characters_max or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RingError(f"{what} must be a text of at most {characters_max} characters, not {reprlib.repr(value)}")
+    return value
+
+
+def whole(what: str, value: object, low: int, high: int) -> int:
+    """Raises RingError unless value is an int (True is none) from low to high."""
+    if type(value) is not int or not low <= value <= high:
+        raise RingError(f"{what} must be a whole number from {low} to {high}, not {reprlib.repr(value)}")
+    return value
+
+
+def seconds(what: str, value: object) -> float:
+    """Raises RingError unless value is a finite number of seconds."""
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise RingError(f"{what} must be a number of seconds, not {reprlib.repr(value)}")
+    return value  # type: ignore[return-value]
+
+
+def flag(what: str, value: object) -> bool:
+    """Raises RingError unless value is True or False."""
+    if type(value) is not bool:
+        raise RingError(f"{what} must be true or false, not {reprlib.repr(value)}")
+    return value
+
+
+def one_of(what: str, value: object, choices: tuple[str, ...]) -> str:
+    """Raises RingError unless value is one of the choices."""
+    if value not in choices:
+        raise RingError(f"{what} must be one of {', '.join(choices)}, not {reprlib.repr(value)}")
+    return str(value)
+
+
+class Fields:
+    """One JSON object, taken apart field by field; what nobody took is in ``left``."""
+
+    def __init__(self, what: str, value: object) -> None:
+        if type(value) is not dict:
+            raise RingError(f"{what} must be a JSON object, not {reprlib.repr(value)}")
+        self.what = what
+        self.left: dict[str, object] = dict(value)
+
+    def take(self, name: str) -> object:
+        """The field's value, unchecked. Raises RingError when it is missing."""
+        if name not in self.left:
+            raise RingError(f"{self.what} lacks the field {name!r}")
+        return self.left.pop(name)
+
+    def take_many(self, name: str) -> list[object]:
+        """The field's values. Raises RingError unless it is a JSON array."""
+        value = self.take(name)
+        if type(value) is not list:
+            raise RingError(f"{name} of {self.what} must be a JSON array, not {reprlib.repr(value)}")
+        return value
+
+
+def parse(what: str, data: bytes) -> Fields:
+    """Read one JSON object. Raises RingError for anything else, for a name that stands twice, NaN and Infinity."""
+    if len(data) > JSON_BYTES_MAX:
+        raise RingError(f"{what} has {len(data)} bytes; more than {JSON_BYTES_MAX} cannot be one")
+    try:
+        return Fields(what, json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant))
+    except RingError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RingError(f"{what} is not JSON: {error}") from None
+
+
+def pack(what: str, fields: Mapping[str, object]) -> bytes:
+    """JSON for people: names sorted, one line a field, one line an item where a field holds several objects. The same
+    fields give the same bytes. Raises RingError when it would not fit into a znode."""
+    lines = []
+    for name in sorted(fields):
+        value = fields[name]
+        if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            text = "[\n  " + ",\n  ".join(json.dumps(item, sort_keys=True) for item in value) + "\n ]"
+        else:
+            text = json.dumps(value, sort_keys=True)
+        lines.append(f" {json.dumps(name)}: {text}")
+    data = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+    if len(data) > JSON_BYTES_MAX:
+        raise RingError(f"{what} would have {len(data)} bytes; a znode holds at most {JSON_BYTES_MAX}")
+    return data
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise RingError(f"the field {twice!r} stands twice in one JSON object")
+    return fields
+
+
+def _no_constant(word: str) -> object:
+    raise RingError(f"{word} is no number")

@@ -1,0 +1,141 @@
+"""Runs one operating-system process: an event loop, an actor system, a log, and an orderly end.
+
+    started -> running -> closing (SIGTERM, SIGINT, or an actor that cannot be replaced) -> ended
+
+The end is bounded: what has not closed after ``CLOSE_SECONDS_MAX`` is abandoned, which the next start can tell because
+nothing was marked clean.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import uvloop
+
+from .system import ActorSystem
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS_MAX = 10.0
+
+FREE_PORTS = range(12_000, 22_000)
+"""Where ``free_port`` looks: below the kernel's ephemeral range, also 10 000 higher, so
+that no outgoing connection takes one meanwhile."""
+
+EXIT_FAILED = 70
+"""Exit status of a process that an actor's failure ended (EX_SOFTWARE)."""
+
+
+class Contents(Protocol):
+    """What runs in a process: made on its loop, closed before it ends."""
+
+    def close(self, done: Callable[[], None]) -> None:
+        """Begin an orderly end; call ``done`` on the loop thread when it is over."""
+        ...
+
+
+class Process:
+    """The process from inside: its loop, its system, and how to end it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.loop = uvloop.new_event_loop()
+        self.system = ActorSystem(loop=self.loop, name=name)
+        self.system.on_escalation = self._escalated
+        self._contents: Contents | None = None
+        self._status = 0
+        self._closing = False
+        self._again = False
+
+    def run(self, make: Callable[["Process"], Contents]) -> int:
+        """Make the contents, run until the end; returns the exit status.
+
+        Whatever ``make`` raises is raised here, with nothing left running.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.loop.add_signal_handler(number, self.close, 0)
+        try:
+            self._contents = make(self)
+            self.loop.run_forever()
+        finally:
+            self.system.stop()
+            if main:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    self.loop.remove_signal_handler(number)
+            self.loop.close()
+        if self._again:
+            log.info("%s starts again", self.name)
+            logging.shutdown()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        return self._status
+
+    def close(self, status: int = 0) -> None:
+        """Begin the orderly end, once; call on the loop thread (elsewhere: ``loop.call_soon_threadsafe``)."""
+        if self._closing:
+            return
+        self._closing = True
+        self._status = status
+        self.loop.call_later(CLOSE_SECONDS_MAX, self._give_up)
+        if self._contents is None:
+            self.loop.stop()
+        else:
+            self._contents.close(self.loop.stop)
+
+    def start_again(self, why: str) -> None:
+        """End in order, then run this program anew under the same process id."""
+        log.warning("%s starts again: %s", self.name, why)
+        self._again = True
+        self.close()
+
+    def _give_up(self) -> None:
+        log.error("%s did not close within %.0f s; what is left of it is abandoned", self.name, CLOSE_SECONDS_MAX)
+        self.loop.stop()
+
+    def _escalated(self, actor: str, failure: BaseException) -> None:
+        log.critical("%s cannot go on: its actor %s failed for good: %r", self.name, actor, failure)
+        self.close(EXIT_FAILED)
+
+
+def configure_log(level: str = "info", file: Path | None = None) -> None:
+    """Send log sentences of all rooms to a file, or to standard error."""
+    handler: logging.Handler = logging.StreamHandler() if file is None else logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def free_port(host: str = "127.0.0.1", beside: int = 0) -> int:
+    """A port on which nobody listens now; with ``beside`` the one so much above it is free as well.
+
+    Raises OSError when there is none. Starts looking at a place that depends on the process, so that several searchers
+    seldom meet.
+    """
+    start = os.getpid() * 7 % len(FREE_PORTS)
+    for step in range(len(FREE_PORTS)):
+        port = FREE_PORTS[(start + step + _handed_out[0]) % len(FREE_PORTS)]
+        if is_free(host, port) and (not beside or is_free(host, port + beside)):
+            _handed_out[0] += step + 1
+            return port
+    raise OSError(f"no free port between {FREE_PORTS.start} and {FREE_PORTS.stop} on {host}")
+
+
+_handed_out = [0]
+"""How far ``free_port`` has come in this process: a port is not offered twice in a row."""
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a listener could be bound there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,465 @@
+"""Runs the actors of one process in turns, restarts the ones that fail, and knows them by name.
+
+A *turn* is one callback of the event loop: it drains the mailboxes of all actors with mail, messages to each other
+included, until none is left or a bound is reached. Sockets that became readable in the same iteration of the loop were
+all read before the turn, so what arrives together is handled together, and ``at_end_of_turn`` callbacks (the bridge,
+the client connections) write once for everything that the turn produced.
+
+What Pykka leaves to its users is owned here once, for everybody: a failing actor is restarted with a growing delay and
+a bound, then the failure escalates; whoever watches an actor is told of its end; messages to nobody are counted and
+logged; every actor's messages are counted and timed by type.
+
+    spawned -> running -> (failed -> waiting -> running)* -> stopped
+
+A restarted actor is a new object under the same ref, with the same constructor arguments and the mailbox it had; the
+message that it failed on is gone. Only ``spawn``, ``find``, ``tell`` and ``ask`` may be used off the loop thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random as random_module
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pykka import ActorDeadError, ActorRegistry
+from pykka._envelope import Envelope
+from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
+
+from .actor import Actor, Birth, BlockingActor, LocalRef, Mailbox, Ref, bear, turn_of
+from .message import message
+from .world import Loop
+
+log = logging.getLogger(__name__)
+
+MESSAGES_PER_TURN_MAX = 10_000
+"""After so many messages a turn ends and the sockets are looked at again."""
+
+MESSAGES_PER_VISIT_MAX = 200
+"""After so many messages in a row the next actor with mail has its chance."""
+
+_PYKKAS_OWN = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr})
+
+DEAD_LETTER_LOG_SECONDS = 10.0
+"""Dead letters of one type to one actor are logged at most so often; all are counted."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminated:
+    """An actor that you watch is gone for good. ActorSystem -> whoever called death_watch."""
+
+    ref: Ref
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """What happens when an actor fails on a message.
+
+    restart   make it anew after ``backoff_seconds``, doubling up to ``backoff_seconds_max``; more than
+              ``restarts_max`` failures within ``window_seconds`` escalate
+    stop      let it be gone; its watchers are told
+    escalate  the process cannot go on without it: ``ActorSystem.on_escalation`` decides
+    """
+
+    on_failure: Literal["restart", "stop", "escalate"] = "restart"
+    restarts_max: int = 5
+    window_seconds: float = 60.0
+    backoff_seconds: float = 0.1
+    backoff_seconds_max: float = 5.0
+
+
+RESTART = Supervision()
+ESCALATE = Supervision(on_failure="escalate")
+STOP = Supervision(on_failure="stop")
+
+
+@dataclass(slots=True)
+class Counters:
+    """What one actor has done so far."""
+
+    messages: dict[type, list[float]] = field(default_factory=dict)
+    """Per message type: [how many, seconds spent]."""
+    restarts: int = 0
+    depth_max: int = 0
+
+
+class _Life:
+    """What the system keeps of one actor across its restarts."""
+
+    __slots__ = ("args", "cls", "counters", "failures", "kwargs", "name", "ref", "supervision", "watchers")
+
+    def __init__(
+        self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, supervision: Supervision
+    ) -> None:
+        self.cls, self.args, self.kwargs, self.name, self.supervision = cls, args, kwargs, name, supervision
+        self.ref: LocalRef | None = None
+        self.counters = Counters()
+        self.failures: deque[float] = deque()
+        self.watchers: list[Ref] = []
+
+
+class ActorSystem:
+    """The actors of one process (or of one simulated process)."""
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        name: str = "",
+        random: random_module.Random | None = None,
+        wall: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.loop, self.name, self.wall = loop, name, wall
+        self.random = random or random_module.Random()
+        self.prefix = "local://"
+        """What stands before the name in an address; the bridge sets it to its own."""
+        self.resolver: Callable[[str], Ref] = self._no_bridge
+        """Makes a ref of an address in another process; the bridge sets it."""
+        self.on_escalation: Callable[[str, BaseException], None] = self._nobody_above
+        """Called with the actor's name and its failure when supervision gives up."""
+        self.after_message: Callable[[Actor, Any], None] | None = None
+        """Called after every message, for simulated runs and traces."""
+        self.dead_letters = 0
+        self.sender: Ref | None = None
+        """Who is handling a message right now, hence who sends what is sent now."""
+        self._stopwatch = stopwatch
+        self._thread = threading.get_ident()
+        self._lives: dict[str, _Life] = {}
+        self._lock = threading.Lock()
+        self._ready: deque[Mailbox] = deque()
+        self._turn_comes = False
+        self._closers: dict[Callable[[], None], None] = {}
+        self._numbers = itertools.count(1)
+        self._logged: dict[tuple[str, str], float] = {}
+        self._stopping = False
+
+    # Names
+
+    def spawn(self, cls: type, *args: Any, name: str, supervision: Supervision = RESTART, **kwargs: Any) -> LocalRef:
+        """Make an actor and start it. Raises ValueError when the name is taken, RuntimeError after ``stop``."""
+        life = _Life(cls, args, kwargs, name, supervision)
+        with self._lock:
+            if self._stopping:
+                raise RuntimeError(f"{self.name or 'the actor system'} is stopping: {name} was not spawned")
+            if name in self._lives:
+                raise ValueError(f"an actor called {name} is already here; stop it first or choose another name")
+            self._lives[name] = life
+        try:
+            actor = bear(Birth(self, name), cls, args, kwargs)
+        except BaseException:
+            with self._lock:
+                del self._lives[name]
+            raise
+        life.ref = actor.ref
+        ActorRegistry.register(actor.ref)
+        actor._start_actor_loop()
+        return life.ref
+
+    def admit(self, actor: Actor | BlockingActor) -> None:
+        """Take in an actor that was started by Pykka's ``start`` or ``spawn``; called by the actor itself."""
+        with self._lock:
+            life = self._lives.get(actor.name)
+            if life is None:
+                life = self._lives[actor.name] = _Life(type(actor), (), {}, actor.name, STOP)
+            life.ref = actor.ref
+        if isinstance(actor, Actor):
+            if threading.get_ident() == self._thread:
+                self._begin(actor)
+            else:
+                self.loop.call_soon_threadsafe(self._begin, actor)
+
+    def find(self, name: str) -> LocalRef | None:
+        """The actor of this process with that name, if it lives."""
+        life = self._lives.get(name)
+        return life.ref if life is not None else None
+
+    def free_name(self, stem: str) -> str:
+        return f"{stem}-{next(self._numbers)}"
+
+    def names(self) -> list[str]:
+        return sorted(self._lives)
+
+    def address_of(self, name: str) -> str:
+        return self.prefix + name
+
+    def resolve(self, address: str) -> Ref:
+        """A ref for an address, of this process or another. Raises ValueError when it is not an address."""
+        if address.startswith(self.prefix):
+            name = address[len(self.prefix) :]
+            return self.find(name) or Nobody(self, name)
+        return self.resolver(address)
+
+    # Turns
+
+    def schedule(self, mailbox: Mailbox) -> None:
+        """Let a mailbox that has mail be drained in the next turn. Thread-safe."""
+        if threading.get_ident() != self._thread:
+            try:
+                self.loop.call_soon_threadsafe(self._schedule_here, mailbox)
+            except RuntimeError as closed:
+                raise ActorDeadError(f"{mailbox.owner} is gone: its loop has ended") from closed
+        elif not mailbox.scheduled and not mailbox.suspended:
+            mailbox.scheduled = True
+            self._ready.append(mailbox)
+            if not self._turn_comes:
+                self._turn_comes = True
+                self.loop.call_soon(self._turn)
+
+    def _schedule_here(self, mailbox: Mailbox) -> None:
+        if not mailbox.empty():
+            self.schedule(mailbox)
+
+    def at_end_of_turn(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the turn that is running (or the next one) ends."""
+        self._closers[callback] = None
+        if not self._turn_comes:
+            self._turn_comes = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        before = turn_of(self)
+        try:
+            left = MESSAGES_PER_TURN_MAX
+            ready = self._ready
+            while ready and left > 0:
+                mailbox = ready.popleft()
+                left -= self._visit(mailbox)
+                if mailbox.scheduled:
+                    ready.append(mailbox)
+            while self._closers:
+                closers, self._closers = self._closers, {}
+                for callback in closers:
+                    callback()
+        finally:
+            turn_of(before)
+            self._turn_comes = bool(self._ready)
+            if self._turn_comes:
+                self.loop.call_soon(self._turn)
+
+    def _visit(self, mailbox: Mailbox) -> int:
+        """Handle some messages of one mailbox; returns how many. Leaves ``scheduled`` set when mail remains."""
+        actor = mailbox.owner
+        assert actor is not None
+        counters = self._lives[actor.name].counters
+        counted, stopwatch = counters.messages, self._stopwatch
+        counters.depth_max = max(counters.depth_max, len(mailbox))
+        self.sender = actor.ref
+        done = 0
+        started = stopwatch()
+        while done < MESSAGES_PER_VISIT_MAX and not mailbox.empty() and not mailbox.suspended:
+            item = mailbox.get()
+            asked = item if type(item) is Envelope else None
+            content = item.message if asked is not None else item
+            done += 1
+            try:
+                if asked is not None:
+                    answer = actor._handle_receive(content)
+                    if asked.reply_to is not None:
+                        asked.reply_to.set(answer)
+                elif type(content) in _PYKKAS_OWN:
+                    actor._handle_receive(content)
+                else:
+                    actor.on_receive(content)
+            except Exception as failure:
+                if asked is not None and asked.reply_to is not None:
+                    asked.reply_to.set_exception()
+                else:
+                    self._failed(actor, content, failure)
+            ended = stopwatch()
+            entry = counted.get(type(content))
+            if entry is None:
+                entry = counted[type(content)] = [0, 0.0]
+            entry[0] += 1
+            entry[1] += ended - started
+            started = ended
+            if self.after_message is not None:
+                self.after_message(actor, content)
+            if actor.actor_stopped.is_set():
+                self.ended(actor, None)
+        self.sender = None
+        mailbox.scheduled = not mailbox.empty() and not mailbox.suspended
+        return done
+
+    # Life and death
+
+    def _begin(self, actor: Actor) -> None:
+        mailbox = actor.actor_inbox
+        assert isinstance(mailbox, Mailbox)
+        before, sender = turn_of(self), self.sender
+        self.sender = actor.ref
+        try:
+            actor.on_start()
+        except Exception as failure:
+            self._failed(actor, "on_start", failure)
+            return
+        finally:
+            self.sender = sender
+            turn_of(before)
+        mailbox.suspended = False
+        if not mailbox.empty():
+            self.schedule(mailbox)
+
+    def _failed(self, actor: Actor, content: Any, failure: Exception) -> None:
+        life = self._lives[actor.name]
+        policy = life.supervision
+        log.error("%s failed on %s: %r", actor.name, _brief(content), failure, exc_info=failure)
+        try:
+            actor.on_failure(type(failure), failure, failure.__traceback__)
+        except Exception:
+            log.exception("%s failed while cleaning up after its failure", actor.name)
+        if policy.on_failure == "restart":
+            now = self.loop.time()
+            life.failures.append(now)
+            while life.failures[0] < now - policy.window_seconds:
+                life.failures.popleft()
+            if len(life.failures) <= policy.restarts_max:
+                assert isinstance(actor.actor_inbox, Mailbox)
+                actor.actor_inbox.suspended = True
+                pause = min(policy.backoff_seconds_max, policy.backoff_seconds * 2 ** (len(life.failures) - 1))
+                self.loop.call_later(pause, self._restart, actor)
+                return
+        actor.actor_stopped.set()
+        self.ended(actor, failure)
+        if policy.on_failure != "stop":
+            self.on_escalation(actor.name, failure)
+
+    def _restart(self, before: Actor) -> None:
+        life = self._lives.get(before.name)
+        if life is None or before.actor_stopped.is_set():
+            return
+        life.counters.restarts += 1
+        log.warning("%s is made anew (restart %d)", before.name, life.counters.restarts)
+        mailbox = before.actor_inbox
+        assert isinstance(mailbox, Mailbox)
+        try:
+            actor = bear(Birth(self, before.name, before), life.cls, life.args, life.kwargs)
+        except Exception as failure:
+            self._failed(before, "its constructor", failure)
+            return
+        before.ref._actor_weakref = actor.ref._actor_weakref = weakref.ref(actor)
+        mailbox.owner = actor
+        self._begin(actor)
+
+    def ended(self, actor: Actor | BlockingActor, failure: BaseException | None) -> None:
+        """An actor is gone for good: forget it, tell its watchers, answer what it leaves unanswered."""
+        life = self._lives.pop(actor.name, None)
+        if life is None:
+            return
+        ActorRegistry.unregister(actor.ref)
+        if isinstance(actor, Actor):
+            mailbox = actor.actor_inbox
+            assert isinstance(mailbox, Mailbox)
+            mailbox.suspended = True
+            while not mailbox.empty():
+                self._return_to_sender(actor, mailbox.get())
+        for watcher in life.watchers:
+            self._tell(watcher, Terminated(ref=actor.ref, why=repr(failure) if failure else "stopped"))
+        if failure is not None and isinstance(actor, BlockingActor) and life.supervision.on_failure != "stop":
+            self.on_escalation(actor.name, failure)
+
+    def _return_to_sender(self, actor: Actor, item: Any) -> None:
+        if type(item) is Envelope and item.reply_to is not None:
+            if isinstance(item.message, _ActorStop):
+                item.reply_to.set(None)
+            else:
+                gone = ActorDeadError(f"{actor.name} stopped before handling the message")
+                item.reply_to.set_exception((ActorDeadError, gone, None))
+        elif not isinstance(item, _ActorStop):
+            self.dead_letter(actor.ref, item, "it stopped before handling the message")
+
+    def death_watch(self, watcher: Ref, watched: Ref) -> None:
+        """Have ``watcher`` told Terminated once ``watched`` is gone; at once if it is gone already."""
+        life = self._lives.get(watched.name) if isinstance(watched, LocalRef) else None
+        if life is not None and life.ref is watched:
+            life.watchers.append(watcher)
+        elif isinstance(watched, LocalRef | Nobody):
+            self._tell(watcher, Terminated(ref=watched, why="it was gone already"))
+        else:
+            watched.watch(watcher)  # type: ignore[attr-defined]  # a RemoteRef: its link's end is its death
+
+    def _tell(self, to: Ref, content: Any) -> None:
+        try:
+            to.tell(content)
+        except ActorDeadError:
+            self.dead_letter(to, content, "it has stopped")
+
+    def dead_letter(self, to: Ref | str, content: Any, why: str) -> None:
+        """Count a message that nobody will handle, and say so in the log (not too often)."""
+        self.dead_letters += 1
+        name = to if isinstance(to, str) else to.name
+        last = self._logged.get((name, type(content).__name__), float("-inf"))
+        if self.loop.time() - last >= DEAD_LETTER_LOG_SECONDS:
+            self._logged[name, type(content).__name__] = self.loop.time()
+            log.warning("dead letter: %s to %s: %s", type(content).__name__, name, why)
+
+    def stop(self) -> None:
+        """Stop all actors now, the youngest first, without handling what is in their mailboxes."""
+        with self._lock:
+            self._stopping = True
+            lives = list(self._lives.values())
+        for life in reversed(lives):
+            if life.ref is None:
+                continue
+            actor = life.ref._actor_weakref()
+            if isinstance(actor, Actor):
+                actor._stop()
+                self.ended(actor, None)
+            else:
+                life.ref.stop(block=False)
+
+    def counters(self) -> dict[str, tuple[int, Counters]]:
+        """Per actor name: messages waiting now, and what it has done so far."""
+        depths = {}
+        for name, life in sorted(self._lives.items()):
+            inbox = life.ref.actor_inbox if life.ref is not None else None
+            depth = len(inbox) if isinstance(inbox, Mailbox) else inbox.qsize() if inbox is not None else 0  # type: ignore[attr-defined]
+            depths[name] = (depth, life.counters)
+        return depths
+
+    def _no_bridge(self, address: str) -> Ref:
+        raise ValueError(f"{address} is not in this process, and no bridge joins it to others")
+
+    def _nobody_above(self, name: str, failure: BaseException) -> None:
+        log.critical("%s has failed for good and nobody supervises it further: %r", name, failure)
+
+
+class Nobody:
+    """The ref of a local actor that does not exist: everything told to it is a dead letter."""
+
+    def __init__(self, system: ActorSystem, name: str) -> None:
+        self._system, self.name = system, name
+
+    @property
+    def address(self) -> str:
+        return self._system.address_of(self.name)
+
+    def is_alive(self) -> bool:
+        return False
+
+    def tell(self, message: Any) -> None:
+        raise ActorDeadError(f"there is no actor called {self.name}")
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        future = Actor._create_future()
+        gone = ActorDeadError(f"there is no actor called {self.name}")
+        future.set_exception((ActorDeadError, gone, None))
+        return future.get(timeout=timeout) if block else future
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        return False
+
+    def proxy(self) -> Any:
+        raise ActorDeadError(f"there is no actor called {self.name}")
+
+
+def _brief(content: Any) -> str:
+    return content if isinstance(content, str) else type(content).__name__

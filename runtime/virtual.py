@@ -1,0 +1,77 @@
+"""Runs callbacks in virtual time: an event loop for tests and simulations.
+
+Nothing here waits: time stands still while callbacks run and jumps to the next timer when none is ready, so an hour of
+protocol passes in milliseconds and in the same order every time. Timers of the same instant fire in the order they
+were set.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+CALLBACKS_MAX = 1_000_000
+"""More callbacks than this without reaching idleness is taken for an endless loop."""
+
+
+class VirtualTimer:
+    """A callback due at a moment of virtual time."""
+
+    __slots__ = ("args", "callback", "due")
+
+    def __init__(self, due: float, callback: Callable[..., object] | None, args: tuple[Any, ...]) -> None:
+        self.due, self.callback, self.args = due, callback, args
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class VirtualLoop:
+    """Implements ``runtime.world.Loop`` on one thread; time moves only in ``advance``. Seconds."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._ready: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._order = count()
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self._ready.append((callback, args))
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> VirtualTimer:
+        timer = VirtualTimer(self._now + max(0.0, delay), callback, args)
+        heapq.heappush(self._timers, (timer.due, next(self._order), timer))
+        return timer
+
+    def run_until_idle(self) -> None:
+        """Run what is ready now, and what that makes ready; timers of the future stay where they are."""
+        for _ in range(CALLBACKS_MAX):
+            if not self._ready and not self._move_due_timers():
+                return
+            callback, args = self._ready.popleft()
+            callback(*args)
+        raise RuntimeError(f"{CALLBACKS_MAX} callbacks ran at virtual time {self._now} and it is still not idle")
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, firing every timer that falls due on the way, each at its own moment."""
+        end = self._now + seconds
+        self.run_until_idle()
+        while self._timers and self._timers[0][0] <= end:
+            self._now = max(self._now, self._timers[0][0])
+            self.run_until_idle()
+        self._now = end
+
+    def _move_due_timers(self) -> bool:
+        moved = False
+        while self._timers and self._timers[0][0] <= self._now:
+            timer = heapq.heappop(self._timers)[2]
+            if timer.callback is not None:
+                self._ready.append((timer.callback, timer.args))
+                moved = True
+        return moved
