@@ -1,0 +1,59 @@
+"""The database, one actor a file. This is the map: who talks to whom, and what happens when.
+
+    clients <--RESP--> Gateway <--> StorageNode <--> Syncer          in every node process
+                          ^              ^
+                          |   Member ----+---- FailureDetector
+                          |     ^                    ^
+       (verbs, figures)   |     | the ring           | heartbeats
+                          v     v                    v
+                         Ecs --> ZooKeeper          the other nodes
+
+A node process runs `Member`, `Gateway`, `StorageNode`, `Syncer` and `FailureDetector`; an ECS process runs `Ecs`; both
+run `Watches`, which turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes
+on one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they
+run on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together,
+and a program meets them through `client.py` and `local.py`.
+
+*A process becomes part of the cluster*
+
+1.  `processes.py` opens the node's folder, gives the process a new incarnation and spawns the actors.
+2.  `Member` tells the others the ring that the disk holds, if any, so that clients are sent to the right nodes.
+3.  `Watches` reaches ZooKeeper and tells `Connected`; `Member` sends `CreateNode`: the registration, ephemeral.
+4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration with `ReadNode`, and looks: with enough nodes and
+    no ring it founds one (`transitions.py`), with a known node in a new life it writes a ring that names this life. It
+    writes by `SetNode`, a compare-and-set.
+5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk and tells
+    `RingChanged`. `StorageNode` serves the slots that the ring gives to its incarnation.
+
+*A put*
+
+1.  Everything that the clients sent in one turn of the loop reaches `Gateway` as one `Requests` (``runtime/resp.py``).
+2.  `Gateway` answers what concerns the connection and sends the data commands of all clients on as one `Execute`.
+3.  `StorageNode` runs them in order, stamps every write with epoch and number, and commits one batch to the store. For a
+    slot of another node it answers MOVED instead.
+4.  Under ``fsync = always`` the replies wait: `Sync` to the `Syncer`, then `Synced`.
+5.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.
+
+*Somebody asks for the status*
+
+1.  ``RING STATUS`` reaches the `Gateway` of any node; it sends `RunVerb` over the bridge to the `Ecs` that
+    `LeaderChanged` named.
+2.  `Ecs` sends `ReportFigures` to the `StorageNode` of every node that is up, and waits a second for their `Figures`.
+3.  `VerbRun` goes back with the text; the client gets it, or TRYAGAIN when nobody leads.
+
+*A node dies*
+
+1.  Its connections break: `FailureDetector` misses its `Heartbeat` and reports `Suspected` to the `Ecs`, for people.
+2.  Its session ends: the registration vanishes and `Ecs` is told `ChildrenChanged`. It writes one ring in which all the
+    nodes that are gone are down. Clients get CLUSTERDOWN for their slots until they are back.
+3.  The node starts again: the first story, with a new incarnation on the same data.
+4.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again.
+
+*ZooKeeper goes away*
+
+1.  `Watches` tells `Suspended`, later `Lost`. Data goes on being served: acknowledging needs no session.
+2.  When it is back, `Member` registers the same life under the new session, then removes the old registration. The
+    `Ecs` that is elected gives everybody one session's time before it takes anyone for gone.
+
+Invariants are in each actor's header and in its ``check``; the rules that are cited as R1 to R27 are the protocol's.
+"""

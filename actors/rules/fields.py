@@ -4,18 +4,21 @@ Every check names the field, what it must look like and what it is; a ring is re
 """
 
 import json
-import math
 import re
 import reprlib
 from collections.abc import Mapping
+from typing import Any
 
 JSON_BYTES_MAX = 1_000_000
 """ZooKeeper refuses a znode of more than 1 MiB less one byte."""
+
+WALL_SECONDS_END = 253_402_300_800
 
 HEX_64 = re.compile(r"[0-9a-f]{16}")
 HEX_128 = re.compile(r"[0-9a-f]{32}")
 HOST = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
 NODE_ID = re.compile(r"[0-9A-Za-z._:%\[\]-]{1,270}")
+RUN = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
 CLUSTER_NAME = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 _LIKE = {
@@ -23,6 +26,7 @@ _LIKE = {
     HEX_128: "32 hex digits",
     HOST: "a host name or an IP address",
     NODE_ID: "host:port",
+    RUN: "slots like 0-5460 or 17",
     CLUSTER_NAME: "1 to 64 letters, digits, dots, dashes or underscores",
 }
 
@@ -34,42 +38,42 @@ class RingError(ValueError):
 def text(what: str, value: object, shape: re.Pattern[str]) -> str:
     """Raises RingError unless value is a string of this shape."""
     if type(value) is not str or not shape.fullmatch(value):
-        raise RingError(f"{what} must be {_LIKE[shape]}, not {reprlib.repr(value)}")
+        raise RingError(f"{what} must be {_LIKE[shape]}, not {_shown(value)}")
     return value
 
 
 def prose(what: str, value: object, characters_max: int) -> str:
-    """Raises RingError unless value is a string of at most so many characters that UTF-8 can carry."""
-    if type(value) is not str or len(value) > characters_max or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RingError(f"{what} must be a text of at most {characters_max} characters, not {reprlib.repr(value)}")
+    """Raises RingError unless value is printable (no line end, no escape sequence) and not longer than that."""
+    if type(value) is not str or len(value) > characters_max or not value.isprintable():
+        raise RingError(f"{what} must be a printable text of at most {characters_max} characters, not {_shown(value)}")
     return value
 
 
 def whole(what: str, value: object, low: int, high: int) -> int:
     """Raises RingError unless value is an int (True is none) from low to high."""
     if type(value) is not int or not low <= value <= high:
-        raise RingError(f"{what} must be a whole number from {low} to {high}, not {reprlib.repr(value)}")
+        raise RingError(f"{what} must be a whole number from {low} to {high}, not {_shown(value)}")
     return value
 
 
-def seconds(what: str, value: object) -> float:
-    """Raises RingError unless value is a finite number of seconds."""
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
-        raise RingError(f"{what} must be a number of seconds, not {reprlib.repr(value)}")
+def wall_seconds(what: str, value: object) -> float:
+    """Raises RingError unless value is a number of seconds since the Unix epoch, before the year 10000."""
+    if type(value) not in (int, float) or not 0 <= value < WALL_SECONDS_END:  # type: ignore[operator]
+        raise RingError(f"{what} must be seconds since the Unix epoch, not {_shown(value)}")
     return value  # type: ignore[return-value]
 
 
 def flag(what: str, value: object) -> bool:
     """Raises RingError unless value is True or False."""
     if type(value) is not bool:
-        raise RingError(f"{what} must be true or false, not {reprlib.repr(value)}")
+        raise RingError(f"{what} must be true or false, not {_shown(value)}")
     return value
 
 
 def one_of(what: str, value: object, choices: tuple[str, ...]) -> str:
     """Raises RingError unless value is one of the choices."""
     if value not in choices:
-        raise RingError(f"{what} must be one of {', '.join(choices)}, not {reprlib.repr(value)}")
+        raise RingError(f"{what} must be one of {', '.join(choices)}, not {_shown(value)}")
     return str(value)
 
 
@@ -78,21 +82,21 @@ class Fields:
 
     def __init__(self, what: str, value: object) -> None:
         if type(value) is not dict:
-            raise RingError(f"{what} must be a JSON object, not {reprlib.repr(value)}")
+            raise RingError(f"{what} must be a JSON object, not {_shown(value)}")
         self.what = what
         self.left: dict[str, object] = dict(value)
 
-    def take(self, name: str) -> object:
+    def take(self, name: str) -> Any:
         """The field's value, unchecked. Raises RingError when it is missing."""
         if name not in self.left:
             raise RingError(f"{self.what} lacks the field {name!r}")
         return self.left.pop(name)
 
-    def take_many(self, name: str) -> list[object]:
+    def take_many(self, name: str) -> list[Any]:
         """The field's values. Raises RingError unless it is a JSON array."""
         value = self.take(name)
         if type(value) is not list:
-            raise RingError(f"{name} of {self.what} must be a JSON array, not {reprlib.repr(value)}")
+            raise RingError(f"{name} of {self.what} must be a JSON array, not {_shown(value)}")
         return value
 
 
@@ -123,6 +127,11 @@ def pack(what: str, fields: Mapping[str, object]) -> bytes:
     if len(data) > JSON_BYTES_MAX:
         raise RingError(f"{what} would have {len(data)} bytes; a znode holds at most {JSON_BYTES_MAX}")
     return data
+
+
+def _shown(value: object) -> str:
+    """A value for an error message, shortened wherever it is long."""
+    return reprlib.repr(value)
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

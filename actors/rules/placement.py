@@ -51,12 +51,10 @@ def place(ids: Iterable[str], how: Place, standing: Mapping[str, int] | None = N
 def _middle_of_largest_range(tokens: Iterable[int]) -> int:
     """The token that takes the first half of the range with the most slots."""
     circle = sorted(tokens)
-    predecessors = [circle[-1] - CIRCLE, *circle]
-    largest, token = max(
-        ((token >> SLOT_SHIFT) - (predecessor >> SLOT_SHIFT), -token)
-        for predecessor, token in zip(predecessors, circle, strict=False)
-    )
-    first = (-token >> SLOT_SHIFT) + 1 - largest
+    ends = [token >> SLOT_SHIFT for token in circle]
+    sizes = [end - previous for previous, end in zip([ends[-1] - SLOTS, *ends], ends, strict=False)]
+    largest = max(sizes)
+    first = ends[sizes.index(largest)] - largest + 1
     return _before(first + largest // 2)
 
 

@@ -1,7 +1,7 @@
 """Decides who may do what: identities against the access lists of znodes.
 
-Schemes: ``world:anyone``, ``digest:user:base64(sha1(user:password))``, ``ip:address[/bits]``, and ``auth``, which stands
-for "whoever I have proved to be" and is replaced by those identities before anything is stored.
+Schemes: ``world:anyone``, ``digest:user:base64(sha1(user:password))``, ``ip:address[/bits]``, and ``auth``, which
+stands for "whoever I have proved to be" and is replaced by those identities before anything is stored.
 """
 
 import base64
@@ -83,6 +83,4 @@ def _is_valid(acl: Acl) -> bool:
 
 def masked(acls: Acls) -> Acls:
     """The list as shown to somebody without ADMIN: who is on it, but not the digests of their passwords."""
-    return tuple(
-        acl._replace(id=acl.id.split(":", 1)[0] + ":x") if acl.scheme == "digest" else acl for acl in acls
-    )
+    return tuple(acl._replace(id=acl.id.split(":", 1)[0] + ":x") if acl.scheme == "digest" else acl for acl in acls)

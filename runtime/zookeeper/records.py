@@ -12,7 +12,7 @@ ANY_VERSION = -1
 """The version a client gives when any will do."""
 
 CONTAINER_OWNER = -(1 << 63)
-"""What the stat of a container shows as its owner; the protocol marks containers so."""
+"""The owner of a container, which no session can be. Stats show it as 0."""
 
 
 class Code(IntEnum):
@@ -126,10 +126,19 @@ class EventKind(IntEnum):
 
 
 class Event(NamedTuple):
-    """What a client is told when a watch fires, or, inside, what a transaction did to one znode."""
+    """What a client is told when a watch fires."""
 
     kind: EventKind
     path: str
+
+
+class Happening(NamedTuple):
+    """What a transaction did to one znode: it made, deleted or changed it. Who may not read the znode is not told."""
+
+    kind: EventKind
+    path: str
+    acls: Acls
+    parent_acls: Acls
 
 
 class WatchKind(IntEnum):
@@ -361,15 +370,15 @@ class NamesAndStat(NamedTuple):
 
 
 class Count(NamedTuple):
-    count: int
+    value: int
 
 
 class Identities(NamedTuple):
     identities: tuple[Identity, ...]
 
 
-class Failure(NamedTuple):
-    """One operation's place in the answer to a transaction that failed."""
+class Status(NamedTuple):
+    """A code as an answer: in a transaction that failed, each operation's; and how setting a watch is answered."""
 
     code: Code
 
@@ -391,6 +400,6 @@ Result = (
     | NamesAndStat
     | Count
     | Identities
-    | Failure
+    | Status
     | Results
 )

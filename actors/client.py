@@ -1,0 +1,1492 @@
+"""Speaks to a cluster for a Python program: finds the node of a key, asks it, and says truly what came of it.
+
+`Client` is synchronous and safe for threads; it has no thread of its own. It needs nothing of ringkeeper but the Redis
+Cluster protocol, so it works with a Redis Cluster, too.
+
+    with Client("127.0.0.1:7001") as client:
+        client.set("user:42", "Ada")
+        client.get("user:42")                      # b"Ada"
+        with client.pipeline() as pipeline:
+            pipeline.incr("visits").get("user:42")
+            visits, user = pipeline.execute()
+
+**One engine.** Whatever the method, it comes down to requests (`Request`: one command for one node), and all requests
+go through `Client._settle`, in attempts:
+
+    route by the map -> one flight per node: send all, then read all -> judge -> done | failed | again (pause, refresh)
+
+Every operation ends within ``timeout_seconds``: each wait inside (for a connection of the pool, for the map, for
+replies, before another attempt) is cut to what is left. Only the system's resolver keeps its own time: give addresses
+rather than names where that matters.
+
+**What is done again** is what certainly did not happen (`client_errors.py` says how that is known) and what changes
+nothing: reads. A write that went out whole and was not answered is never repeated (rule R27): it is in doubt. Attempts
+that follow trouble are paced twice: by exponential back-off with jitter within the operation, and by a budget that all
+threads of the client share, so that a broken cluster is not hammered. Following MOVED and ASK is free at first.
+
+**The map** says who coordinates each slot. It comes whole from CLUSTER SLOTS, with the epoch that CLUSTER INFO named
+just before, so it never claims to be newer than it is; a map of an older epoch than the present one is refused. MOVED
+corrects the one slot at once and makes the map doubted; the next operation reads it again. One thread does that at a
+time. Every node that the map names can be asked for the next one, seeds or not.
+
+**Order.** Commands of a pipeline for the same key are done in the order given, or the later ones only: an earlier one
+that was turned away is not done after its successors. It fails, definitely not done.
+
+Keys are ``bytes`` or ``str`` (UTF-8). Values may also be ``int``, sent as decimal digits, as INCR counts; a float, a
+bool or None has no such plain form and raises TypeError. What comes back is ``bytes``.
+"""
+
+import json
+import os
+import random
+import re
+import select
+import socket
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Literal, Self, cast, overload
+
+import hiredis
+from hiredis import PushNotification, ReplyError
+
+from .client_errors import (
+    REDIRECTIONS,
+    REFUSALS,
+    TRANSIENT,
+    ClientError,
+    Closed,
+    CommandError,
+    InDoubt,
+    NoReplicas,
+    NotDone,
+    PartlyDone,
+    Refused,
+    Trouble,
+    Unavailable,
+    command_error,
+    in_doubt,
+    not_done,
+    partly_done,
+)
+from .rules.commands import COMMANDS, find
+from .rules.slots import SLOTS
+from .rules.slots import slot as slot_of
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Closed",
+    "CommandError",
+    "InDoubt",
+    "NoReplicas",
+    "NotDone",
+    "PartlyDone",
+    "Pipeline",
+    "Refused",
+    "Statistics",
+    "Unavailable",
+]
+
+Key = bytes | str
+Value = bytes | str | int
+
+REDIRECTIONS_FREE = 5
+"""So many attempts of an operation may end in nothing but MOVED and ASK before these, too, wait for another."""
+PAUSE_SECONDS_MIN = 0.01
+PAUSE_SECONDS_MAX = 0.5
+"""Back-off: the longest pause before the first retry; it doubles with every attempt up to the second."""
+REFRESH_PAUSE_SECONDS = 0.1
+"""A map no older than this is not read again, doubted or not."""
+REFRESH_ASK_SECONDS_MAX = 1.0
+"""How long one node may take to give its map before another is asked."""
+LAST_PART = 0.1
+"""Nothing is sent in the last tenth of an operation's time: it would be in doubt more often than not."""
+REPLY_BYTES_MAX = 1 << 30
+"""What is not a whole reply after so many bytes is garbage."""
+READ_BYTES = 1 << 16
+TROUBLES_TOLD_MAX = 3
+"""So many nodes' reasons an error lists."""
+
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+NOTHING = object()
+"""What a reader gives when it has no whole reply; no reply is this."""
+NO_KEY = -1
+CLOSED = Trouble("closed", "the client is closed")
+
+pack = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
+
+OF_ONE_CONNECTION = frozenset(
+    ("ASKING", "AUTH", "HELLO", "MONITOR", "PSYNC", "QUIT", "READONLY", "READWRITE", "RESET", "SELECT", "SYNC")
+    + ("DISCARD", "EXEC", "MULTI", "UNWATCH", "WATCH", "PSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE")
+    + ("CLIENT CACHING", "CLIENT REPLY", "CLIENT SETNAME", "CLIENT TRACKING", "RING ACKS")
+)
+"""Commands that change the connection they arrive on. They are not sent: connections are shared."""
+
+
+class Request:
+    """One command for one node, and what became of it.
+
+    It is open (``trouble`` says why the last attempt did not end it), or ended by a ``reply`` or by an ``error``.
+    """
+
+    __slots__ = ("args", "ask", "convert", "error", "keys", "node", "packed", "reads", "reply", "slot", "trouble")
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        keys: tuple[bytes, ...],
+        reads: bool = False,
+        convert: Callable[[Any], Any] | None = None,
+        node: str | None = None,
+    ) -> None:
+        self.args = args
+        self.keys = keys
+        self.slot = slot_of(keys[0]) if keys else NO_KEY
+        self.reads = reads
+        """It changes nothing, so it may be done twice."""
+        self.convert = convert
+        self.node = node
+        """Only this node will do."""
+        self.ask: str | None = None
+        """The next attempt goes to this node, with ASKING before it."""
+        self.packed = pack(args)
+        self.reply: Any = None
+        self.trouble: Trouble | None = None
+        self.error: ClientError | None = None
+
+    def outcome(self) -> Any:
+        """The converted reply; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.reply if self.convert is None else self.convert(self.reply)
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether an ended request may have changed or seen data."""
+        return self.error is None or self.error.happened == "maybe"
+
+    def __str__(self) -> str:
+        words = [_text(self.args[0]), *(_text(key) for key in self.keys[:1])]
+        if len(self.keys) > 1:
+            words.append(f"and {len(self.keys) - 1} more")
+        return " ".join(words)
+
+
+def _get(key: Key) -> Request:
+    key = _key(key)
+    return Request(("GET", key), (key,), True)
+
+
+def _set(key: Key, value: Value, *, nx: bool, xx: bool, ifeq: Value | None, get: bool) -> Request:
+    key, value = _key(key), _value(value)
+    if not (nx or xx or get or ifeq is not None):
+        return Request(("SET", key, value), (key,), False, _is_some)
+    if nx + xx + (ifeq is not None) > 1:
+        raise ValueError("nx, xx and ifeq exclude each other: give one condition")
+    words = ["SET", key, value]
+    if ifeq is not None:
+        words += "IFEQ", _value(ifeq)
+    words += ["NX"] * nx + ["XX"] * xx + ["GET"] * get
+    return Request(tuple(words), (key,), False, None if get else _is_some)
+
+
+def _setnx(key: Key, value: Value) -> Request:
+    key = _key(key)
+    return Request(("SETNX", key, _value(value)), (key,), False, bool)
+
+
+def _getset(key: Key, value: Value) -> Request:
+    key = _key(key)
+    return Request(("GETSET", key, _value(value)), (key,))
+
+
+def _getdel(key: Key) -> Request:
+    key = _key(key)
+    return Request(("GETDEL", key), (key,))
+
+
+def _delete(key: Key) -> Request:
+    key = _key(key)
+    return Request(("DEL", key), (key,))
+
+
+def _exists(key: Key) -> Request:
+    key = _key(key)
+    return Request(("EXISTS", key), (key,), True)
+
+
+def _append(key: Key, value: Value) -> Request:
+    key = _key(key)
+    return Request(("APPEND", key, _value(value)), (key,))
+
+
+def _strlen(key: Key) -> Request:
+    key = _key(key)
+    return Request(("STRLEN", key), (key,), True)
+
+
+def _incr(key: Key, by: int) -> Request:
+    key = _key(key)
+    return Request(("INCRBY", key, _value(by)), (key,))
+
+
+def _decr(key: Key, by: int) -> Request:
+    key = _key(key)
+    return Request(("DECRBY", key, _value(by)), (key,))
+
+
+def _type(key: Key) -> Request:
+    key = _key(key)
+    return Request(("TYPE", key), (key,), True, bytes.decode)
+
+
+def _is_some(reply: Any) -> bool:
+    return reply is not None
+
+
+def _command(args: Sequence[Value], key: bytes | None, node: str | None = None) -> Request:
+    """Any command, as far as the table of commands helps with its keys. Raises TypeError and ValueError."""
+    if not args:
+        raise ValueError("there is no command: give its name and then its arguments")
+    words = tuple(map(_value, args))
+    line = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    name = _text(b" ".join(line[:1])).upper()
+    if name in OF_ONE_CONNECTION or _text(b" ".join(line[:2])).upper() in OF_ONE_CONNECTION:
+        raise ValueError(f"{name} changes the connection, and this client's connections are shared: it is not sent")
+    known = find(COMMANDS, line[0])
+    if known is None:
+        keys, reads = line[1:2], False
+    else:
+        if known.subcommands and len(line) > 1:
+            known = find(known.subcommands, line[1]) or known
+        keys, reads = known.keys(line), not known.flags & {"write", "admin"} and not known.subcommands
+        if not known.first_key and known.flags & {"readonly", "write"} and key is None and node is None:
+            raise ValueError(f"{name} is about one node's data: name the node, or use the client's own method")
+    return Request(words, tuple(keys) if key is None else (key,), reads, node=node)
+
+
+def _key(key: Key) -> bytes:
+    if type(key) is bytes:
+        return key
+    if isinstance(key, str):
+        return key.encode()
+    if isinstance(key, bytes):
+        return bytes(key)
+    raise TypeError(f"a key is bytes or str, not {type(key).__name__}: convert it, for instance with str()")
+
+
+def _value(value: Value) -> Value:
+    if type(value) is bytes or type(value) is str:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"a value is bytes, str or int, not {type(value).__name__}: encode it, for instance with repr()")
+
+
+def _text(word: Value) -> str:
+    """A word as a person reads it in an error: in one short line."""
+    text = word.decode(errors="backslashreplace") if isinstance(word, bytes) else str(word)
+    if not text.isprintable() or not text:
+        text = repr(word)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(slots=True)
+class _Operation:
+    """The time and the attempts that one call of a method has."""
+
+    timeout_seconds: float
+    started: float = field(default_factory=monotonic)
+    attempt: int = 0
+
+    @property
+    def deadline(self) -> float:
+        return self.started + self.timeout_seconds
+
+    @property
+    def sends_until(self) -> float:
+        return self.deadline - LAST_PART * self.timeout_seconds
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return monotonic() - self.started
+
+    def part(self, share: float) -> float:
+        """The moment when this share of the time that is left will be over."""
+        now = monotonic()
+        return now + max(0.0, self.deadline - now) * share
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a client has done since it was made."""
+
+    requests: int = 0
+    """Commands it was asked to do, each counted once however often it was sent."""
+    moved: int = 0
+    asked: int = 0
+    """MOVED and ASK followed."""
+    retries: int = 0
+    """Commands tried again after other trouble."""
+    refreshes: int = 0
+    """Maps read; those refused for their older epoch included."""
+    maps_refused: int = 0
+    connections: int = 0
+    """Connections opened."""
+    reconnections: int = 0
+    """Of these, the ones in place of a connection that was lost."""
+    troubles: Mapping[str, int] = field(default_factory=dict)
+    """By code, whatever stood in the way of a command, cured or not."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """By type, the errors that commands ended with."""
+
+
+class _NoConnection(Exception):
+    def __init__(self, code: str, says: str) -> None:
+        super().__init__(says)
+        self.code = code
+        self.says = says
+
+
+class Connection:
+    """A socket that never blocks, and the reader of its replies."""
+
+    __slots__ = ("buffer", "descriptor", "poller", "reader", "socket")
+
+    def __init__(self, address: str, deadline: float) -> None:
+        """Dial. Raises OSError."""
+        host, _, port = address.rpartition(":")
+        failure: OSError = ConnectionRefusedError()
+        for family, kind, protocol, _, where in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
+            self.socket = socket.socket(family, kind, protocol)
+            try:
+                self.socket.settimeout(max(deadline - monotonic(), 0.001))
+                self.socket.connect(where)
+                self.socket.setblocking(False)
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                break
+            except OSError as error:
+                self.socket.close()
+                failure = error
+            except BaseException:
+                self.socket.close()
+                raise
+        else:
+            raise failure
+        self.reader = hiredis.Reader(notEnoughData=NOTHING)
+        self.buffer = bytearray(READ_BYTES)
+        self.descriptor = self.socket.fileno()
+        self.poller = select.poll()
+        self.poller.register(self.descriptor, select.POLLIN)
+
+    def is_quiet(self) -> bool:
+        """Whether an idle connection still stands. What the node sent unasked, most likely its end, is a no.
+
+        Asked before every use (0.6 us), so that a node's restart puts no write in doubt.
+        """
+        return not self.poller.poll(0)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Node:
+    """The connections to one node: at most ``connections_max``, the one used last first."""
+
+    def __init__(
+        self, address: str, login: tuple[str, ...], connections_max: int, count: Callable[[str], None]
+    ) -> None:
+        self.address = address
+        self.failed_at = 0.0
+        """When it last gave trouble (monotonic); 0 when it answered since."""
+        self._login = login
+        self._connections_max = connections_max
+        self._count = count
+        self._retired = self._ended = False
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._waiting = 0
+        self._places = self._connections_max
+        self._lost = 0
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+
+    def acquire(self, deadline: float) -> Connection:
+        """A connection for one exchange; give it to ``release`` or ``discard``. Raises _NoConnection."""
+        while True:
+            with self._lock:
+                if not self._idle and not self._places:
+                    self._wait(deadline)
+                if not self._idle:
+                    self._places -= 1
+                    break
+                connection = self._idle.pop()
+            if connection.is_quiet():
+                return connection
+            self.discard(connection)
+        try:
+            connection = self._dial(deadline)
+        except BaseException:
+            self._give_place_back()
+            raise
+        with self._lock:
+            self._open.add(connection)
+            ended, lost = self._ended, self._lost
+            self._lost = max(0, lost - 1)
+        if ended:
+            self.discard(connection)
+            raise _NoConnection("closed", "the client was closed")
+        self._count("connections")
+        if lost:
+            self._count("reconnections")
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """It is ready for the next exchange."""
+        with self._lock:
+            if not self._retired:
+                self._idle.append(connection)
+                if self._waiting:
+                    self._freed.notify()
+                return
+        self.discard(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """It is broken, no longer needed, or in a state that nobody knows."""
+        with self._lock:
+            self._open.discard(connection)
+            self._lost += 1
+        connection.close()
+        self._give_place_back()
+
+    def retire(self) -> None:
+        """Close what is idle now, and the rest when it comes back."""
+        with self._lock:
+            self._retired = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            self.discard(connection)
+
+    def end(self) -> None:
+        """Retire, and break off the exchanges under way."""
+        self.retire()
+        with self._lock:
+            self._ended = True
+            for connection in self._open:
+                with suppress(OSError):  # it ended by itself
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+            self._freed.notify_all()
+
+    def forget(self) -> None:
+        """In a forked child: drop the parent's connections without a word to the node."""
+        for connection in self._open:
+            connection.close()
+        self._start_empty()
+
+    def _wait(self, deadline: float) -> None:
+        self._waiting += 1
+        try:
+            while not self._idle and not self._places:
+                left = deadline - monotonic()
+                if self._ended:
+                    raise _NoConnection("closed", "the client was closed")
+                if left <= 0 or not self._freed.wait(left):
+                    raise _NoConnection("busy", f"is in use by this client on all {self._connections_max} connections")
+        finally:
+            self._waiting -= 1
+
+    def _give_place_back(self) -> None:
+        with self._lock:
+            self._places += 1
+            if self._waiting:
+                self._freed.notify()
+
+    def _dial(self, deadline: float) -> Connection:
+        try:
+            connection = Connection(self.address, deadline)
+        except ConnectionRefusedError:
+            raise _NoConnection("refused", "refuses connections") from None
+        except TimeoutError:
+            raise _NoConnection("unreachable", "did not accept a connection in time") from None
+        except (OSError, ValueError) as error:
+            raise _NoConnection("unreachable", f"cannot be reached: {error}") from None
+        try:
+            self._greet(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _greet(self, connection: Connection, deadline: float) -> None:
+        hello = Request(("HELLO", "3", *self._login), (), reads=True)
+        flight = Flight(self, connection, [hello])
+        exchange([flight], deadline)
+        if flight.trouble is not None:
+            raise _NoConnection(*flight.trouble)
+        reply = flight.replies[0]
+        if isinstance(reply, ReplyError):
+            code, says = str(reply).split(" ", 1)[0], f"says: {reply}"
+            if code == "ERR" and "max number of clients" in says:
+                code = "busy"
+            raise _NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
+
+
+class Flight:
+    """The part of an attempt that one node has: its requests on one connection, written together."""
+
+    __slots__ = ("connection", "data", "expected", "node", "replies", "sent", "trouble")
+
+    def __init__(self, node: Node, connection: Connection, requests: list[Request]) -> None:
+        self.node = node
+        self.connection = connection
+        self.expected: list[Request | None] = []
+        """Whose reply comes when; None for that of ASKING."""
+        parts = []
+        for request in requests:
+            if request.ask is not None:
+                self.expected.append(None)
+                parts.append(ASKING)
+            self.expected.append(request)
+            parts.append(request.packed)
+        self.data = b"".join(parts)
+        self.sent = 0
+        self.replies: list[Any] = []
+        self.trouble: tuple[str, str] | None = None
+        """Code and words when it ended before all replies were there."""
+
+    def push(self) -> None:
+        """Write what the kernel takes."""
+        try:
+            self.sent += self.connection.socket.send(memoryview(self.data)[self.sent :])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.pull()  # perhaps it said why
+            self.trouble = self.trouble or ("broken", f"broke the connection ({error.strerror})")
+
+    def pull(self) -> None:
+        """Read what has come. Data first: an orderly node's last replies stand before its end."""
+        connection = self.connection
+        try:
+            count = connection.socket.recv_into(connection.buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.trouble = "broken", f"broke the connection ({error.strerror})"
+            return
+        if not count:
+            self.trouble = "broken", "closed the connection without an answer"
+            return
+        reader, replies = connection.reader, self.replies
+        try:
+            reader.feed(connection.buffer, 0, count)  # type: ignore[arg-type]  # takes any buffer
+            while (reply := reader.gets()) is not NOTHING:
+                if type(reply) is not PushNotification:
+                    replies.append(reply)
+        except (hiredis.ProtocolError, MemoryError, RecursionError) as error:
+            self.trouble = "garbage", f"sent what is not a reply ({error or type(error).__name__})"
+        if len(replies) > len(self.expected):
+            del replies[len(self.expected) :]
+            self.trouble = "garbage", "sent more replies than there were commands"
+        elif len(replies) < len(self.expected) and reader.len() > REPLY_BYTES_MAX:
+            self.trouble = "garbage", f"sent more than {REPLY_BYTES_MAX} bytes for one reply"
+
+    @property
+    def is_over(self) -> bool:
+        return self.trouble is not None or len(self.replies) == len(self.expected)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the connection is good for another exchange. (A node can refuse a command before it has it whole.)"""
+        return self.trouble is None and self.sent == len(self.data) and not self.connection.reader.has_data()
+
+
+def exchange(flights: list[Flight], deadline: float) -> None:
+    """Write all flights, then read all replies, until each is over or the deadline has passed.
+
+    Reading and writing go on together, so that two full buffers cannot wait for each other, and a silent node keeps
+    nobody from hearing the others.
+    """
+    poller = select.poll()
+    waiting: dict[int, Flight] = {}
+    for flight in flights:
+        flight.push()
+        if flight.trouble is None:
+            unsent = flight.sent < len(flight.data)
+            poller.register(flight.connection.descriptor, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
+            waiting[flight.connection.descriptor] = flight
+    while waiting:
+        left = deadline - monotonic()
+        for descriptor, events in poller.poll(max(left, 0) * 1000):
+            flight = waiting[descriptor]
+            if events != select.POLLOUT:
+                flight.pull()
+            if events & select.POLLOUT and not flight.is_over:
+                flight.push()
+                if flight.sent == len(flight.data):
+                    poller.modify(descriptor, select.POLLIN)
+            if flight.is_over:
+                poller.unregister(descriptor)
+                del waiting[descriptor]
+        if left <= 0:
+            for flight in waiting.values():
+                flight.trouble = "silent", "did not answer in time"
+            return
+
+
+@dataclass(slots=True)
+class ClusterMap:
+    """Who coordinates each slot, as of an epoch."""
+
+    epoch: int = 0
+    coordinators: list[str | None] = field(default_factory=lambda: [None] * SLOTS)
+    """Address by slot. MOVED corrects single entries."""
+    nodes: frozenset[str] = frozenset()
+    """Every address it names, successors included."""
+
+    @classmethod
+    def read(cls, info: Any, slots: Any, host: str) -> Self:
+        """From the replies to CLUSTER INFO and CLUSTER SLOTS of a node on ``host``.
+
+        Raises LookupError, TypeError or ValueError when they are not what these commands reply.
+        """
+        epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
+        coordinators: list[str | None] = [None] * SLOTS
+        named: set[str] = set()
+        for first, last, *members in slots:
+            if not 0 <= first <= last < SLOTS:
+                raise ValueError(f"slots {first} to {last}")
+            addresses = [_address(member[0], int(member[1]), host) for member in members]
+            coordinators[first : last + 1] = [addresses[0]] * (last + 1 - first)
+            named.update(addresses)
+        return cls(int(epoch[1]) if epoch else 0, coordinators, frozenset(named))
+
+
+class _RetryBudget:
+    """Lets retries through at a rate, after a burst of one second's worth (a token bucket, kept as one moment)."""
+
+    def __init__(self, per_second: float) -> None:
+        self._seconds_each = 1 / per_second
+        self._next_at = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, within_seconds: float) -> float | None:
+        """Reserve the next token: the seconds until it may be used, None when that is too long."""
+        with self._lock:
+            now = monotonic()
+            usable_at = max(self._next_at, now - 1.0)
+            if usable_at - now > within_seconds:
+                return None
+            self._next_at = usable_at + self._seconds_each
+            return max(0.0, usable_at - now)
+
+
+class Client:
+    """A cluster, as seen by one program. See the module's text for what its methods promise.
+
+    ``seeds``: ``"host:port"``, several separated by commas or as a sequence; one that answers is enough. Nothing is
+    dialled before the first command. ``timeout_seconds`` bounds every operation as a whole, a pipeline or ``mset``
+    included. ``retries_per_second_max`` is the budget for attempts after trouble, for all threads together.
+
+    Methods raise `NotDone` (nothing happened), `InDoubt` (perhaps something did) or `CommandError` (it cannot work),
+    all of them `ClientError`; TypeError and ValueError are for calls that make no sense.
+    """
+
+    def __init__(
+        self,
+        seeds: str | Sequence[str] = "127.0.0.1:7001",
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_seconds: float = 5.0,
+        connections_per_node_max: int = 16,
+        retries_per_second_max: float = 100.0,
+    ) -> None:
+        for name, value in (
+            ("timeout_seconds", timeout_seconds),
+            ("connections_per_node_max", connections_per_node_max),
+            ("retries_per_second_max", retries_per_second_max),
+        ):
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; it must be more than 0")
+        if username is not None and password is None:
+            raise ValueError("a user name needs a password: give both, or only the password")
+        self.timeout_seconds = timeout_seconds
+        self._seeds = _parse_seeds(seeds)
+        self._login = () if password is None else ("AUTH", username or "default", password)
+        self._connections_per_node_max = connections_per_node_max
+        self._budget = _RetryBudget(retries_per_second_max)
+        self._map = ClusterMap()
+        self._map_trouble: Trouble | None = None
+        """Why the last reading of the map failed."""
+        self._asked_at = -1.0
+        self._doubted_at = 0.0
+        """The map is doubted when something spoke against it after it was last asked for."""
+        self._nodes: dict[str, Node] = {}
+        self._counts: Counter[str] = Counter()
+        self._troubles: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._make_locks()
+        _clients.add(self)
+
+    def _make_locks(self) -> None:
+        self._closed = threading.Event()
+        self._refreshing = threading.Lock()
+        self._nodes_lock = threading.Lock()
+        self._counting = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. Operations under way in other threads end at once, with their errors."""
+        self._closed.set()
+        with self._nodes_lock:
+            nodes = list(self._nodes.values())
+        for node in nodes:
+            node.end()
+
+    def __repr__(self) -> str:
+        return f"<Client of {', '.join(self._seeds)}, ring epoch {self._map.epoch}{', closed' * self._closed.is_set()}>"
+
+    # Commands for one key.
+
+    def get(self, key: Key) -> bytes | None:
+        """The value, None when there is none."""
+        return cast("bytes | None", self._do(_get(key)))
+
+    @overload
+    def set(self, key: Key, value: Value, *, nx: bool = ..., xx: bool = ..., ifeq: Value | None = ...) -> bool: ...
+    @overload
+    def set(
+        self, key: Key, value: Value, *, nx: bool = ..., xx: bool = ..., ifeq: Value | None = ..., get: Literal[True]
+    ) -> bytes | None: ...
+    def set(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        ifeq: Value | None = None,
+        get: bool = False,
+    ) -> bool | bytes | None:
+        """Store, always or on a condition: ``nx`` no value yet, ``xx`` some value, ``ifeq`` exactly this value.
+
+        True when stored, False when the condition did not hold; with ``get`` instead the value before, whether stored
+        or not. Raises ValueError for more than one condition.
+        """
+        return cast("bool | bytes | None", self._do(_set(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get)))
+
+    def setnx(self, key: Key, value: Value) -> bool:
+        """Store if there is no value; whether it was stored."""
+        return cast("bool", self._do(_setnx(key, value)))
+
+    def getset(self, key: Key, value: Value) -> bytes | None:
+        """Store, and return the value before."""
+        return cast("bytes | None", self._do(_getset(key, value)))
+
+    def getdel(self, key: Key) -> bytes | None:
+        """Delete, and return the value before."""
+        return cast("bytes | None", self._do(_getdel(key)))
+
+    def append(self, key: Key, value: Value) -> int:
+        """Add to the end of the value; its length afterwards, in bytes."""
+        return cast("int", self._do(_append(key, value)))
+
+    def strlen(self, key: Key) -> int:
+        """Length of the value in bytes, 0 when there is none."""
+        return cast("int", self._do(_strlen(key)))
+
+    def incr(self, key: Key, by: int = 1) -> int:
+        """Add to the number in the value (0 when there is none); the sum."""
+        return cast("int", self._do(_incr(key, by)))
+
+    def decr(self, key: Key, by: int = 1) -> int:
+        """Subtract from the number in the value; the difference."""
+        return cast("int", self._do(_decr(key, by)))
+
+    def type(self, key: Key) -> str:
+        """``"string"``, or ``"none"`` when there is no value."""
+        return cast("str", self._do(_type(key)))
+
+    # Commands for many keys. They go to all nodes at once, and are atomic only within a slot.
+
+    def delete(self, *keys: Key) -> int:
+        """Delete keys; how many there were. Raises PartlyDone when some are deleted and others not."""
+        return sum(request.reply for request in self._do_all("DEL", keys))
+
+    def exists(self, *keys: Key) -> int:
+        """How many of the keys have a value; a key given twice counts twice."""
+        return sum(request.reply for request in self._do_all("EXISTS", keys, reads=True))
+
+    def mget(self, keys: Iterable[Key]) -> list[bytes | None]:
+        """The values in the order of the keys, None where there is none.
+
+        Each is current when it is read; together they are no snapshot.
+        """
+        wanted = [_key(key) for key in keys]
+        requests = self._do_all("MGET", dict.fromkeys(wanted), reads=True)
+        found = {key: value for request in requests for key, value in zip(request.keys, request.reply, strict=True)}
+        return [found[key] for key in wanted]
+
+    def mset(self, values: Mapping[Key, Value] | Mapping[str, Value] | Mapping[bytes, Value]) -> None:
+        """Store many. Not atomic: others may see some stored and some not yet, and it may end so.
+
+        Raises PartlyDone when some are stored and others not, or not for certain; its ``errors`` has these keys.
+        """
+        by_key = {_key(key): _value(value) for key, value in values.items()}
+        self._do_all("MSET", by_key, values=by_key)
+
+    # Commands for all keys: every coordinator is asked.
+
+    def dbsize(self) -> int:
+        """How many keys there are, as the nodes count at about the same moment."""
+        return sum(self._everywhere("DBSIZE", reads=True))
+
+    def keys(self, pattern: Key = "*") -> list[bytes]:
+        """All keys that match a glob pattern, in no order. Holds up every node while it looks: see `scan_iter`."""
+        return [key for keys in self._everywhere("KEYS", _key(pattern), reads=True) for key in keys]
+
+    def flush_all(self) -> None:
+        """Delete every key. Raises PartlyDone when some nodes did and others did not; ``errors`` is by address."""
+        self._everywhere("FLUSHALL", reads=False)
+
+    def scan_iter(self, match: Key | None = None, count: int = 1000) -> Iterator[bytes]:
+        """Every key that is there from beginning to end, once or more; others perhaps.
+
+        A slot that changes its coordinator meanwhile is scanned again at the new one. ``count``: how many keys a node
+        looks at for one reply. Each reply is an operation with a time of its own.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; it must be 1 or more")
+        options = (*(() if match is None else ("MATCH", _key(match))), "COUNT", count)
+        scanned_at: list[str | None] = [None] * SLOTS
+        self._load_map(_Operation(self.timeout_seconds))
+        while True:
+            coordinators = self._map.coordinators
+            behind = {slot for slot in range(SLOTS) if coordinators[slot] not in (None, scanned_at[slot])}
+            if not behind:
+                return
+            address = cast("str", coordinators[min(behind)])
+            here = {slot for slot in behind if coordinators[slot] == address}
+            cursor: Any = b"0"
+            while True:
+                page = Request(("SCAN", cursor, *options), (), reads=True, node=address)
+                self._settle([page])
+                if page.error is not None:
+                    if address in self._map.coordinators:
+                        raise page.error
+                    break  # others coordinate its slots now
+                cursor, keys = page.reply
+                yield from (key for key in keys if slot_of(key) in here)
+                if cursor == b"0":
+                    for slot in here:
+                        scanned_at[slot] = address
+                    break
+            # Did it keep its slots until the end? It knows best: what it dropped, it dropped for a ring it has read.
+            self._refresh(_Operation(self.timeout_seconds), first=address)
+
+    # Any command.
+
+    def execute(self, *args: Value, node: str | None = None, key: Key | None = None) -> Any:
+        """Any command: ``execute("EXPIRE", "user:42", 60)``. What comes back is the server's reply as it is.
+
+        It goes to the coordinator of ``key``; without one, of the command's keys as ringkeeper's own table of commands
+        has them; of a command that it does not know, of the first argument. Commands that have no key go to any node.
+        What the table does not know counts as a write. ``node``: as `execute_on`.
+
+        Raises ValueError for commands that would change the shared connection (SELECT, MULTI, SUBSCRIBE...) and, unless
+        a node is named, for those that answer for one node's data (DBSIZE, SCAN, FLUSHALL...).
+        """
+        if node is not None:
+            return self.execute_on(node, *args)
+        return self._do(_command(args, None if key is None else _key(key)))
+
+    def execute_on(self, node: str, *args: Value) -> Any:
+        """Any command on the node at ``host:port``, in one attempt: nothing is retried, no MOVED followed."""
+        command = _command(args, None, node=_parse_address(node))
+        self._settle([command], retry=False)
+        return command.outcome()
+
+    def pipeline(self) -> "Pipeline":
+        """Commands to be sent together: one write per node instead of one per command."""
+        return Pipeline(self)
+
+    # The cluster.
+
+    def ping(self, node: str | None = None) -> bool:
+        """True when a node (``node``: that one) answers. Raises when none does."""
+        return bool(self.execute("PING", node=node) == b"PONG")
+
+    def locate(self, key: Key) -> tuple[int, str]:
+        """Slot of a key and address of its coordinator, as the client's map has them."""
+        operation = _Operation(self.timeout_seconds)
+        self._load_map(operation)
+        slot = slot_of(_key(key))
+        address = self._map.coordinators[slot]
+        if address is None:
+            raise self._ended(not_done(f"locating {_text(key)}", True, self._nobody(slot), 1, operation.seconds))
+        return slot, address
+
+    def nodes(self) -> tuple[str, ...]:
+        """Addresses of the nodes that coordinate a slot, as the client's map has them."""
+        self._load_map(_Operation(self.timeout_seconds))
+        return tuple(sorted({address for address in self._map.coordinators if address}))
+
+    def ring(self) -> dict[str, Any]:
+        """The ring as a ringkeeper node shows it: ``RING SHOW``, decoded."""
+        return cast("dict[str, Any]", json.loads(self.execute("RING", "SHOW")))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the client's map; 0 before the first command."""
+        return self._map.epoch
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts until now."""
+        with self._counting:
+            return Statistics(**self._counts, troubles=dict(self._troubles), errors=dict(self._errors))
+
+    # The engine.
+
+    def _do(self, request: Request) -> Any:
+        self._settle([request])
+        return request.outcome()
+
+    def _do_all(
+        self, name: str, keys: Iterable[Key], *, values: Mapping[bytes, Value] | None = None, reads: bool = False
+    ) -> list[Request]:
+        """A command of many keys, cut into one request per slot. Raises unless all are done."""
+        by_slot: dict[int, list[bytes]] = {}
+        for key in map(_key, keys):
+            by_slot.setdefault(slot_of(key), []).append(key)
+        requests = []
+        for group in by_slot.values():
+            words = group if values is None else [word for key in group for word in (key, values[key])]
+            requests.append(Request((name, *words), tuple(group), reads))
+        self._settle(requests)
+        count = sum(len(request.keys) for request in requests)
+        _raise_unless_done(f"{name} of {count} keys", [(request.keys, request) for request in requests])
+        return requests
+
+    def _everywhere(self, *args: Value, reads: bool) -> list[Any]:
+        """A command without a key on every coordinator. A read begins again when these changed meanwhile."""
+        operation = _Operation(self.timeout_seconds)
+        self._load_map(operation)
+        while True:
+            nodes = self.nodes()
+            requests = [Request(args, (), reads, node=address) for address in nodes]
+            self._settle(requests, operation)
+            if not reads or all(request.error is None for request in requests) or self.nodes() == nodes:
+                break
+        _raise_unless_done(_text(args[0]), [((request.node,), request) for request in requests])
+        return [request.reply for request in requests]
+
+    def _settle(self, requests: list[Request], operation: _Operation | None = None, *, retry: bool = True) -> None:
+        """Bring every request to its end, within the operation's time."""
+        operation = operation or _Operation(self.timeout_seconds)
+        operation.attempt = 0
+        self._count("requests", len(requests))
+        pending = requests
+        while pending:
+            if retry and self._is_doubted:
+                self._refresh(operation)
+            operation.attempt += 1
+            self._attempt(pending, operation)
+            pending = [request for request in pending if request.trouble is not None]
+            if pending and len(requests) > 1:
+                pending = self._still_in_order(requests, operation)
+            if pending and not (retry and self._goes_on(pending, operation)):
+                for request in pending:
+                    self._fail(request, self._not_done(request, operation))
+                break
+
+    def _attempt(self, requests: list[Request], operation: _Operation) -> None:
+        """Send each request to its node and judge what comes back. What may be tried again has a trouble afterwards."""
+        flights: list[Flight] = []
+        try:
+            for address, group in self._route(requests, operation):
+                node = self._node(address)
+                try:
+                    connection = node.acquire(operation.part(1 / 2))
+                except _NoConnection as why:
+                    self._blame(node)
+                    for request in group:
+                        self._turn_away(request, operation, Trouble(why.code, why.says, address))
+                else:
+                    flights.append(Flight(node, connection, group))
+            if monotonic() > operation.sends_until:
+                for flight in flights:
+                    flight.trouble = "late", "could not be asked while there was time for an answer"
+            else:
+                # A silent node may soon have a successor: reads leave time to ask that one.
+                patient = any(request.node or not request.reads for request in requests)
+                exchange(flights, operation.deadline if patient else operation.part(1 / 2))
+        except BaseException:
+            for flight in flights:
+                flight.node.discard(flight.connection)
+            raise
+        for flight in flights:
+            self._judge(flight, operation)
+
+    def _route(self, requests: list[Request], operation: _Operation) -> list[tuple[str, list[Request]]]:
+        """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
+        in a circle."""
+        coordinators = self._map.coordinators
+        groups: dict[str, list[Request]] = {}
+        for request in requests:
+            address = request.ask or request.node
+            if address is None:
+                address = coordinators[request.slot] if request.slot >= 0 else self._candidates()[0]
+            if self._closed.is_set():
+                self._turn_away(request, operation, CLOSED)
+            elif address is None:
+                self._doubted_at = monotonic()
+                self._turn_away(request, operation, self._nobody(request.slot))
+            elif address in groups:
+                groups[address].append(request)
+            else:
+                groups[address] = [request]
+        return sorted(groups.items()) if len(groups) > 1 else list(groups.items())
+
+    def _judge(self, flight: Flight, operation: _Operation) -> None:
+        """Read the verdict on each request of a flight from its reply, or from the lack of one."""
+        node = flight.node
+        if flight.is_clean:
+            node.failed_at = 0.0
+            node.release(flight.connection)
+        else:
+            node.discard(flight.connection)
+        for request, reply in zip(flight.expected, flight.replies, strict=False):
+            if request is None:
+                continue
+            if type(reply) is ReplyError:
+                self._judge_error(request, str(reply), node.address, operation)
+            else:
+                request.reply = reply
+                request.trouble = request.ask = None
+        if flight.trouble is None:
+            return
+        self._blame(node)
+        trouble = Trouble(*flight.trouble, node.address)
+        if self._closed.is_set():
+            trouble = trouble._replace(code="closed", says="had not answered when the client was closed")
+        end = 0
+        for position, request in enumerate(flight.expected):
+            end += len(ASKING if request is None else request.packed)
+            if request is None or position < len(flight.replies):
+                continue
+            if request.reads or end > flight.sent:
+                self._turn_away(request, operation, trouble)
+            else:
+                self._fail_in_doubt(request, operation, trouble)
+
+    def _judge_error(self, request: Request, reply: str, address: str, operation: _Operation) -> None:
+        code, _, rest = reply.partition(" ")
+        trouble = Trouble(code, f"says: {reply}", address)
+        redirection = _redirection(rest, address) if code in REDIRECTIONS and request.node is None else None
+        if redirection is not None:
+            slot, target = redirection
+            self._turn_away(request, operation, trouble)
+            if code == "ASK":
+                request.ask = target
+            else:
+                self._map.coordinators[slot] = target
+                self._doubted_at = monotonic()
+                if request.slot < 0:
+                    request.slot = slot
+        elif code in TRANSIENT or code in REFUSALS:
+            self._doubted_at = monotonic()
+            self._turn_away(request, operation, trouble)
+        elif code == "INDOUBT":
+            self._fail_in_doubt(request, operation, trouble)
+        else:
+            self._fail(request, command_error(str(request), self._note(request, trouble)))
+
+    def _turn_away(self, request: Request, operation: _Operation, trouble: Trouble) -> None:
+        """Nothing was done. The request stays open for another attempt, unless that makes no sense."""
+        self._note(request, trouble)
+        request.ask = None
+        gone = request.node is not None and bool(self._map.nodes) and request.node not in self._map.nodes
+        if gone or trouble.code in REFUSALS or trouble.code == CLOSED.code:
+            self._fail(request, self._not_done(request, operation))
+
+    def _fail_in_doubt(self, request: Request, operation: _Operation, trouble: Trouble) -> None:
+        trouble = self._note(request, trouble)
+        self._fail(request, in_doubt(str(request), len(request.keys), trouble, operation.seconds))
+
+    def _note(self, request: Request, trouble: Trouble) -> Trouble:
+        if trouble.address and request.slot >= 0:
+            trouble = trouble._replace(place=f"slot {request.slot}, ring epoch {self._map.epoch}")
+        request.trouble = trouble
+        self._count_trouble(trouble.code)
+        return trouble
+
+    def _not_done(self, request: Request, operation: _Operation) -> ClientError:
+        trouble = cast("Trouble", request.trouble)
+        return not_done(str(request), request.reads, trouble, operation.attempt, operation.seconds)
+
+    def _fail(self, request: Request, error: ClientError) -> None:
+        request.trouble = request.ask = None
+        request.error = self._ended(error)
+
+    def _still_in_order(self, requests: list[Request], operation: _Operation) -> list[Request]:
+        """The open requests, without those that would now be done, or see data, in another order than the caller's."""
+        passed: dict[bytes, bool] = {}  # key -> whether a later command that may have been done writes it
+        pending = []
+        for request in reversed(requests):
+            if request.trouble is None:
+                if request.may_be_done:
+                    for key in request.keys:
+                        passed[key] = passed.get(key, False) or not request.reads
+            elif any(key in passed and (passed[key] or not request.reads) for key in request.keys):
+                says = f"{request.trouble.says}; and a later command for the same key came through"
+                self._note(request, request.trouble._replace(code="overtaken", says=says))
+                self._fail(request, self._not_done(request, operation))
+            else:
+                pending.append(request)
+        return pending[::-1]
+
+    def _goes_on(self, pending: list[Request], operation: _Operation) -> bool:
+        """Make the pause that another attempt needs; False when there is no time for one."""
+        redirected = sum(request.trouble is not None and request.trouble.code in REDIRECTIONS for request in pending)
+        if redirected == len(pending) and operation.attempt <= REDIRECTIONS_FREE:
+            return monotonic() < operation.sends_until
+        if not self._back_off(operation):
+            return False
+        self._count("retries", len(pending) - redirected)
+        return True
+
+    def _back_off(self, operation: _Operation) -> bool:
+        longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** (operation.attempt - 1))
+        left = operation.sends_until - monotonic()
+        pause = random.uniform(longest / 2, longest)
+        wait = self._budget.take(left) if pause < left else None
+        if wait is None:
+            return False
+        self._closed.wait(max(wait, pause))
+        return True
+
+    # The map.
+
+    @property
+    def _is_doubted(self) -> bool:
+        return self._asked_at <= self._doubted_at or not self._map.nodes
+
+    def _load_map(self, operation: _Operation) -> None:
+        """See to it that there is a map; a doubted one is read again if that is possible. Raises NotDone."""
+        while True:
+            if self._is_doubted and not self._closed.is_set():
+                self._refresh(operation)
+            operation.attempt += 1
+            trouble = CLOSED if self._closed.is_set() else self._nobody()
+            if self._map.nodes and trouble is not CLOSED:
+                return
+            if trouble.code in REFUSALS or trouble is CLOSED or not self._back_off(operation):
+                raise self._ended(not_done("reading the ring", True, trouble, operation.attempt, operation.seconds))
+
+    def _refresh(self, operation: _Operation, first: str | None = None) -> None:
+        """Read the map from the first node that gives one not older than ours. Gives up quietly.
+
+        Only one thread asks. Who is in trouble or has no map waits for it; the others go on with what they have.
+        ``first``: ask this node before any other, whatever was asked before.
+        """
+        asked_at = self._asked_at
+        urgent = first is not None or operation.attempt > 0 or not self._map.nodes
+        if self._map.nodes and first is None and monotonic() - asked_at < REFRESH_PAUSE_SECONDS:
+            return
+        if not self._refreshing.acquire(timeout=max(0.0, operation.sends_until - monotonic()) if urgent else 0):
+            return
+        try:
+            if self._asked_at > asked_at and first is None:
+                return  # another thread did it while this one waited
+            self._asked_at = monotonic()
+            troubles: list[Trouble] = []
+            for address in dict.fromkeys([*([first] if first else []), *self._candidates()]):
+                if monotonic() > operation.sends_until or self._closed.is_set() or (troubles and not urgent):
+                    break
+                trouble = self._ask_for_map(address, min(operation.part(1 / 2), monotonic() + REFRESH_ASK_SECONDS_MAX))
+                if trouble is None:
+                    self._map_trouble = None
+                    return
+                troubles.append(trouble)
+                self._count_trouble(trouble.code)
+            self._doubted_at = monotonic()
+            self._map_trouble = _together(troubles)
+        finally:
+            self._refreshing.release()
+
+    def _ask_for_map(self, address: str, deadline: float) -> Trouble | None:
+        node = self._node(address)
+        try:
+            connection = node.acquire(deadline)
+        except _NoConnection as why:
+            node.failed_at = monotonic()
+            return Trouble(why.code, why.says, address)
+        flight = Flight(node, connection, [Request(("CLUSTER", word), (), reads=True) for word in ("INFO", "SLOTS")])
+        try:
+            exchange([flight], deadline)
+        finally:
+            if flight.is_over and flight.is_clean:
+                node.release(connection)
+            else:
+                node.discard(connection)
+        if flight.trouble is not None:
+            node.failed_at = monotonic()
+            return Trouble(*flight.trouble, address)
+        self._count("refreshes")
+        for reply in flight.replies:
+            if type(reply) is ReplyError:
+                code = "NOCLUSTER" if "cluster support disabled" in str(reply) else str(reply).partition(" ")[0]
+                return Trouble(code, f"says: {reply}", address)
+        try:
+            info, slots = flight.replies
+            newer = ClusterMap.read(info, slots, address.rpartition(":")[0])
+        except (LookupError, TypeError, ValueError) as error:
+            return Trouble("garbage", f"shows a ring that makes no sense ({error})", address)
+        if not newer.nodes:
+            return Trouble("empty", "knows no node that coordinates a slot", address)
+        if newer.epoch < self._map.epoch:
+            self._count("maps_refused")
+            seen = f"shows the ring of epoch {newer.epoch} to a client that has seen epoch {self._map.epoch}"
+            return Trouble(
+                "older", f"{seen}: it lags, or its ring was rolled back, which a new client accepts", address
+            )
+        node.failed_at = 0.0
+        self._map = newer
+        self._retire_strangers()
+        return None
+
+    def _retire_strangers(self) -> None:
+        """Let go of nodes that neither the map nor the seeds name."""
+        known = {*self._map.nodes, *self._seeds}
+        with self._nodes_lock:
+            strangers = [self._nodes.pop(address) for address in list(self._nodes) if address not in known]
+        for node in strangers:
+            node.retire()
+
+    def _candidates(self) -> list[str]:
+        """Every address that may know the ring, in random order, but those that gave trouble last and latest."""
+        failed_at = {address: node.failed_at for address, node in list(self._nodes.items())}
+        known = {*self._map.nodes, *self._seeds}
+        return sorted(known, key=lambda address: (failed_at.get(address, 0.0), random.random()))
+
+    def _node(self, address: str) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            with self._nodes_lock:
+                node = self._nodes.get(address)
+                if node is None:
+                    node = Node(address, self._login, self._connections_per_node_max, self._count)
+                    self._nodes[address] = node
+                    if self._closed.is_set():
+                        node.end()
+        return node
+
+    def _nobody(self, slot: int | None = None) -> Trouble:
+        """Why there is no node to be asked."""
+        uncovered = f"no node coordinates slot {slot} in the ring of epoch {self._map.epoch}"
+        return self._map_trouble or Trouble("uncovered", uncovered)
+
+    def _blame(self, node: Node) -> None:
+        node.failed_at = self._doubted_at = monotonic()
+
+    def _count(self, what: str, number: int = 1) -> None:
+        with self._counting:
+            self._counts[what] += number
+
+    def _count_trouble(self, code: str) -> None:
+        with self._counting:
+            self._troubles[code] += 1
+            if code in REDIRECTIONS:
+                self._counts["moved" if code == "MOVED" else "asked"] += 1
+
+    def _ended(self, error: ClientError) -> ClientError:
+        with self._counting:
+            self._errors[type(error).__name__] += 1
+        return error
+
+    def _after_fork(self) -> None:
+        """In a forked child: locks may be held by threads that exist no more, connections belong to the parent."""
+        closed = self._closed.is_set()
+        self._make_locks()
+        if closed:
+            self._closed.set()
+        for node in self._nodes.values():
+            node.forget()
+
+
+class Pipeline:
+    """Commands that are sent together when ``execute`` is called; results come in their order.
+
+    Each is a command of its own: nothing is atomic, and one that fails does not keep the others from being done. All of
+    them share the time of one operation. Not safe for threads.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._requests: list[Request] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._requests.clear()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all, and return the results; the pipeline is empty afterwards.
+
+        With ``raise_on_error`` False an error stands where its result would. Otherwise raises the first error
+        when no command changed anything, else PartlyDone with ``errors`` by position and ``results``.
+        """
+        requests, self._requests = self._requests, []
+        self._client._settle(requests)
+        results = [
+            request.error or (request.reply if request.convert is None else request.convert(request.reply))
+            for request in requests
+        ]
+        if raise_on_error:
+            named = [((position,), request) for position, request in enumerate(requests)]
+            _raise_unless_done(f"the pipeline of {len(requests)} commands", named, results)
+        return results
+
+    def add(self, *args: Value, key: Key | None = None) -> Self:
+        """Any command, as `Client.execute`."""
+        return self._add(_command(args, None if key is None else _key(key)))
+
+    def get(self, key: Key) -> Self:
+        return self._add(_get(key))
+
+    def set(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        ifeq: Value | None = None,
+        get: bool = False,
+    ) -> Self:
+        return self._add(_set(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get))
+
+    def setnx(self, key: Key, value: Value) -> Self:
+        return self._add(_setnx(key, value))
+
+    def getset(self, key: Key, value: Value) -> Self:
+        return self._add(_getset(key, value))
+
+    def getdel(self, key: Key) -> Self:
+        return self._add(_getdel(key))
+
+    def delete(self, key: Key) -> Self:
+        return self._add(_delete(key))
+
+    def exists(self, key: Key) -> Self:
+        return self._add(_exists(key))
+
+    def append(self, key: Key, value: Value) -> Self:
+        return self._add(_append(key, value))
+
+    def strlen(self, key: Key) -> Self:
+        return self._add(_strlen(key))
+
+    def incr(self, key: Key, by: int = 1) -> Self:
+        return self._add(_incr(key, by))
+
+    def decr(self, key: Key, by: int = 1) -> Self:
+        return self._add(_decr(key, by))
+
+    def type(self, key: Key) -> Self:
+        return self._add(_type(key))
+
+    def _add(self, request: Request) -> Self:
+        self._requests.append(request)
+        return self
+
+
+def _raise_unless_done(label: str, named: Sequence[tuple[Sequence[Any], Request]], results: Sequence[Any] = ()) -> None:
+    """Raise for requests given together, under their names (keys, addresses, positions)."""
+    errors = {name: request.error for names, request in named if request.error is not None for name in names}
+    if not errors:
+        return
+    first = next(iter(errors.values()))
+    if len(named) == 1 or not any(request.may_be_done and not request.reads for _, request in named):
+        raise first
+    done = sum(len(names) for names, request in named if request.error is None)
+    raise partly_done(label, errors, done, results) from first
+
+
+def _together(troubles: list[Trouble]) -> Trouble:
+    """Why no node gave its map."""
+    told = "; ".join(str(trouble) for trouble in troubles[:TROUBLES_TOLD_MAX])
+    if len(troubles) > TROUBLES_TOLD_MAX:
+        told += f"; and {len(troubles) - TROUBLES_TOLD_MAX} more"
+    codes = {trouble.code for trouble in troubles}
+    code = troubles[0].code if len(codes) == 1 or codes <= REFUSALS else "unreachable"
+    return Trouble(code, f"no node shows the ring: {told}")
+
+
+def _parse_seeds(seeds: str | Sequence[str]) -> tuple[str, ...]:
+    parts = seeds.split(",") if isinstance(seeds, str) else seeds
+    addresses = tuple(_parse_address(part) for part in parts if part.strip())
+    if not addresses:
+        raise ValueError("there is no seed: give at least one node as host:port, e.g. 127.0.0.1:7001")
+    return addresses
+
+
+def _parse_address(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{text!r} is not an address: give host:port, e.g. 127.0.0.1:7001")
+    return _address(host.removeprefix("[").removesuffix("]"), int(port), "")
+
+
+def _address(host: bytes | str | None, port: int, host_asked: str) -> str:
+    """``host:port``; a node that does not know its own host leaves it out and means the one it was asked by."""
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{port} is not a port: it must be 1 to 65535")
+    name = host.decode() if isinstance(host, bytes) else host
+    return f"{name if name and name != '?' else host_asked}:{port}"
+
+
+def _redirection(rest: str, address: str) -> tuple[int, str] | None:
+    """Slot and address out of ``3999 127.0.0.1:7002``, None when it is not of that form."""
+    slot, _, target = rest.partition(" ")
+    host, _, port = target.rpartition(":")
+    if not (slot.isdecimal() and int(slot) < SLOTS and port.isdecimal() and 0 < int(port) < 1 << 16):
+        return None
+    return int(slot), _address(host, int(port), address.rpartition(":")[0])
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+"""Those that a fork has to tidy up in the child."""
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

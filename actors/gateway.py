@@ -1,0 +1,569 @@
+"""Speaks the Redis Cluster protocol with clients: connections, requests in, replies out in order.
+
+Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
+        Executed                                     from StorageNode
+        RingChanged                                  from Member
+        LeaderChanged                                from Election
+        Figures                                      from StorageNode, for INFO
+        VerbRun                                      from the leading Ecs
+        Unanswered                                   from itself: a question has waited too long
+Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs
+
+Everything that was read from the sockets in one turn of the loop arrives as one ``Requests``. Its data commands, of all
+connections, go to the storage node as one ``Execute``; what concerns the connection or the cluster is answered here.
+Each connection's commands of one turn are an *exchange*. Its replies leave together once all are there, and a
+connection's exchanges leave in the order in which they came, however long one of them waits for another process.
+
+    read -> exchange (replies here | from StorageNode | from the leader) -> complete -> first in its queue -> written
+
+An exchange is complete when ``missing`` is 0. The edge stops reading from a connection that has too many requests
+unanswered.
+"""
+
+import hmac
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from ..runtime.actor import Actor, Ref
+from ..runtime.election import LeaderChanged
+from ..runtime.message import message
+from ..runtime.resp import Connection, ConnectionLost, ConnectionMade, Requests, encode
+from ..version import VERSION
+from .messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
+from .rules import cluster_view
+from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve
+from .rules.data_commands import SYNTAX_ERROR, glob
+from .rules.replies import OK, Reply, bulk, error, integer, simple
+from .rules.ring import Ring
+from .rules.slots import slot as slot_of
+
+QUESTION_SECONDS_MAX = 3.0
+"""How long a client waits for an answer from another process before it gets an error instead."""
+
+LEADER_VERBS = {"ring|status": "STATUS"}
+"""Commands that the leading ECS answers, as verbs."""
+
+ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall"} | {
+    "cluster|countkeysinslot", "cluster|getkeysinslot", "ring|version",
+}  # fmt: skip
+"""Commands of the storage node that have no function in the table: they look at more than one slot, or beside a value."""
+
+BEFORE_AUTH = {"auth", "hello", "quit", "reset"}
+
+NOAUTH = error(b"NOAUTH Authentication required.")
+WRONGPASS = error(b"WRONGPASS invalid username-password pair or user is disabled.")
+NO_PASSWORD_SET = error(
+    b"ERR AUTH <password> called without any password configured for the default user. "
+    b"Are you sure your configuration is correct?"
+)
+NO_RING = error(b"CLUSTERDOWN The cluster has no ring yet")
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """A question has waited long enough; local. Gateway -> Gateway."""
+
+    question: int
+
+
+class Session:
+    """What the gateway keeps of one connection, besides what the connection itself says (id, name, protocol...)."""
+
+    __slots__ = ("connection", "library", "library_version", "queue", "readonly")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.library = self.library_version = ""
+        self.readonly = False
+        self.queue: deque[Exchange] = deque()
+
+    def describe(self, now: float) -> str:
+        """A line of CLIENT LIST."""
+        connection = self.connection
+        return (
+            f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1 "
+            f"name={connection.name.decode()} age={int(now - connection.made_at)} idle={int(now - connection.active_at)} "
+            f"flags={'r' if self.readonly else 'N'} db=0 sub=0 psub=0 ssub=0 multi=-1 user=default "
+            f"resp={connection.protocol} lib-name={self.library} lib-ver={self.library_version}"
+        )
+
+
+class Exchange:
+    """The commands of one connection in one turn, and their replies as far as they are there."""
+
+    __slots__ = ("last", "missing", "on_store", "replies", "session")
+
+    def __init__(self, session: Session, replies: list[Reply], on_store: list[int]) -> None:
+        self.session, self.replies, self.on_store = session, replies, on_store
+        self.missing = 0
+        self.last = False  # the connection closes after it
+
+
+class Gateway(Actor):
+    """The clients' side of one node."""
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        storage: Ref,
+        settings: dict[str, str],
+        password: str = "",
+    ) -> None:
+        super().__init__()
+        self.id, self._storage, self._settings = id, storage, settings
+        self._password = password.encode()
+        self._ring: Ring | None = None
+        self._leader = ""
+        self._sessions: dict[int, Session] = {}
+        self._at_storage: deque[list[Exchange]] = deque()
+        self._questions: dict[int, tuple[Exchange, int, Callable[[Any], Reply]]] = {}
+        self._next_question = 0
+        self._started = 0.0
+        self.commands = self.connections = 0
+        self._direct = {
+            name: command
+            for name, command in COMMANDS.items()
+            if command.run is not None or (command.name in ON_STORE and not command.subcommands)
+        }
+        self._answers: dict[str, Callable[[Session, list[bytes]], Reply]] = {
+            "ping": self._ping,
+            "echo": lambda session, args: bulk(args[1]),
+            "hello": self._hello,
+            "auth": self._auth,
+            "select": self._select,
+            "reset": self._reset,
+            "readonly": self._set_readonly,
+            "readwrite": self._set_readonly,
+            "time": self._time,
+            "client|id": lambda session, args: integer(session.connection.id),
+            "client|info": lambda session, args: session.describe(self.now()) + "\n",
+            "client|list": self._client_list,
+            "client|getname": lambda session, args: bulk(session.connection.name) if session.connection.name else None,
+            "client|setname": self._client_setname,
+            "client|setinfo": self._client_setinfo,
+            "client|kill": self._client_kill,
+            "config|get": self._config_get,
+            "config|set": self._config_set,
+            "cluster|slots": self._cluster_slots,
+            "cluster|shards": lambda session, args: cluster_view.shards(self._ring) if self._ring else [],
+            "cluster|nodes": lambda session, args: cluster_view.nodes(self._ring, self.id) if self._ring else "",
+            "cluster|info": lambda session, args: cluster_view.info(self._ring, self.id),
+            "cluster|keyslot": lambda session, args: integer(slot_of(args[2])),
+            "cluster|myid": self._cluster_myid,
+            "ring|show": lambda session, args: bulk(self._ring.to_json()) if self._ring else NO_RING,
+            "ring|locate": self._ring_locate,
+            "ring|keyrange": lambda session, args: self._ring.keyrange() if self._ring else NO_RING,
+            "ring|keyrange_read": lambda session, args: self._ring.keyrange_read() if self._ring else NO_RING,
+        }
+
+    def on_start(self) -> None:
+        self._started = self.now()
+
+    def on_receive(
+        self,
+        message: Requests
+        | Executed
+        | ConnectionMade
+        | ConnectionLost
+        | RingChanged
+        | LeaderChanged
+        | Figures
+        | VerbRun
+        | Unanswered,
+    ) -> None:
+        match message:
+            case Requests():
+                self._requests(message)
+            case Executed():
+                self._executed(message)
+            case ConnectionMade():
+                self._connection_made(message.connection)
+            case ConnectionLost():
+                self._sessions.pop(message.connection.id, None)
+            case RingChanged():
+                self._ring = message.ring
+            case LeaderChanged():
+                self._leader = (message.data or b"").decode()
+            case Figures():
+                self._answered(message.question, message)
+            case VerbRun():
+                self._answered(message.question, message)
+            case Unanswered():
+                self._answered(message.question, None)
+            case _:
+                assert_never(message)
+
+    # Requests and replies
+
+    def _connection_made(self, connection: Connection) -> None:
+        self.connections += 1
+        connection.session = self._sessions[connection.id] = Session(connection)
+
+    def _requests(self, message: Requests) -> None:
+        """The hot path: one pass over all that arrived in this turn."""
+        direct = self._direct
+        to_store: list[tuple[Command, list[bytes]]] = []
+        exchanges: list[Exchange] = []
+        waiting: list[Exchange] = []
+        for connection, commands in message.take():
+            session: Session = connection.session
+            trusted = connection.authenticated
+            replies: list[Reply] = [None] * len(commands)
+            on_store: list[int] = []
+            exchange = Exchange(session, replies, on_store)
+            session.queue.append(exchange)
+            exchanges.append(exchange)
+            for index, args in enumerate(commands):
+                command = direct.get(args[0])
+                if command is not None and trusted and command.accepts(len(args)):
+                    on_store.append(index)
+                    to_store.append((command, args))
+                else:
+                    self._answer(exchange, index, args, to_store)
+            if on_store:
+                exchange.missing += len(on_store)
+                waiting.append(exchange)
+            self.commands += len(commands)
+        if to_store:
+            self._at_storage.append(waiting)
+            self.send(self._storage, Execute(requests=to_store, reply_to=self.ref))
+        for exchange in exchanges:
+            if not exchange.missing:
+                self._write(exchange.session)
+
+    def _answer(
+        self, exchange: Exchange, index: int, args: list[bytes], to_store: list[tuple[Command, list[bytes]]]
+    ) -> None:
+        """A command that is not plainly the storage node's: answer it here, or say who will."""
+        session, replies = exchange.session, exchange.replies
+        command = resolve(args)
+        if not session.connection.authenticated and (isinstance(command, bytes) or command.name not in BEFORE_AUTH):
+            replies[index] = NOAUTH
+        elif isinstance(command, bytes):
+            replies[index] = command
+        elif command.name in ON_STORE or command.run is not None:
+            exchange.on_store.append(index)
+            to_store.append((command, args))
+        elif command.name in LEADER_VERBS:
+            self._ask_leader(exchange, index, LEADER_VERBS[command.name], args[2:])
+        elif command.name == "info":
+            question = self._ask(exchange, index, lambda figures: self._info(args[1:], figures))
+            self.send(self._storage, ReportFigures(question=question, reply_to=self.ref))
+        elif command.name == "quit":
+            replies[index], exchange.last = OK, True
+        elif command.name.partition("|")[0] == "command":
+            replies[index] = describe(args)
+        elif command.name.endswith("|help"):
+            container = find(COMMANDS, args[0])
+            replies[index] = help_lines(container) if container is not None else SYNTAX_ERROR
+        else:
+            replies[index] = self._answers[command.name](session, args)
+
+    def _executed(self, message: Executed) -> None:
+        replies = iter(message.replies)
+        for exchange in self._at_storage.popleft():
+            into, on_store = exchange.replies, exchange.on_store
+            if len(on_store) == len(into):  # nothing but data commands
+                exchange.replies = [next(replies) for _ in on_store]
+            else:
+                for index in on_store:
+                    into[index] = next(replies)
+            exchange.missing -= len(on_store)
+            if not exchange.missing:
+                self._write(exchange.session)
+
+    def _write(self, session: Session) -> None:
+        """Write the replies of all exchanges that are complete and have no incomplete one before them."""
+        queue, connection = session.queue, session.connection
+        while queue and not queue[0].missing:
+            exchange = queue.popleft()
+            replies: list[Any] = exchange.replies
+            try:
+                connection.write(b"".join(replies), len(replies))
+            except TypeError:  # something in it is spelt differently in RESP2 and RESP3
+                protocol = connection.protocol
+                spelt = [reply if type(reply) is bytes else encode(reply, protocol) for reply in replies]
+                connection.write(b"".join(spelt), len(replies))
+            if exchange.last:
+                connection.close_after_write()
+
+    # Questions to others
+
+    def _ask(self, exchange: Exchange, index: int, reply: Callable[[Any], Reply]) -> int:
+        """Note that a reply waits for an answer; returns the question's number."""
+        self._next_question += 1
+        exchange.missing += 1
+        self._questions[self._next_question] = (exchange, index, reply)
+        self.after(QUESTION_SECONDS_MAX, Unanswered(question=self._next_question))
+        return self._next_question
+
+    def _answered(self, question: int, answer: Any) -> None:
+        exchange, index, reply = self._questions.pop(question, (None, 0, None))
+        if exchange is None or reply is None:
+            return  # it came too late, or in time and the alarm is still set
+        exchange.replies[index] = reply(answer)
+        exchange.missing -= 1
+        if not exchange.missing:
+            self._write(exchange.session)
+
+    def _ask_leader(self, exchange: Exchange, index: int, verb: str, args: list[bytes]) -> None:
+        if not self._leader:
+            exchange.replies[index] = error(
+                b"TRYAGAIN no ECS leads at the moment; data is served as the newest ring says, only ring changes wait"
+            )
+            return
+        question = self._ask(exchange, index, _verb_reply)
+        arguments = tuple(word.decode("utf-8", "replace") for word in args)
+        leader = self.system.resolve(self._leader)
+        self.send(leader, RunVerb(question=question, verb=verb, arguments=arguments, reply_to=self.ref))
+
+    # The connection
+
+    def _ping(self, session: Session, args: list[bytes]) -> Reply:
+        return bulk(args[1]) if len(args) > 1 else b"+PONG\r\n"
+
+    def _hello(self, session: Session, args: list[bytes]) -> Reply:
+        options = list(args[2:])
+        if len(args) > 1 and args[1] not in (b"2", b"3"):
+            if args[1].lstrip(b"-").isdigit():
+                return error(b"NOPROTO unsupported protocol version")
+            return error(b"ERR Protocol version is not an integer or out of range")
+        name = None
+        while options:
+            match options:
+                case [word, user, password, *rest] if word.upper() == b"AUTH":
+                    refused = self._log_in(session, user, password)
+                    if refused is not None:
+                        return refused
+                    options = rest
+                case [word, given, *rest] if word.upper() == b"SETNAME":
+                    if not _is_name(given):
+                        return error(b"ERR Client names cannot contain spaces, newlines or special characters.")
+                    name, options = given, rest
+                case _:
+                    return error(b"ERR Syntax error in HELLO option '%b'" % options[0])
+        if not session.connection.authenticated:
+            return error(
+                b"NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+                b"HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP "
+                b"protocol version at the same time"
+            )
+        if name is not None:
+            session.connection.name = name
+        if len(args) > 1:
+            session.connection.protocol = int(args[1])
+        hello: dict[str, Reply] = {
+            "server": "redis",
+            "version": REDIS_VERSION,
+            "proto": session.connection.protocol,
+            "id": session.connection.id,
+            "mode": "cluster",
+            "role": "master",
+            "modules": [],
+        }
+        return encode(hello, session.connection.protocol)
+
+    def _auth(self, session: Session, args: list[bytes]) -> Reply:
+        if len(args) > 3:
+            return SYNTAX_ERROR
+        if not self._password and len(args) == 2:
+            return NO_PASSWORD_SET
+        user, password = args[1:] if len(args) == 3 else (b"default", args[1])
+        return self._log_in(session, user, password) or OK
+
+    def _log_in(self, session: Session, user: bytes, password: bytes) -> bytes | None:
+        """None when the password is right, else the refusal."""
+        right = not self._password or hmac.compare_digest(password, self._password)
+        if user != b"default" or not right:
+            return WRONGPASS
+        session.connection.authenticated = True
+        return None
+
+    def _select(self, session: Session, args: list[bytes]) -> Reply:
+        if not args[1].lstrip(b"-").isdigit():
+            return error(b"ERR invalid DB index")
+        return OK if int(args[1]) == 0 else error(b"ERR SELECT is not allowed in cluster mode")
+
+    def _reset(self, session: Session, args: list[bytes]) -> Reply:
+        session.readonly = False
+        session.connection.protocol, session.connection.name = 2, b""
+        session.connection.authenticated = not self._password
+        return simple(b"RESET")
+
+    def _set_readonly(self, session: Session, args: list[bytes]) -> Reply:
+        session.readonly = args[0].upper() == b"READONLY"
+        return OK
+
+    def _time(self, session: Session, args: list[bytes]) -> Reply:
+        microseconds = int(self.wall() * 1_000_000)
+        return [str(microseconds // 1_000_000), str(microseconds % 1_000_000)]
+
+    def _client_list(self, session: Session, args: list[bytes]) -> Reply:
+        chosen = list(self._sessions.values())
+        if len(args) > 2:
+            if args[2].upper() != b"ID" or not all(word.isdigit() for word in args[3:]):
+                return SYNTAX_ERROR
+            wanted = {int(word) for word in args[3:]}
+            chosen = [each for each in chosen if each.connection.id in wanted]
+        return "".join(each.describe(self.now()) + "\n" for each in chosen)
+
+    def _client_setname(self, session: Session, args: list[bytes]) -> Reply:
+        if not _is_name(args[2]):
+            return error(b"ERR Client names cannot contain spaces, newlines or special characters.")
+        session.connection.name = args[2]
+        return OK
+
+    def _client_setinfo(self, session: Session, args: list[bytes]) -> Reply:
+        if not _is_name(args[3]):
+            return error(b"ERR %b cannot contain spaces, newlines or special characters." % args[2].lower())
+        match args[2].upper():
+            case b"LIB-NAME":
+                session.library = args[3].decode()
+            case b"LIB-VER":
+                session.library_version = args[3].decode()
+            case _:
+                return error(b"ERR Unrecognized option '%b'" % args[2])
+        return OK
+
+    def _client_kill(self, session: Session, args: list[bytes]) -> Reply:
+        """CLIENT KILL addr, or filters ID, ADDR, LADDR, SKIPME; the new form answers with how many were closed."""
+        sessions = list(self._sessions.values())
+        if len(args) == 3:
+            victims = [each for each in sessions if each.connection.address == args[2].decode("latin-1")]
+            if not victims:
+                return error(b"ERR No such client")
+        else:
+            filters = dict(zip((word.upper() for word in args[2::2]), args[3::2], strict=False))
+            if len(args) % 2 or not filters.keys() <= {b"ID", b"ADDR", b"LADDR", b"SKIPME"}:
+                return SYNTAX_ERROR
+            text = {name: value.decode("latin-1") for name, value in filters.items()}
+            victims = [
+                each
+                for each in sessions
+                if text.get(b"ID", str(each.connection.id)) == str(each.connection.id)
+                and text.get(b"ADDR", each.connection.address) == each.connection.address
+                and text.get(b"LADDR", each.connection.local_address) == each.connection.local_address
+                and (each is not session or text.get(b"SKIPME", "yes").lower() == "no")
+            ]
+        for each in victims:
+            each.connection.close_after_write()
+        return OK if len(args) == 3 else integer(len(victims))
+
+    # Settings
+
+    def _config_get(self, session: Session, args: list[bytes]) -> Reply:
+        patterns = [glob(word.lower()) for word in args[2:]]
+        return {
+            name: value
+            for name, value in sorted(self._settings.items())
+            if any(pattern.fullmatch(name.encode()) for pattern in patterns)
+        }
+
+    def _config_set(self, session: Session, args: list[bytes]) -> Reply:
+        """Settings are given at the start of a node; what tools set by habit to the value it has is accepted."""
+        if len(args) % 2:
+            return SYNTAX_ERROR
+        for name, value in zip(args[2::2], args[3::2], strict=True):
+            known = self._settings.get(name.decode("latin-1").lower())
+            if known is None:
+                return error(b"ERR Unknown option or number of arguments for CONFIG SET - '%b'" % name)
+            if value.decode("latin-1") != known:
+                return error(
+                    b"ERR CONFIG SET failed (possibly related to argument '%b') - can't set immutable config: "
+                    b"it is %b; restart the node with another value" % (name, known.encode())
+                )
+        return OK
+
+    # The cluster
+
+    def _cluster_slots(self, session: Session, args: list[bytes]) -> Reply:
+        return cluster_view.slots(self._ring) if self._ring is not None else []
+
+    def _cluster_myid(self, session: Session, args: list[bytes]) -> Reply:
+        return self._ring.cluster_node_id(self.id) if self._ring is not None else NO_RING
+
+    def _ring_locate(self, session: Session, args: list[bytes]) -> Reply:
+        ring = self._ring
+        if ring is None:
+            return NO_RING
+        slot = slot_of(args[2])
+        coordinator = ring.coordinators[slot]
+        members = ring.lists[slot]
+        located = {
+            "slot": slot,
+            "epoch": ring.epoch,
+            "coordinator": coordinator.id if coordinator is not None else None,
+            "address": coordinator.address if coordinator is not None else None,
+            "list": [{"id": node.id, "state": node.state} for node in members],
+        }
+        return json.dumps(located)
+
+    # INFO
+
+    def _info(self, sections: list[bytes], figures: Figures | None) -> Reply:
+        ring = self._ring
+        keys = figures.keys if figures is not None else 0
+        text: dict[str, dict[str, object]] = {
+            "Server": {
+                "redis_version": REDIS_VERSION,
+                "redis_mode": "cluster",
+                "ringkeeper_version": VERSION,
+                "tcp_port": self._settings.get("port", ""),
+                "uptime_in_seconds": int(self.now() - self._started),
+            },
+            "Clients": {"connected_clients": len(self._sessions), "maxclients": self._settings.get("maxclients", "")},
+            "Memory": {"used_memory_dataset": figures.bytes if figures is not None else 0, "maxmemory": 0},
+            "Persistence": {
+                "loading": int(ring is None),
+                "aof_enabled": 1,
+                "appendfsync": self._settings.get("appendfsync", ""),
+                "synced": int(figures.synced) if figures is not None else 0,
+            },
+            "Stats": {
+                "total_connections_received": self.connections,
+                "total_commands_processed": self.commands,
+                "total_writes_processed": figures.writes if figures is not None else 0,
+                "total_commands_refused": figures.refused if figures is not None else 0,
+            },
+            "Replication": {"role": "master", "connected_slaves": 0},
+            "Cluster": {"cluster_enabled": 1},
+            "Ring": {
+                "ring_node": self.id,
+                "ring_epoch": ring.epoch if ring is not None else 0,
+                "ring_slots": sum(r.size for r in ring.coordinated_by(self.id)) if ring is not None else 0,
+                "ring_leader": self._leader,
+            },
+            "Keyspace": {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {},
+        }
+        wanted = {word.decode("latin-1").lower() for word in sections} or {"default"}
+        everything = bool(wanted & {"default", "all", "everything"})
+        return "\r\n".join(
+            f"# {title}\r\n" + "".join(f"{name}:{value}\r\n" for name, value in lines.items())
+            for title, lines in text.items()
+            if everything or title.lower() in wanted
+        )
+
+    def check(self) -> None:
+        for session in self._sessions.values():
+            assert not session.queue or session.queue[0].missing, "a complete exchange was not written"
+
+
+REDIS_VERSION = "7.2.0"
+"""The Redis whose protocol and replies this speaks, as client libraries ask for it."""
+
+
+def _verb_reply(answer: VerbRun | None) -> Reply:
+    if answer is None:
+        return error(b"TRYAGAIN the leading ECS did not answer in time; nothing is known of the outcome of a change")
+    if answer.error:
+        return error(f"ERR {answer.error}".encode())
+    return answer.text
+
+
+def _is_name(word: bytes) -> bool:
+    return all(33 <= byte <= 126 for byte in word)

@@ -1,0 +1,483 @@
+"""Runs a whole cluster on this machine for a Python program, a test, or ``ringkeeper up``.
+
+    with LocalCluster(nodes=3) as cluster, cluster.client() as client:
+        client.set("user:42", "ann")
+
+ZooKeeper, the ECS and every node are processes of their own, started and watched by a ``Launcher``; the launcher lives
+in an actor system on a thread of this program. Everything here may be called from any other thread, and blocks, with a
+bound. This is an edge: no actor uses it.
+
+    new -- start --> starting -- every node serves --> running -- stop --> stopped
+                        +-- a process died, or too late --> stopped, StartFailed
+
+*When does a cluster serve?* When the leading ECS says so, counts in every node's present life (process ids are
+compared: after a restart the ring names former lives until the ECS has looked), every node has read that ring, and
+every client port shows it. So a client that comes right after ``start`` meets no error.
+"""
+
+import atexit
+import json
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pykka
+
+from ..runtime.actor import Actor, LocalRef
+from ..runtime.children import Children, ProcessId, end_all
+from ..runtime.process import Process, free_port, is_free
+from ..runtime.system import ESCALATE
+from ..runtime.watches import Watches
+from .client import Client
+from .client_errors import ClientError
+from .cluster_folder import LAUNCHER, Cluster, ClusterFolder, FolderError
+from .config import BRIDGE_PORT_OFFSET, ConfigError
+from .launcher import (
+    END_ORDER,
+    EndProcesses,
+    Launcher,
+    ListProcesses,
+    Processes,
+    ProcessesEnded,
+    ProcessExited,
+    ProcessStarted,
+    ProcessState,
+    SignalProcess,
+    programs_of,
+)
+from .rules import paths
+
+log = logging.getLogger(__name__)
+
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 75.0
+"""The launcher bounds the end of each kind of process; this is more than their sum."""
+ASK_SECONDS_MAX = 5.0
+"""How long the launcher, which never blocks, may take to answer."""
+LOOK_SECONDS = 0.05
+"""The pause between two looks whether the cluster serves."""
+NEWS_MAX = 256
+NODES_MAX = 256
+
+News = ProcessStarted | ProcessExited | ProcessesEnded
+"""What the launcher tells; see ``launcher.py``."""
+
+
+class StartFailed(Exception):
+    """Raised when a cluster did not come up. What was started for it has been ended."""
+
+
+class LocalCluster:
+    """A cluster on this machine. What is not given is as ``data`` says, if a cluster lives there, or as below.
+
+    ``nodes``: 3. ``port``: of the first node, the others follow upwards; without it every node gets a free one.
+    ``data``: a folder that is kept; without it a temporary one, removed at the end. ``zookeeper``: ``host:port,...`` of
+    one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
+    ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None.
+
+    ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on the
+    same ``data`` adopts them; otherwise they end as soon as this program does, however it ends. ``on_news`` is called
+    on the launcher's thread with everything that it tells, and must not block.
+
+    Raises ConfigError for settings that cannot work or contradict what lives in ``data``.
+    """
+
+    def __init__(
+        self,
+        nodes: int | None = None,
+        *,
+        data: Path | str | None = None,
+        port: int | None = None,
+        zookeeper: str | None = None,
+        place: str | None = None,
+        fsync: str | None = None,
+        name: str | None = None,
+        password: str | None = None,
+        log_level: str = "info",
+        outlive: bool = False,
+        on_news: Callable[[News], None] | None = None,
+    ) -> None:
+        self._temporary = None if data is not None else tempfile.TemporaryDirectory(prefix="ringkeeper-")
+        self.folder = ClusterFolder(Path(data if self._temporary is None else self._temporary.name))
+        self._wishes = {
+            "nodes": nodes,
+            "port": port,
+            "zookeeper": zookeeper,
+            "place": place,
+            "fsync": fsync,
+            "name": name,
+        }
+        self._password = os.environ.get("RINGKEEPER_PASSWORD", "") if password is None else password
+        self._log_level, self._outlive, self._on_news = log_level, outlive, on_news
+        self._cluster: Cluster | None = None
+        self._thread: threading.Thread | None = None
+        self._process: Process | None = None
+        self._launcher: LocalRef | None = None
+        self._failure: BaseException | None = None
+        self._news: deque[News] = deque(maxlen=NEWS_MAX)
+        self._heard = threading.Condition()
+        self._all_ended = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # Its life
+
+    def start(self, seconds_max: float = START_SECONDS_MAX) -> None:
+        """Start what does not run yet and wait until every node serves.
+
+        Raises FolderError (FolderInUse...) or ConfigError before anything runs; StartFailed, with everything ended
+        that this call started, when it did not serve within ``seconds_max``.
+        """
+        if self._thread is not None:
+            raise RuntimeError("this cluster was started already")
+        self.folder.lock()
+        try:
+            found = self.folder.running()
+            self._cluster = settle(self.folder, found, **self._wishes)
+            self.folder.make_secret()
+            self._thread = threading.Thread(target=self._run, name="launcher", daemon=True)
+            self._thread.start()
+            atexit.register(self.stop)
+            try:
+                self._wait_until_serving(seconds_max)
+            except BaseException:
+                self.stop(spare_adopted=True)
+                raise
+        except BaseException:
+            self.folder.unlock()
+            raise
+
+    def stop(self, *, at_once: bool = False, spare_adopted: bool = False) -> None:
+        """End every process, nodes first; ``at_once``: by SIGKILL. Does nothing when nothing runs."""
+        if self._thread is not None:
+            atexit.unregister(self.stop)
+            with suppress(pykka.ActorDeadError):  # it failed, and said so; what it left is ended below
+                self._tell(EndProcesses(at_once=at_once, spare_adopted=spare_adopted))
+                self._wait(lambda: self._all_ended or not self._runs(), STOP_SECONDS_MAX)
+            with suppress(RuntimeError):  # its loop is closed
+                if self._process is not None:
+                    self._process.loop.call_soon_threadsafe(self._process.close)
+            self._thread.join()
+            self._thread = None
+            if not spare_adopted:
+                end_what_runs(self.folder)
+                self.folder.note_running({})
+            self.folder.unlock()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def hurry(self) -> None:
+        """Make a ``stop`` that is under way kill what still runs; for a second Ctrl-C."""
+        with suppress(pykka.ActorDeadError):
+            self._tell(EndProcesses(at_once=True))
+
+    # Its use
+
+    @property
+    def cluster(self) -> Cluster:
+        if self._cluster is None:
+            raise RuntimeError("this cluster was not started yet")
+        return self._cluster
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """``host:port`` of every node."""
+        return self.cluster.seeds
+
+    def client(self, **options: Any) -> Client:
+        """A client of this cluster; options as for ``Client``."""
+        return Client(self.seeds, **{"password": self._password or None, **options})
+
+    def status(self) -> dict[str, Any]:
+        """What ``ringkeeper status --json`` prints."""
+        with self.client() as client:
+            return dict(json.loads(client.execute("RING", "STATUS")))
+
+    def processes(self) -> tuple[ProcessState, ...]:
+        """Every process with its id, dead ones too (pid 0)."""
+        answer: Processes = self._ask(ListProcesses())
+        return answer.processes
+
+    def kill(self, id: str) -> None:
+        """End a process as a crash would, with SIGKILL, and wait until it is gone. A node stays dead; others come back.
+
+        ``id``: of a node (host:port), or the name of a process: ecs, zookeeper, node-7001. Raises KeyError.
+        """
+        victim = self._find(id)
+        self._ask(SignalProcess(name=victim.name, number=signal.SIGKILL))
+        self._wait(lambda: self._find(id).pid != victim.pid, ASK_SECONDS_MAX)
+
+    def wait_for_news(self, seconds_max: float | None = None) -> bool:
+        """Sleep until the launcher tells something, or is gone; False when it did not within that time."""
+        with self._heard:
+            return self._heard.wait(seconds_max)
+
+    def failure(self) -> BaseException | None:
+        """Why the launcher is gone without having been stopped."""
+        return None if self._runs() else self._failure
+
+    def _find(self, id: str) -> ProcessState:
+        for process in self.processes():
+            if id and id in (process.id, process.name):
+                return process
+        raise KeyError(f"{id} is no process of this cluster; it has {', '.join(p.name for p in self.processes())}")
+
+    # Starting
+
+    def _wait_until_serving(self, seconds_max: float) -> None:
+        deadline = time.monotonic() + seconds_max
+        with self.client(timeout_seconds=2.0) as client:
+            while True:
+                died = next((news for news in list(self._news) if isinstance(news, ProcessExited)), None)
+                if died is not None:
+                    raise StartFailed(f"{died.sentence}. Its log: {self.folder.log_file(died.program.name)}")
+                if self._failure is not None:
+                    raise StartFailed(f"the launcher failed: {self._failure!r}")
+                why_not = self._why_not_serving(client)
+                if not why_not:
+                    return
+                if time.monotonic() > deadline:
+                    raise StartFailed(f"the cluster does not serve after {seconds_max:.0f} s: {why_not}")
+                with self._heard:
+                    self._heard.wait(LOOK_SECONDS)
+
+    def _why_not_serving(self, client: Client) -> str:
+        """What is missing, in a sentence; "" when every node serves."""
+        try:
+            status = json.loads(client.execute_on(self.seeds[0], "RING", "STATUS"))
+            infos = [client.execute_on(seed, "CLUSTER", "INFO").decode() for seed in self.seeds]
+        except ClientError as trouble:
+            return str(trouble)
+        pids = {process.id: process.pid for process in self.processes() if process.kind == "node"}
+        return why_not_serving(status, pids, infos)
+
+    # The launcher's thread
+
+    def _run(self) -> None:
+        try:
+            self._process = process = Process("launcher")
+            status = process.run(self._make)
+            if not self._all_ended:
+                raise RuntimeError(f"its process ended with status {status}; the log says why")
+        except BaseException as failure:
+            log.critical("the launcher failed: %s", failure)
+            self._failure = failure
+        with self._heard:
+            self._heard.notify_all()
+
+    def _make(self, process: Process) -> "_Contents":
+        cluster = self.cluster
+        children = Children(process.loop, leashed=not self._outlive)
+        observer = process.system.spawn(_Ear, self._hear, name="ear")
+        watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)
+        self._launcher = process.system.spawn(
+            Launcher,
+            programs=programs_of(cluster, self.folder, self._log_level),
+            children=children,
+            folder=self.folder,
+            me=ProcessId.of(os.getpid()),
+            observer=observer,
+            environment={**os.environ, "RINGKEEPER_PASSWORD": self._password},
+            watches=watches,
+            registration=f"{paths.launchers(cluster.name)}/{cluster.host}",
+            name="launcher",
+            supervision=ESCALATE,
+        )
+        return _Contents(children)
+
+    def _hear(self, news: News) -> None:
+        with self._heard:
+            self._news.append(news)
+            self._all_ended = self._all_ended or isinstance(news, ProcessesEnded)
+            self._heard.notify_all()
+        if self._on_news is not None:
+            self._on_news(news)
+
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and self._failure is None
+
+    def _wait(self, condition: Callable[[], bool], seconds_max: float) -> None:
+        """Wait until a condition holds that news of the launcher can bring about."""
+        deadline = time.monotonic() + seconds_max
+        while not condition():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"waited {seconds_max:.0f} s in vain for the launcher")
+            with self._heard:
+                self._heard.wait(min(left, LOOK_SECONDS))
+
+    def _tell(self, message: object) -> None:
+        self._living().tell(message)
+
+    def _ask(self, message: object) -> Any:
+        return self._living().ask(message, timeout=ASK_SECONDS_MAX)
+
+    def _living(self) -> LocalRef:
+        self._wait(lambda: self._launcher is not None or not self._runs(), ASK_SECONDS_MAX)
+        if self._launcher is None or not self._runs():
+            raise pykka.ActorDeadError("the launcher of this cluster does not run")
+        return self._launcher
+
+
+class _Ear(Actor):
+    """Hands what the launcher tells to the other side of the edge."""
+
+    def __init__(self, hear: Callable[[News], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def on_receive(self, message: News) -> None:
+        self._hear(message)
+
+
+class _Contents:
+    """What runs on the launcher's loop. Its processes were ended before; what is left is to let go."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+
+    def close(self, done: Callable[[], None]) -> None:
+        self._children.close()
+        done()
+
+
+def settle(
+    folder: ClusterFolder,
+    running: dict[str, ProcessId],
+    *,
+    nodes: int | None = None,
+    port: int | None = None,
+    zookeeper: str | None = None,
+    place: str | None = None,
+    fsync: str | None = None,
+    name: str | None = None,
+) -> Cluster:
+    """The cluster of a folder, made from these wishes when there is none yet, written down with ports that are free.
+
+    Raises ConfigError when a wish cannot be fulfilled or contradicts what lives there; FolderError when a port is taken.
+    """
+    cluster = folder.cluster()
+    if cluster is None:
+        cluster = _conceive(nodes or 3, port, zookeeper or "", place or "even", fsync or "everysec", name)
+    else:
+        has: dict[str, tuple[object, object]] = {
+            "nodes": (nodes, len(cluster.node_ports)),
+            "port": (port, cluster.node_ports[0]),
+            "zookeeper": (zookeeper, cluster.zookeeper or "(embedded)"),
+            "place": (place, cluster.place),
+            "fsync": (fsync, cluster.fsync),
+            "name": (name, cluster.name),
+        }
+        for what, (wish, is_now) in has.items():
+            if wish is not None and wish != is_now:
+                raise ConfigError(
+                    f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out to "
+                    "bring it back as it is, or use another data folder."
+                )
+    cluster = _with_own_ports(cluster, running)
+    for number in cluster.node_ports:
+        if f"node-{number}" not in running:
+            _check_free(cluster.host, number)
+    folder.found(cluster)
+    return cluster
+
+
+def _conceive(nodes: int, port: int | None, zookeeper: str, place: str, fsync: str, name: str | None) -> Cluster:
+    if not 1 <= nodes <= NODES_MAX:
+        raise ConfigError(f"a cluster of {nodes} nodes cannot be started here; use 1 to {NODES_MAX}")
+    host = Cluster.__dataclass_fields__["host"].default
+    if port is None:
+        ports = tuple(free_port(host, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
+    else:
+        ports = tuple(range(port, port + nodes))
+        if port < 1 or ports[-1] + BRIDGE_PORT_OFFSET > 65535:
+            raise ConfigError(
+                f"{nodes} nodes from port {port} on do not fit: each also needs the port {BRIDGE_PORT_OFFSET} higher, "
+                "and there are 65535"
+            )
+    return Cluster(name=name or "ringkeeper", node_ports=ports, zookeeper=zookeeper, place=place, fsync=fsync)
+
+
+def _with_own_ports(cluster: Cluster, running: dict[str, ProcessId]) -> Cluster:
+    """ZooKeeper's and the ECS's ports: what they were if still free, as clients are told none of them."""
+    taken = {number + offset for number in cluster.node_ports for offset in (0, BRIDGE_PORT_OFFSET)}
+
+    def own(name: str, before: int) -> int:
+        if name in running or (before and is_free(cluster.host, before)):
+            return before
+        if before and running:
+            raise FolderError(
+                f"port {before} of {name} is in use by another program, and processes of this cluster that still run "
+                "expect it there. End that program, or end the cluster with `ringkeeper down`."
+            )
+        number = free_port(cluster.host)
+        while number in taken:
+            number = free_port(cluster.host)
+        taken.add(number)
+        return number
+
+    zookeeper_port = 0 if cluster.zookeeper else own("zookeeper", cluster.zookeeper_port)
+    return replace(cluster, zookeeper_port=zookeeper_port, ecs_port=own("ecs", cluster.ecs_port))
+
+
+def _check_free(host: str, port: int) -> None:
+    for number, use in (
+        (port, f"node {host}:{port}"),
+        (port + BRIDGE_PORT_OFFSET, f"the bridge of node {host}:{port}"),
+    ):
+        if not is_free(host, number):
+            raise FolderError(
+                f"port {number} is in use by another program, and {use} needs it. Nothing was started. End that program "
+                "(a cluster: `ringkeeper down --data` with its folder), or choose other ports with --port."
+            )
+
+
+def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[str]) -> str:
+    """What keeps a cluster from serving in every node's present life, in a sentence; "" when nothing does.
+
+    ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
+    """
+    epoch, nodes = status["epoch"], {node["id"]: node for node in status["nodes"]}
+    if status.get("trouble"):
+        return str(status["trouble"])
+    for id, pid in pids.items():
+        node = nodes.get(id)
+        if node is None:
+            return f"node {id} is not in the ring: {status.get('refused', {}).get(id, 'it has not registered yet')}"
+        if node["state"] != "up":
+            return f"node {id} is {node['state']}"
+        if node["pid"] != pid:
+            return f"the ring of epoch {epoch} does not know this life of node {id} yet"
+        if node["epoch"] != epoch:
+            return f"node {id} has not read the ring of epoch {epoch} yet"
+    if not status["serving"]:
+        return f"the ring of epoch {epoch} does not serve"
+    for info in infos:
+        if "cluster_state:ok" not in info or f"cluster_current_epoch:{epoch}\r" not in info:
+            return f"a client port does not show the ring of epoch {epoch} yet"
+    return ""
+
+
+def end_what_runs(folder: ClusterFolder, seconds_max: float = 15.0) -> tuple[str, ...]:
+    """End the processes that a launcher left behind, in its order; returns their names. Raises PermissionError."""
+    running = {name: process for name, process in folder.running().items() if name != LAUNCHER}
+    for kind in END_ORDER:
+        end_all({name: process for name, process in running.items() if name.startswith(kind)}, seconds_max=seconds_max)
+    return tuple(running)

@@ -1,0 +1,184 @@
+"""Makes a node process a member of its cluster: registers its life, holds the newest ring, tells the others of it.
+
+Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
+        RegisterAgain                                         from itself
+Tells   Subscribe, WatchNode, CreateNode, DeleteNode -> Watches; RingChanged -> StorageNode, Gateway, FailureDetector
+
+The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
+held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
+either. A ring that is not taken is said loudly and changes nothing.
+
+The registration is an ephemeral znode per incarnation and session. A lost session does not end an incarnation: the new
+session registers the same life, then the old registration is removed. What ends it is the ring: once it calls this
+incarnation down, or names another of this node, or none after it has named this one, the process drops its claims and
+starts again as a new incarnation (``start_again``).
+
+    starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
+        ^-------- Lost ---------+
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, assert_never
+
+from ..runtime.actor import Actor, Ref
+from ..runtime.message import message
+from ..runtime.session import (
+    Answered,
+    Connected,
+    CreateNode,
+    DeleteNode,
+    Lost,
+    NodeChanged,
+    Subscribe,
+    Suspended,
+    WatchNode,
+)
+from .messages import RingChanged
+from .rules import paths
+from .rules.fields import RingError
+from .rules.life import Registration
+from .rules.ring import Ring
+
+log = logging.getLogger(__name__)
+
+REGISTER_AGAIN_SECONDS = 1.0
+"""So long after a registration that failed it is tried again."""
+
+
+class Archive(Protocol):
+    """A small file that survives power cuts whole."""
+
+    def read(self) -> bytes | None: ...
+    def write(self, content: bytes) -> None: ...
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterAgain:
+    """Registering has failed a while ago; local. Member -> Member."""
+
+
+class Member(Actor):
+    """One node's membership. ``life`` is what it registers; ``listeners`` are told of every ring that is taken."""
+
+    def __init__(
+        self,
+        *,
+        life: Registration,
+        cluster_name: str,
+        watches: Ref,
+        archive: Archive,
+        listeners: tuple[Ref, ...],
+        start_again: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._life, self._cluster_name = life, cluster_name
+        self._watches, self._archive = watches, archive
+        self._listeners, self._start_again = listeners, start_again
+        self._ring: Ring | None = None
+        self._named = False  # a ring has named this incarnation
+        self._session: int | None = None
+        self._registered: set[str] = set()  # names of registrations that may exist
+
+    def on_start(self) -> None:
+        kept = self._archive.read()
+        if kept is not None:
+            self._ring = Ring.from_json(kept)
+            log.info("%s holds %s", self._life.id, self._ring.stamp)
+            self._tell(self._ring)  # so that clients are sent to the right nodes already; this one serves nothing yet
+        self.send(self._watches, Subscribe(reply_to=self.ref))
+        self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
+
+    def on_receive(self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain) -> None:
+        match message:
+            case Connected():
+                self._connected(message)
+            case Suspended():
+                log.info("%s: ZooKeeper is out of reach; data is served as %s says", self._life.id, self._held())
+            case Lost():
+                self._session = None
+                log.warning("%s: the ZooKeeper session is lost; a new one will register the same life", self._life.id)
+            case NodeChanged():
+                self._ring_read(message.data)
+            case Answered():
+                self._answered(message)
+            case RegisterAgain():
+                self._register()
+            case _:
+                assert_never(message)
+
+    # Registration
+
+    def _connected(self, message: Connected) -> None:
+        if message.session_id != self._session:
+            self._session = message.session_id
+            self._register()
+
+    def _register(self) -> None:
+        if self._session is None:
+            return
+        life = replace(self._life, held=self._ring.stamp if self._ring is not None else None)
+        name = str(paths.RegistrationName(life.id, life.incarnation, f"{self._session & (1 << 64) - 1:016x}"))
+        self._registered.add(name)
+        self.send(
+            self._watches,
+            CreateNode(request=name, path=self._path(name), data=life.to_json(), ephemeral=True, reply_to=self.ref),
+        )
+
+    def _answered(self, message: Answered) -> None:
+        name = message.request
+        current = self._session is not None and name.endswith(f".{self._session & (1 << 64) - 1:016x}")
+        if not current:  # a removal, or a registration of a session that is over
+            if message.error in ("", "no_node"):
+                self._registered.discard(name)
+        elif message.error in ("", "node_exists"):
+            log.info("%s is registered as incarnation %s", self._life.id, self._life.incarnation)
+            for old in sorted(self._registered - {name}):
+                self.send(self._watches, DeleteNode(request=old, path=self._path(old), reply_to=self.ref))
+        else:
+            log.warning("%s could not register (%s); trying again", self._life.id, message.error)
+            self.after(REGISTER_AGAIN_SECONDS, RegisterAgain())
+
+    def _path(self, name: str) -> str:
+        return f"{paths.nodes(self._cluster_name)}/{name}"
+
+    # The ring
+
+    def _ring_read(self, data: bytes | None) -> None:
+        if data is None:
+            if self._ring is not None:
+                log.error("ring lost: ZooKeeper has no ring, %s holds %s", self._life.id, self._held())
+            return
+        try:
+            ring = Ring.from_json(data)
+        except RingError as error:
+            log.error("%s cannot read the ring in ZooKeeper and stays with %s: %s", self._life.id, self._held(), error)
+            return
+        if self._ring is not None and ring.stamp == self._ring.stamp and self._named:
+            return
+        if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
+            log.error("%s stays with the ring it holds: %s", self._life.id, objection)
+            return
+        if self._ring is None or ring.stamp != self._ring.stamp:
+            self._archive.write(data)
+        self._ring = ring
+        self._obey(ring)
+
+    def _obey(self, ring: Ring) -> None:
+        me = ring.by_id.get(self._life.id)
+        mine = me is not None and me.incarnation == self._life.incarnation
+        if mine and me is not None and me.state in ("down", "out"):
+            self._start_again(f"ring {ring.epoch} calls incarnation {self._life.incarnation} {me.state}")
+        elif self._named and not mine:
+            self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
+        self._named = self._named or mine
+        self._tell(ring)
+
+    def _tell(self, ring: Ring) -> None:
+        for listener in self._listeners:
+            self.send(listener, RingChanged(ring=ring))
+
+    def _held(self) -> str:
+        return str(self._ring.stamp) if self._ring is not None else "no ring yet"

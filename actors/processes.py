@@ -1,0 +1,304 @@
+"""Puts the parts of each kind of process together: what a node, an ECS and an embedded ZooKeeper are made of.
+
+This is where the real world is handed to the actors: the event loop, TCP, the disk, ZooKeeper. A failure to start is
+raised before anything runs, with a text for people; a failure later escalates and ends the process.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from ..runtime.actor import Actor, Ref
+from ..runtime.bridge import Bridge, BridgeConfig
+from ..runtime.election import Election, FollowLeader
+from ..runtime.message import message
+from ..runtime.network import TcpNetwork
+from ..runtime.process import Process
+from ..runtime.resp import Limits, RespServer
+from ..runtime.session import CloseSession, SessionClosed
+from ..runtime.store import Store, open_store
+from ..runtime.system import ESCALATE
+from ..runtime.watches import Watches
+from ..runtime.zookeeper.server import ZooKeeperServer
+from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
+from .ecs import Ecs
+from .failure_detector import FailureDetector
+from .gateway import Gateway
+from .member import Member
+from .messages import Sync, Synced
+from .node_folder import NodeFolder
+from .rules import paths
+from .rules.life import Registration
+from .storage_node import StorageNode
+from .syncer import Syncer
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS_MAX = 5.0
+"""So long an ending process waits for its disk and for ZooKeeper before it goes on without them."""
+
+
+def run_node(config: NodeConfig) -> int:
+    """Run a storage node until SIGTERM or SIGINT; returns the exit status.
+
+    Raises ConfigError, NodeFolderError, StoreError or OSError, each with a sentence for people, when it cannot start.
+    """
+    config.check()
+    secret = read_secret(config.secret_file)
+    folder = NodeFolder(config.data, config.id)
+    try:
+        store = open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
+        try:
+            return Process(f"node {config.id}").run(lambda process: NodeProcess(process, config, secret, folder, store))
+        finally:
+            store.close()
+    finally:
+        folder.close()
+
+
+def run_ecs(config: EcsConfig) -> int:
+    """Run a control service until SIGTERM or SIGINT; returns the exit status. Raises ConfigError or OSError."""
+    config.check()
+    secret = read_secret(config.secret_file)
+    return Process(f"ecs {config.host}").run(lambda process: EcsProcess(process, config, secret))
+
+
+def run_zookeeper(config: ZooKeeperConfig) -> int:
+    """Run an embedded ZooKeeper until SIGTERM or SIGINT; returns the exit status. Raises DataError or OSError."""
+    return Process(f"zookeeper {config.bind}:{config.port}").run(lambda process: ZooKeeperProcess(process, config))
+
+
+def read_secret(file: Path | None) -> bytes:
+    """The cluster secret. Raises ConfigError when others on this machine could have read it."""
+    if file is None:
+        return b""
+    try:
+        mode = file.stat().st_mode
+        secret = file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"the secret file {file} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"the secret file {file} can be read by other users of this machine (mode {mode & 0o777:o}): "
+            f"run 'chmod 600 {file}', and make a new secret if they may have read it."
+        )
+    return secret
+
+
+def bridge_of(process: Process, network: TcpNetwork, config: ProcessConfig, secret: bytes, **more: object) -> Bridge:
+    settings = {
+        "cluster": config.cluster_name,
+        "host": config.bind,
+        "advertise": config.advertise,
+        "secret": secret,
+        **more,
+    }
+    try:
+        return Bridge(process.system, network, BridgeConfig(**settings))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def watches_of(process: Process, config: ProcessConfig) -> Ref:
+    return process.system.spawn(
+        Watches,
+        hosts=config.zookeeper,
+        session_timeout_seconds=config.session_timeout_seconds,
+        name="watches",
+        supervision=ESCALATE,
+    )
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooLate:
+    """Ending has taken long enough; local. Ending -> Ending."""
+
+
+class Ending(Actor):
+    """Sees to it that a process ends in order: what was written is synced, then the ZooKeeper session is closed.
+
+    Hears   Synced, SessionClosed, TooLate
+    Tells   Sync -> Syncer, CloseSession -> Watches
+    """
+
+    def __init__(self, *, syncer: Ref | None, watches: Ref, done: Callable[[], None]) -> None:
+        super().__init__()
+        self._syncer, self._watches, self._done = syncer, watches, done
+
+    def on_start(self) -> None:
+        self.after(CLOSE_SECONDS_MAX, TooLate())
+        if self._syncer is not None:
+            self.send(self._syncer, Sync(batch=0, reply_to=self.ref))
+        else:
+            self.send(self._watches, CloseSession(reply_to=self.ref))
+
+    def on_receive(self, message: Synced | SessionClosed | TooLate) -> None:
+        match message:
+            case Synced():
+                self.send(self._watches, CloseSession(reply_to=self.ref))
+            case SessionClosed():
+                self._done()
+            case TooLate():
+                log.warning("ending goes on without waiting any longer for the disk and ZooKeeper")
+                self._done()
+            case _:
+                assert_never(message)
+
+
+class NodeProcess:
+    """A storage node's actors and edges."""
+
+    def __init__(self, process: Process, config: NodeConfig, secret: bytes, folder: NodeFolder, store: Store) -> None:
+        self._process = process
+        system, network = process.system, TcpNetwork(process.loop)
+        self._network = network
+        limits = Limits(connections_max=config.clients_max)
+        self._bridge = bridge_of(
+            process, network, config, secret, node=config.id, port=config.bridge_port, incarnation=folder.incarnation
+        )
+        self._watches = watches_of(process, config)
+        self._syncer = system.spawn(Syncer, store=store, name="syncer")
+        storage = system.spawn(
+            StorageNode,
+            id=config.id,
+            incarnation=folder.incarnation,
+            store=store,
+            syncer=self._syncer,
+            pid=os.getpid(),
+            fsync=config.fsync,
+            key_bytes_max=config.key_bytes_max,
+            value_bytes_max=config.value_bytes_max,
+            name="storage",
+            supervision=ESCALATE,
+        )
+        gateway = system.spawn(
+            Gateway,
+            id=config.id,
+            storage=storage,
+            settings=settings_for_clients(config),
+            password=config.password,
+            name="gateway",
+            supervision=ESCALATE,
+        )
+        detector = system.spawn(
+            FailureDetector, id=config.id, incarnation=folder.incarnation, name="failure-detector", supervision=ESCALATE
+        )
+        bridge_host, _, bridge_port = self._bridge.address.rpartition(":")
+        life = Registration(
+            id=config.id,
+            incarnation=folder.incarnation,
+            data_id=folder.data_id,
+            host=config.host,
+            port=config.port,
+            bridge_host=bridge_host,
+            bridge_port=int(bridge_port),
+        )
+        system.spawn(
+            Member,
+            life=life,
+            cluster_name=config.cluster_name,
+            watches=self._watches,
+            archive=folder.ring,
+            listeners=(storage, gateway, detector),
+            start_again=process.start_again,
+            name="member",
+            supervision=ESCALATE,
+        )
+        election = system.spawn(Election, watches=self._watches, path=paths.ecs(config.cluster_name), name="election")
+        for follower in (gateway, detector):
+            election.tell(FollowLeader(reply_to=follower))
+        self._server = RespServer(
+            process.loop, network, config.bind, config.port, gateway, limits, password_needed=bool(config.password)
+        )
+        log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
+
+    def close(self, done: Callable[[], None]) -> None:
+        self._server.stop_listening()
+
+        def closed() -> None:
+            self._server.close()
+            self._bridge.close()
+            self._process.loop.call_soon(done)
+
+        self._process.system.spawn(Ending, syncer=self._syncer, watches=self._watches, done=closed, name="ending")
+
+
+class EcsProcess:
+    """A control service's actors."""
+
+    def __init__(self, process: Process, config: EcsConfig, secret: bytes) -> None:
+        self._process = process
+        system = process.system
+        self._bridge = bridge_of(
+            process, TcpNetwork(process.loop), config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
+        )
+        self._watches = watches_of(process, config)
+        ecs = system.spawn(
+            Ecs,
+            id=self._bridge.address,
+            cluster_name=config.cluster_name,
+            watches=self._watches,
+            found_with=config.found_with,
+            replicas=config.replicas,
+            place=config.place,
+            patience_seconds=config.session_timeout_seconds,
+            name="ecs",
+            supervision=ESCALATE,
+        )
+        system.spawn(
+            Election,
+            watches=self._watches,
+            path=paths.ecs(config.cluster_name),
+            candidate=ecs.address.encode(),
+            owner=ecs,
+            name="election",
+        )
+
+    def close(self, done: Callable[[], None]) -> None:
+        def closed() -> None:
+            self._bridge.close()
+            self._process.loop.call_soon(done)
+
+        self._process.system.spawn(Ending, syncer=None, watches=self._watches, done=closed, name="ending")
+
+
+class ZooKeeperProcess:
+    """The embedded ZooKeeper."""
+
+    def __init__(self, process: Process, config: ZooKeeperConfig) -> None:
+        self._server = ZooKeeperServer(
+            loop=process.loop,
+            network=TcpNetwork(process.loop),
+            host=config.bind,
+            port=config.port,
+            data=config.data,
+            tick_ms=config.tick_milliseconds,
+        )
+        self._server.start()
+
+    def close(self, done: Callable[[], None]) -> None:
+        self._server.stop()
+        done()
+
+
+def settings_for_clients(config: NodeConfig) -> dict[str, str]:
+    """What CONFIG GET shows, under Redis' names where it has them."""
+    return {
+        "appendfsync": {"never": "no"}.get(config.fsync, config.fsync),
+        "appendonly": "yes",
+        "bind": config.bind,
+        "cluster-enabled": "yes",
+        "databases": "1",
+        "dir": str(config.data),
+        "maxclients": str(config.clients_max),
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        "port": str(config.port),
+        "proto-max-bulk-len": str(config.value_bytes_max),
+        "save": "",
+        "timeout": "0",
+    }

@@ -1,0 +1,425 @@
+"""Carries messages, questions and watches between actors of different processes.
+
+    tell      Tell ---------------------------------->
+    ask       Ask ----------------------------------->      Answer or Failure comes back, on the same lane
+    stop      Stop ---------------------------------->      Answer(was it alive)
+    watch     Watch --------------------------------->      Ended, behind everything the actor said
+
+Whatever is lost on the way ends in one place on the side that still has it: a message as a dead letter, a question by
+failing (``Unsent``: it never left; ``Unanswered``: it may have happened), a watch as ``Terminated``. Messages pass the
+faults once on their way out and once on their way in.
+
+Refs call from any thread; the work is done on the loop's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, assert_never, cast
+
+import pykka
+from pykka import ActorDeadError
+from pykka.messages import _ActorStop
+
+from . import wire
+from .actor import LoopFuture, Ref
+from .message import URGENT
+from .peer import Parcel, Peer, Question
+from .remote import SCHEME, RemoteError, RemoteRef, Unanswered, Unsent
+from .system import Nobody, Terminated
+from .wire import LENGTH_BYTES, Lane, Wire, WireError, pack, shown
+
+if TYPE_CHECKING:
+    from .bridge import Bridge
+
+FAILURE_CHARACTERS_MAX = 1000
+"""How much of an exception's text travels back to whoever asked."""
+
+
+class Ending(Nobody):
+    """Stands between a local actor and all peers that watch it, so that it has one watcher however many they are."""
+
+    def __init__(self, post: Post, name: str) -> None:
+        super().__init__(post.system, name)
+        self._post = post
+        self.watchers: dict[tuple[Peer, int], None] = {}
+
+    def tell(self, message: Any) -> None:
+        assert isinstance(message, Terminated)
+        self._post.ended(self, message.why)
+
+
+class Post:
+    """The messages of one bridge."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.system = bridge.system
+        self._bridge, self._config, self._faults = bridge, bridge.config, bridge.faults
+        self._wire = Wire(bridge.system.resolve)
+        self._thread = threading.get_ident()
+        self._numbers = count(1)
+        self._endings: dict[str, Ending] = {}
+
+    # What refs ask for; on any thread
+
+    def tell(self, to: RemoteRef, message: Any) -> None:
+        sender = self._sender()
+        lose = partial(self.system.dead_letter, to, message)
+        try:
+            tell = wire.Tell(to.name, sender, type(message).__name__, self._wire.body(message))
+            content = self._packed(tell, message)
+        except WireError as error:
+            self._here(lose, str(error))
+        else:
+            self._here(self._send, to, sender, message, content, lose, lose)
+
+    def ask(self, to: RemoteRef, message: Any, timeout: float | None) -> LoopFuture:
+        number, sender, future = next(self._numbers), self._sender(), LoopFuture()
+        try:
+            ask = wire.Ask(number, to.name, sender, type(message).__name__, self._wire.body(message))
+            content = self._packed(ask, message)
+        except WireError as error:
+            _fail(future, error)
+        else:
+            self._here(self._question, to, sender, message, content, number, future, timeout)
+        return future
+
+    def stop(self, to: RemoteRef, timeout: float | None) -> LoopFuture:
+        number, future = next(self._numbers), LoopFuture()
+        stop = wire.Stop(number, to.name)
+        self._here(self._question, to, self._sender(), stop, pack(stop), number, future, timeout)
+        return future
+
+    def watch(self, watched: RemoteRef, watcher: Ref) -> None:
+        self._here(self._watch, watched, watcher, next(self._numbers))
+
+    def unwatch(self, watched: RemoteRef, watcher: Ref) -> None:
+        self._here(self._unwatch, watched, watcher)
+
+    def _sender(self) -> str:
+        if threading.get_ident() != self._thread or self.system.sender is None:
+            return ""
+        return self.system.sender.name
+
+    def _packed(self, frame: wire.Frame, content: Any) -> bytes:
+        packed = pack(frame)
+        if len(packed) - LENGTH_BYTES > self._config.frame_bytes_max:
+            what = f"a {type(content).__name__} of {len(packed)} bytes"
+            raise WireError(f"{what} does not fit into a frame of {self._config.frame_bytes_max} bytes")
+        return packed
+
+    def _here(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call on the loop thread, now if this is it."""
+        if threading.get_ident() == self._thread:
+            callback(*args)
+            return
+        try:
+            self.system.loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError as ended:
+            raise ActorDeadError("the loop of this process has ended") from ended
+
+    # Sending
+
+    def _send(
+        self, to: RemoteRef, sender: str, message: Any, content: bytes,
+        lost: Callable[[str], object], dropped: Callable[[str], object],
+    ) -> None:  # fmt: skip
+        """Queue a message. ``lost``: it could not leave; ``dropped``: a fault lets nobody know."""
+        lane: Lane = "control" if type(message) in URGENT else "data"
+        peer = self._bridge.peer(to.process)
+        parcel = Parcel(content, lost, self._now())
+        if self._faults.rules:
+            deliver = partial(self._put, peer, peer.links_lost, lane, parcel)
+            kind, source = type(message).__name__, self.system.address_of(sender)
+            if self._faults.take(kind, source, to.address, len(content), deliver, dropped):
+                return
+        self._put(peer, peer.links_lost, lane, parcel)
+
+    def _put(self, peer: Peer, link: int, lane: Lane, parcel: Parcel) -> None:
+        """Hand over what belongs to that link of the peer, or to its first one."""
+        if self._bridge.closed:
+            parcel.lost("this process closed its bridge")
+        elif peer.links_lost != link:
+            parcel.lost(f"the link to {peer.address} was lost meanwhile")
+        else:
+            self._bridge.peer(peer.address).put(lane, parcel)  # it may have been forgotten while a fault kept this
+
+    def _question(
+        self, to: RemoteRef, sender: str, message: Any, content: bytes, number: int, future: LoopFuture,
+        timeout: float | None,
+    ) -> None:  # fmt: skip
+        peer = self._bridge.peer(to.process)
+        what = type(message).__name__
+        if len(peer.questions) >= self._config.questions_max:
+            waiting = f"{len(peer.questions)} questions to {peer.address} wait already"
+            _fail(future, Unsent(f"{what} was not sent: {waiting}. Nothing happened; ask again later."))
+            return
+        timer = None
+        if timeout is not None:
+            timer = self.system.loop.call_later(timeout, self._too_late, peer, number, timeout)
+        peer.questions[number] = Question(future, timer, what, to.address, sender)
+        unsent = partial(self._unsent, peer, number)
+        self._send(to, sender, message, content, unsent, partial(self.system.dead_letter, to, message))
+
+    def _unsent(self, peer: Peer, number: int, why: str) -> None:
+        question = self._taken(peer, number)
+        if question is not None:
+            text = f"{question.what} was not sent to {question.to}: {why}. Nothing happened; it is safe to ask again."
+            _fail(question.future, Unsent(text))
+
+    def _too_late(self, peer: Peer, number: int, seconds: float) -> None:
+        question = self._taken(peer, number)
+        if question is not None:
+            _fail(question.future, pykka.Timeout(f"{question.to} did not answer within {seconds:g} s"))
+
+    def _taken(self, peer: Peer, number: int) -> Question | None:
+        question = peer.questions.pop(number, None)
+        if question is not None and question.timer is not None:
+            question.timer.cancel()
+        return question
+
+    def _watch(self, watched: RemoteRef, watcher: Ref, number: int) -> None:
+        peer = self._bridge.peer(watched.process)
+        peer.watches[number] = (watcher, watched)
+        lost = partial(self._terminated, peer, number)
+        self._put(peer, peer.links_lost, "data", Parcel(pack(wire.Watch(number, watched.name)), lost, self._now()))
+
+    def _unwatch(self, watched: RemoteRef, watcher: Ref) -> None:
+        peer = self._bridge.peer(watched.process)
+        for number in [number for number, pair in peer.watches.items() if pair == (watcher, watched)]:
+            del peer.watches[number]
+            if peer.up:
+                peer.put("data", Parcel(pack(wire.Unwatch(number)), _unheeded, self._now()), exempt=True)
+
+    def _terminated(self, peer: Peer, number: int, why: str) -> None:
+        if number in peer.watches:
+            watcher, watched = peer.watches.pop(number)
+            self._bridge.tell(watcher, Terminated(ref=watched, why=why))
+
+    # Receiving
+
+    def received(self, peer: Peer, lane: Lane, frame: wire.Frame) -> None:
+        """A frame arrived over an open link. Raises WireError when it must end the link."""
+        if lane == "control":
+            peer.gave_sign()
+        match frame:
+            case wire.Tell():
+                self._told(peer, frame)
+            case wire.Ask():
+                self._asked(peer, lane, frame)
+            case wire.Answer():
+                self._answered(peer, frame)
+            case wire.Failure():
+                self._failed(peer, frame)
+            case wire.Stop():
+                self._asked_to_stop(peer, lane, frame)
+            case wire.Watch():
+                self._watched(peer, frame)
+            case wire.Unwatch():
+                self._unwatched(peer, frame)
+            case wire.Ended():
+                self._terminated(peer, frame.number, frame.why)
+            case wire.Ping():
+                pong = Parcel(pack(wire.Pong(frame.number)), _unheeded, self._now())
+                self._put(peer, peer.links_lost, lane, pong)
+            case wire.Pong():
+                peer.ponged(frame.number)
+            case wire.Goodbye():
+                peer.lose(f"it said goodbye: {shown(frame.reason)}")
+            case wire.Refused():
+                peer.lose(f"it refused: {shown(frame.reason)}")
+            case wire.Code():
+                raise WireError("this process takes messages only, no code: a code frame is refused")
+            case wire.Hello() | wire.Challenge() | wire.Proof() | wire.Welcome():
+                raise WireError(f"a {type(frame).__name__} frame after the handshake")
+            case _:
+                assert_never(frame)
+
+    def _told(self, peer: Peer, frame: wire.Tell) -> None:
+        try:
+            message = self._wire.message(frame.type_name, frame.body)
+        except WireError as error:
+            self._undeliverable(peer, frame, str(error))
+            return
+        deliver = partial(self._deliver, peer, peer.links_lost, frame, message)
+        if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
+            deliver()
+
+    def _deliver(self, peer: Peer, link: int, frame: wire.Tell, message: Any) -> None:
+        ref = self.system.find(frame.to)
+        if peer.links_lost != link:
+            self._undeliverable(peer, frame, "its link was lost meanwhile")
+        elif ref is None:
+            self._undeliverable(peer, frame, "no actor here has that name")
+        else:
+            self._bridge.tell(ref, message)
+
+    def _asked(self, peer: Peer, lane: Lane, frame: wire.Ask) -> None:
+        try:
+            message = self._wire.message(frame.type_name, frame.body)
+        except WireError as error:
+            self._undeliverable(peer, frame, str(error))
+            self._reply(peer, peer.links_lost, lane, wire.Failure(frame.number, WireError.__name__, str(error)))
+            return
+        deliver = partial(self._deliver_question, peer, peer.links_lost, lane, frame, message)
+        if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
+            deliver()
+
+    def _deliver_question(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, message: Any) -> None:
+        ref = self.system.find(frame.to)
+        if peer.links_lost != link:
+            self._undeliverable(peer, frame, "its link was lost meanwhile")
+        elif ref is None:
+            self._undeliverable(peer, frame, "no actor here has that name")
+            gone = f"there is no actor called {shown(frame.to)} at {self._bridge.address}"
+            self._reply(peer, link, lane, wire.Failure(frame.number, ActorDeadError.__name__, gone))
+        else:
+            answer = partial(self._here, self._answer, peer, link, lane, frame)
+            cast(LoopFuture, ref.ask(message, block=False)).when_done(answer)
+
+    def _kept_on_arrival(self, peer: Peer, frame: wire.Tell | wire.Ask, deliver: Callable[[], None]) -> bool:
+        source, to = _address(peer, frame.sender), self.system.address_of(frame.to)
+        dropped = partial(self._undeliverable, peer, frame)
+        return self._faults.take(frame.type_name, source, to, len(memoryview(frame.body)), deliver, dropped)
+
+    def _undeliverable(self, peer: Peer, frame: wire.Tell | wire.Ask, why: str) -> None:
+        self.system.dead_letter(frame.to, frame, f"{why} ({shown(frame.type_name)} from {peer.address})")
+
+    def _answer(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, future: LoopFuture) -> None:
+        """An actor here has answered a question from there."""
+        try:
+            value = future.get(timeout=0)
+            kind, body = self._wire.answer(value)
+            self._packed(answer := wire.Answer(frame.number, kind, body), value)
+        except Exception as error:
+            kind = type(error).__name__
+            failure = wire.Failure(frame.number, kind, str(error)[:FAILURE_CHARACTERS_MAX])
+            self._reply_unless_kept(peer, link, lane, frame, kind, failure)
+        else:
+            self._reply_unless_kept(peer, link, lane, frame, kind or type(value).__name__, answer)
+
+    def _reply_unless_kept(
+        self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, kind: str, answer: wire.Answer | wire.Failure
+    ) -> None:
+        deliver = partial(self._reply, peer, link, lane, answer)
+        source, to = self.system.address_of(frame.to), _address(peer, frame.sender)
+        dropped = partial(self.system.dead_letter, to, answer)
+        if not self._faults.rules or not self._faults.take(kind, source, to, len(pack(answer)), deliver, dropped):
+            deliver()
+
+    def _reply(self, peer: Peer, link: int, lane: Lane, answer: wire.Answer | wire.Failure) -> None:
+        lost = partial(self.system.dead_letter, f"whoever asked at {peer.address}", answer)
+        self._put(peer, link, lane, Parcel(pack(answer), lost, self._now()))
+
+    def _answered(self, peer: Peer, frame: wire.Answer) -> None:
+        question = peer.questions.get(frame.number)
+        if question is None:
+            return  # it came too late: whoever asked was told so
+        try:
+            value = self._wire.answered(frame.type_name, frame.body)
+        except WireError as error:
+            self._taken(peer, frame.number)
+            _fail(question.future, error)
+            return
+        deliver = partial(self._settle, peer, frame.number, value)
+        if self._faults.rules:
+            kind, to = frame.type_name or type(value).__name__, self.system.address_of(question.sender)
+            dropped = partial(self.system.dead_letter, to, frame)
+            if self._faults.take(kind, question.to, to, len(memoryview(frame.body)), deliver, dropped):
+                return
+        deliver()
+
+    def _settle(self, peer: Peer, number: int, value: Any) -> None:
+        question = self._taken(peer, number)
+        if question is not None:
+            question.future.set(value)
+
+    def _failed(self, peer: Peer, frame: wire.Failure) -> None:
+        question = self._taken(peer, frame.number)
+        if question is not None:
+            dead = frame.error == ActorDeadError.__name__
+            _fail(question.future, ActorDeadError(frame.text) if dead else RemoteError(frame.error, frame.text))
+
+    def _asked_to_stop(self, peer: Peer, lane: Lane, frame: wire.Stop) -> None:
+        ref = self.system.find(frame.to)
+        if ref is None:
+            self._stopped(peer, peer.links_lost, lane, frame.number, None)
+        else:
+            stopped = partial(self._here, self._stopped, peer, peer.links_lost, lane, frame.number)
+            cast(LoopFuture, ref.ask(_ActorStop(), block=False)).when_done(stopped)
+
+    def _stopped(self, peer: Peer, link: int, lane: Lane, number: int, future: LoopFuture | None) -> None:
+        alive = future is not None and not isinstance(_failure(future), ActorDeadError)
+        self._reply(peer, link, lane, wire.Answer(number, *self._wire.answer(alive)))
+
+    def _watched(self, peer: Peer, frame: wire.Watch) -> None:
+        ref = self.system.find(frame.to)
+        if ref is None:
+            self._say_ended(peer, frame.number, f"there is no actor called {shown(frame.to)} at {self._bridge.address}")
+        elif len(peer.watched) >= self._config.watches_max:
+            self._say_ended(peer, frame.number, f"one peer may watch {self._config.watches_max} actors, no more")
+        else:
+            ending = self._endings.get(frame.to)
+            if ending is None:
+                ending = self._endings[frame.to] = Ending(self, frame.to)
+                self.system.death_watch(ending, ref)
+            ending.watchers[peer, frame.number] = None
+            peer.watched[frame.number] = ending
+
+    def _unwatched(self, peer: Peer, frame: wire.Unwatch) -> None:
+        ending = peer.watched.pop(frame.number, None)
+        if ending is not None:
+            ending.watchers.pop((peer, frame.number), None)
+
+    def ended(self, ending: Ending, why: str) -> None:
+        """A local actor that peers watch is gone."""
+        self._endings.pop(ending.name, None)
+        for peer, number in ending.watchers:
+            peer.watched.pop(number, None)
+            self._say_ended(peer, number, why)
+
+    def _say_ended(self, peer: Peer, number: int, why: str) -> None:
+        # Over the data lane, behind everything the actor said, and always let in: there is at most one for each watch.
+        ended = pack(wire.Ended(number, why[:FAILURE_CHARACTERS_MAX]))
+        peer.put("data", Parcel(ended, _unheeded, self._now()), exempt=True)
+
+    # The end of a link
+
+    def link_lost(self, peer: Peer, why: str) -> None:
+        """Nothing that was under way arrives any more: settle it."""
+        for number, ending in peer.watched.items():
+            ending.watchers.pop((peer, number), None)
+        peer.watched.clear()
+        for number in list(peer.questions):
+            question = self._taken(peer, number)
+            if question is not None:
+                text = f"the link to {peer.address} was lost before {question.what} was answered: {why}."
+                _fail(question.future, Unanswered(f"{text} It may have happened all the same."))
+        for number in list(peer.watches):
+            self._terminated(peer, number, f"the link to {peer.address} was lost: {why}")
+
+    def _now(self) -> float:
+        return self.system.loop.time()
+
+
+def _address(peer: Peer, name: str) -> str:
+    return f"{SCHEME}{peer.address}/{name}"
+
+
+def _fail(future: LoopFuture, error: BaseException) -> None:
+    future.set_exception((type(error), error, None))
+
+
+def _failure(future: LoopFuture) -> BaseException | None:
+    try:
+        future.get(timeout=0)
+    except Exception as error:
+        return error
+    return None
+
+
+def _unheeded(why: str) -> None:
+    """For frames that mean nothing once their link is lost."""

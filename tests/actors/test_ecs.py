@@ -1,0 +1,290 @@
+"""The control service: which ring it writes for which facts, driven by hand."""
+
+import json
+from typing import Any
+
+import pytest
+from ringkeeper.actors.ecs import Ecs
+from ringkeeper.actors.messages import Figures, ReportFigures, RunVerb, Suspected, VerbRun
+from ringkeeper.actors.rules import paths
+from ringkeeper.actors.rules.life import Registration, Stamp
+from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.runtime.election import Deposed, Elected
+from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.session import (
+    Answered,
+    ChildrenChanged,
+    Connected,
+    CreateNode,
+    NodeChanged,
+    ReadNode,
+    SetNode,
+    Suspended,
+)
+
+CLUSTER = "demo"
+RING = paths.ring(CLUSTER)
+PATIENCE_SECONDS = 6.0
+
+
+def life(number: int, incarnation: int = 1, held: Stamp | None = None, data: int | None = None) -> Registration:
+    return Registration(
+        id=f"127.0.0.1:{7000 + number}",
+        incarnation=f"{incarnation:08x}{number:08x}",
+        data_id=f"{data if data is not None else number:016x}",
+        host="127.0.0.1",
+        port=7000 + number,
+        bridge_host="127.0.0.1",
+        bridge_port=17000 + number,
+        held=held,
+    )
+
+
+def name_of(registration: Registration) -> str:
+    return str(paths.RegistrationName(registration.id, registration.incarnation, "aa"))
+
+
+class Stage:
+    """An Ecs and a ZooKeeper that is played by hand."""
+
+    def __init__(self, found_with: int = 3) -> None:
+        self.harness = Harness(
+            Ecs, id="ecs-1", cluster_name=CLUSTER, watches="probe:watches", found_with=found_with,
+            patience_seconds=PATIENCE_SECONDS,
+        )  # fmt: skip
+        self.data: bytes | None = None
+        self.version = -1
+        self.lives: dict[str, Registration] = {}
+        self.writes = 0
+        self.harness.tell(NodeChanged(path=RING, data=None, version=-1))
+        self.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
+
+    def lead(self) -> None:
+        self.play(self.harness.tell(Elected(path="", term=1)))
+
+    def register(self, *lives: Registration) -> None:
+        self.lives |= {name_of(each): each for each in lives}
+        self.registered()
+
+    def vanish(self, *lives: Registration) -> None:
+        for each in lives:
+            del self.lives[name_of(each)]
+        self.registered()
+
+    def registered(self) -> None:
+        self.play(self.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=tuple(sorted(self.lives)))))
+
+    def play(self, sent: list[tuple[str, Any]], refuse_writes: str = "") -> None:
+        """Answer as ZooKeeper would, until nothing more is asked."""
+        asked = list(sent)
+        while asked:
+            _, message = asked.pop(0)
+            match message:
+                case ReadNode(path=path) if path == RING:
+                    error = "" if self.data is not None else "no_node"
+                    answer = Answered(
+                        request=message.request, error=error, path=path, data=self.data, version=self.version
+                    )
+                case ReadNode(path=path):
+                    content = self.lives[path.rpartition("/")[2]].to_json()
+                    answer = Answered(request=message.request, path=path, data=content, version=0)
+                case CreateNode() | SetNode() if refuse_writes:
+                    answer = Answered(request=message.request, error=refuse_writes, path=RING)
+                case CreateNode(data=data) if self.data is None:
+                    self.data, self.version, self.writes = data, 0, self.writes + 1
+                    answer = Answered(request=message.request, path=RING, version=0)
+                case SetNode(data=data, version=self.version):
+                    self.data, self.version, self.writes = data, self.version + 1, self.writes + 1
+                    answer = Answered(request=message.request, path=RING, version=self.version)
+                case CreateNode() | SetNode():
+                    answer = Answered(request=message.request, error="bad_version", path=RING)
+                case _:
+                    continue
+            asked += self.harness.tell(answer)
+
+    def pass_time(self, seconds: float = PATIENCE_SECONDS + 0.1) -> None:
+        self.play(self.harness.advance(seconds))
+
+    @property
+    def ring(self) -> Ring:
+        assert self.data is not None
+        return Ring.from_json(self.data)
+
+    def status(self) -> dict[str, Any]:
+        verb = RunVerb(question=1, verb="STATUS", arguments=(), reply_to=self.harness.probe("gateway"))
+        sent = self.harness.tell(verb) + self.harness.advance(1.1)
+        (answer,) = [message for name, message in sent if name == "gateway"]
+        assert isinstance(answer, VerbRun) and not answer.error
+        status: dict[str, Any] = json.loads(answer.text)
+        return status
+
+
+@pytest.fixture
+def stage() -> Any:
+    stage = Stage()
+    yield stage
+    stage.harness.stop()
+
+
+@pytest.fixture
+def founded(stage: Stage) -> Stage:
+    stage.lead()
+    stage.register(life(1), life(2), life(3))
+    assert stage.ring.epoch == 1
+    return stage
+
+
+def test_a_ring_is_founded_when_enough_nodes_have_registered_and_not_before(stage: Stage) -> None:
+    stage.lead()
+    stage.register(life(1), life(2))
+    assert stage.data is None
+    stage.register(life(3))
+    assert [node.id for node in stage.ring.circle] and {node.state for node in stage.ring.nodes} == {"up"}
+    assert len(stage.ring.nodes) == 3 and stage.ring.epoch == 1
+
+
+def test_who_stands_by_writes_nothing(stage: Stage) -> None:
+    stage.register(life(1), life(2), life(3))
+    assert stage.data is None
+    stage.lead()
+    assert stage.ring.epoch == 1
+    stage.harness.tell(Deposed(path=""))
+    stage.vanish(life(1))
+    stage.pass_time()
+    assert stage.writes == 1
+
+
+def test_a_node_that_restarts_is_up_again_in_one_write(founded: Stage) -> None:
+    held = founded.ring.stamp
+    founded.register(life(2, incarnation=2, held=held))  # the registration of its former life still stands
+    assert founded.writes == 2
+    assert founded.ring.by_id["127.0.0.1:7002"].incarnation == life(2, incarnation=2).incarnation
+    founded.vanish(life(2))
+    founded.pass_time()
+    assert founded.writes == 2
+
+
+def test_what_a_former_life_has_left_is_never_taken_for_a_new_one(founded: Stage) -> None:
+    held = founded.ring.stamp
+    founded.register(life(2, incarnation=2, held=held))
+    founded.vanish(life(2, incarnation=2))  # the new life dies first: only the old registration is there
+    founded.pass_time()
+    node = founded.ring.by_id["127.0.0.1:7002"]
+    assert (node.incarnation, node.state) == (life(2, incarnation=2).incarnation, "down")
+
+
+def test_nodes_gone_together_are_down_by_one_write_and_only_after_patience(founded: Stage) -> None:
+    founded.vanish(life(1), life(3))
+    assert founded.writes == 1, "nobody is taken for gone so soon after this ECS began to lead"
+    founded.pass_time()
+    assert founded.writes == 2
+    assert {node.id: node.state for node in founded.ring.nodes} == {
+        "127.0.0.1:7001": "down", "127.0.0.1:7002": "up", "127.0.0.1:7003": "down",
+    }  # fmt: skip
+    founded.register(life(1, incarnation=2, held=founded.ring.stamp), life(3, incarnation=2, held=founded.ring.stamp))
+    assert founded.writes == 3
+    assert {node.state for node in founded.ring.nodes} == {"up"}
+
+
+def test_after_a_write_of_unknown_outcome_the_ring_is_read_and_memory_not_believed(founded: Stage) -> None:
+    lost = life(2, incarnation=2, held=founded.ring.stamp)
+    founded.lives[name_of(lost)] = lost
+    sent = founded.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=tuple(sorted(founded.lives))))
+    founded.play(sent[:1])  # the registration is read, and the write it calls for is sent
+    (write,) = [message for _, message in founded.harness.sent if isinstance(message, SetNode)]
+    founded.play([("watches", write)])  # it was done...
+    assert founded.writes == 2
+    founded.play(founded.harness.tell(Answered(request="write ring", error="connection_loss", path=RING)))
+    founded.pass_time()
+    assert founded.writes == 2, "...so nothing is left to write"
+
+
+def test_a_ring_that_somebody_else_wrote_meanwhile_is_not_overwritten(founded: Stage) -> None:
+    founded.version += 5  # another leader's writes, not seen yet
+    founded.register(life(2, incarnation=2, held=founded.ring.stamp))
+    assert founded.version == 6, "the compare-and-set failed, the ring was read again and the next one written on it"
+    assert founded.ring.by_id["127.0.0.1:7002"].incarnation == life(2, incarnation=2).incarnation
+
+
+def test_without_a_session_nothing_is_written(founded: Stage) -> None:
+    founded.harness.tell(Suspended())
+    founded.register(life(2, incarnation=2, held=founded.ring.stamp))
+    assert founded.writes == 1
+    founded.play(founded.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    assert founded.writes == 2
+
+
+def test_no_ring_is_founded_over_data_that_belongs_to_a_lost_one(stage: Stage) -> None:
+    stage.lead()
+    held = Stamp("00000000000000aa", 7, "00000000000000bb")
+    stage.register(life(1, held=held), life(2, held=held), life(3, held=held))
+    assert stage.data is None
+    assert "ring lost" in stage.status()["trouble"]
+
+
+def test_an_ecs_that_meets_a_newer_ring_on_a_node_writes_nothing(founded: Stage) -> None:
+    ahead = founded.ring.stamp._replace(epoch=9, nonce="00000000000000cc")
+    founded.register(life(2, incarnation=2, held=ahead))
+    assert founded.writes == 1
+    assert "rolled back" in founded.status()["trouble"]
+
+
+def test_an_unreadable_ring_is_left_alone(founded: Stage) -> None:
+    founded.play(founded.harness.tell(NodeChanged(path=RING, data=b"{nonsense", version=4)))
+    founded.vanish(life(1))
+    founded.pass_time()
+    assert founded.writes == 1
+    assert "cannot be read" in founded.status()["trouble"]
+
+
+def test_an_exchanged_data_directory_is_refused_and_said(founded: Stage) -> None:
+    founded.vanish(life(2))
+    founded.register(life(2, incarnation=0, data=99))
+    founded.pass_time()
+    assert founded.ring.by_id["127.0.0.1:7002"].state == "down"
+    assert "data directory" in founded.status()["refused"]["127.0.0.1:7002"]
+
+
+def test_a_node_that_is_not_in_the_ring_waits_and_is_listed(founded: Stage) -> None:
+    founded.register(life(4))
+    assert founded.writes == 1
+    assert founded.status()["waiting"] == ["127.0.0.1:7004"]
+
+
+def test_status_has_the_figures_of_who_answers_and_says_who_does_not(founded: Stage) -> None:
+    founded.harness.sent.clear()
+    verb = RunVerb(question=5, verb="STATUS", arguments=(), reply_to=founded.harness.probe("gateway"))
+    questions = [m for _, m in founded.harness.tell(verb) if isinstance(m, ReportFigures)]
+    assert len(questions) == 3
+    figures = Figures(
+        question=questions[0].question, node="127.0.0.1:7001", incarnation="", pid=42, epoch=1, keys=7, bytes=70,
+        commands=1, writes=1, refused=0, synced=True,
+    )  # fmt: skip
+    founded.harness.tell(figures)
+    (answer,) = [m for name, m in founded.harness.advance(1.1) if name == "gateway"]
+    status = json.loads(answer.text)
+    assert (status["epoch"], status["leader"], status["serving"], status["change"]) == (1, "ecs-1", True, None)
+    by_id = {node["id"]: node for node in status["nodes"]}
+    assert (by_id["127.0.0.1:7001"]["keys"], by_id["127.0.0.1:7001"]["pid"]) == (7, 42)
+    assert by_id["127.0.0.1:7002"]["reachable"] is False
+    assert sum(node["slots"] for node in status["nodes"]) == 16384
+
+
+def test_an_unknown_verb_is_refused_with_its_name(stage: Stage) -> None:
+    verb = RunVerb(question=5, verb="DANCE", arguments=(), reply_to=stage.harness.probe("gateway"))
+    ((_, answer),) = stage.harness.tell(verb)
+    assert "DANCE" in answer.error
+
+
+def test_suspicions_are_shown_and_forgotten_and_take_nobody_down(founded: Stage) -> None:
+    node = founded.ring.by_id["127.0.0.1:7002"]
+    report = Suspected(node=node.id, incarnation=node.incarnation, by="127.0.0.1:7001", silent_seconds=4.0)
+    founded.harness.tell(report)
+    founded.pass_time()
+    suspected = {n["id"]: n["suspected_by"] for n in founded.status()["nodes"]}
+    assert suspected["127.0.0.1:7002"] == ["127.0.0.1:7001"]
+    assert founded.writes == 1
+    founded.harness.tell(
+        Suspected(node=node.id, incarnation=node.incarnation, by="127.0.0.1:7001", silent_seconds=None)
+    )
+    assert not any(n["suspected_by"] for n in founded.status()["nodes"])

@@ -1,0 +1,164 @@
+"""Membership: what is registered, which rings are taken, and when a life is over."""
+
+from typing import Any
+
+import pytest
+from ringkeeper.actors.member import Member
+from ringkeeper.actors.messages import RingChanged
+from ringkeeper.actors.rules import paths
+from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.transitions import downed, found, returned
+from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.session import Answered, Connected, CreateNode, DeleteNode, Lost, NodeChanged
+
+CLUSTER = "demo"
+NONCES = [f"{n:016x}" for n in range(100, 110)]
+
+
+def life(number: int, incarnation: int = 1) -> Registration:
+    return Registration(
+        id=f"127.0.0.1:{7000 + number}",
+        incarnation=f"{incarnation:08x}{number:08x}",
+        data_id=f"{number:016x}",
+        host="127.0.0.1",
+        port=7000 + number,
+        bridge_host="127.0.0.1",
+        bridge_port=17000 + number,
+    )
+
+
+def first_ring() -> Ring:
+    return found(
+        [life(1), life(2)], cluster_id="00000000000000aa", cluster_name=CLUSTER, nonce=NONCES[0], wall_seconds=0,
+        replicas=1,
+    )  # fmt: skip
+
+
+class Shelf:
+    """An archive in memory that notes when it was written."""
+
+    def __init__(self, content: bytes | None = None) -> None:
+        self.content = content
+
+    def read(self) -> bytes | None:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+
+
+class Stage:
+    def __init__(self, mine: Registration, archive: Shelf) -> None:
+        self.archive = archive
+        self.ends: list[str] = []
+        self.harness = Harness(
+            Member, life=mine, cluster_name=CLUSTER, watches="probe:watches", archive=archive, listeners=(),
+            start_again=self.ends.append,
+        )  # fmt: skip
+        self.harness.actor._listeners = (self.harness.probe("storage"), self.harness.probe("gateway"))
+
+    def read(self, ring: Ring | bytes | None) -> list[tuple[str, Any]]:
+        data = ring.to_json() if isinstance(ring, Ring) else ring
+        return self.harness.tell(NodeChanged(path=paths.ring(CLUSTER), data=data, version=0))
+
+
+@pytest.fixture
+def stage() -> Any:
+    stage = Stage(life(1), Shelf())
+    yield stage
+    stage.harness.stop()
+
+
+def created(sent: list[tuple[str, Any]]) -> CreateNode:
+    (message,) = [message for _, message in sent if isinstance(message, CreateNode)]
+    return message
+
+
+def test_a_node_registers_its_life_under_its_session(stage: Stage) -> None:
+    create = created(stage.harness.tell(Connected(session_id=0xABC, timeout_seconds=6.0)))
+    assert create.path == f"{paths.nodes(CLUSTER)}/{life(1).id}@{life(1).incarnation}.0000000000000abc"
+    assert create.ephemeral and Registration.from_json(create.data) == life(1)
+
+
+def test_a_new_session_registers_the_same_life_before_the_old_registration_goes(stage: Stage) -> None:
+    first = created(stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    stage.harness.tell(Answered(request=first.request, path=first.path))
+    stage.harness.tell(Lost())
+    second = created(stage.harness.tell(Connected(session_id=2, timeout_seconds=6.0)))
+    assert second.path != first.path
+    ((_, removal),) = stage.harness.tell(Answered(request=second.request, path=second.path))
+    assert isinstance(removal, DeleteNode) and removal.path == first.path
+
+
+def test_a_suspended_session_that_is_back_registers_nothing_anew(stage: Stage) -> None:
+    stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
+    assert stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)) == []
+
+
+def test_a_registration_that_failed_is_tried_again(stage: Stage) -> None:
+    first = created(stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    assert stage.harness.tell(Answered(request=first.request, error="connection_loss", path=first.path)) == []
+    assert created(stage.harness.advance(1.1)).path == first.path
+
+
+def test_a_ring_is_on_disk_when_the_others_hear_of_it(stage: Stage) -> None:
+    ring = first_ring()
+    assert stage.read(ring) == [("storage", RingChanged(ring=ring)), ("gateway", RingChanged(ring=ring))]
+    assert stage.archive.content == ring.to_json()
+
+
+def test_a_ring_that_cannot_be_written_to_disk_is_not_told(stage: Stage) -> None:
+    def refuse(content: bytes) -> None:
+        raise OSError("no space left on device")
+
+    stage.archive.write = refuse  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no space"):
+        stage.read(first_ring())
+    assert not [m for _, m in stage.harness.sent if isinstance(m, RingChanged)]
+
+
+def test_after_a_restart_clients_are_told_of_the_ring_on_disk_at_once() -> None:
+    stage = Stage(life(1, incarnation=2), Shelf(first_ring().to_json()))
+    assert stage.harness.actor._ring == first_ring()
+    stage.harness.stop()
+
+
+@pytest.mark.parametrize("kind", ["older", "foreign", "garbage", "gone"])
+def test_a_ring_that_does_not_follow_the_one_held_changes_nothing(stage: Stage, kind: str) -> None:
+    first = first_ring()
+    second = downed(first, {life(2).id: life(2).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1)
+    stage.read(second)
+    bad: dict[str, Ring | bytes | None] = {
+        "older": first,
+        "foreign": found(
+            [life(1)], cluster_id="00000000000000bb", cluster_name=CLUSTER, nonce=NONCES[2], wall_seconds=0, replicas=1
+        ),
+        "garbage": b"{",
+        "gone": None,
+    }
+    assert stage.read(bad[kind]) == []
+    assert stage.archive.content == second.to_json()
+    assert stage.ends == []
+
+
+def test_a_life_that_the_ring_calls_down_is_over(stage: Stage) -> None:
+    stage.read(first_ring())
+    assert stage.ends == []
+    stage.read(downed(first_ring(), {life(1).id: life(1).incarnation}, why="t", nonce=NONCES[1], wall_seconds=1))
+    assert len(stage.ends) == 1
+
+
+def test_a_life_that_another_has_followed_is_over(stage: Stage) -> None:
+    stage.read(first_ring())
+    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    assert len(stage.ends) == 1
+
+
+def test_a_new_life_waits_for_a_ring_that_names_it() -> None:
+    stage = Stage(life(1, incarnation=2), Shelf())
+    assert [name for name, _ in stage.read(first_ring())] == ["storage", "gateway"]
+    assert stage.ends == []
+    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    assert stage.ends == []
+    stage.harness.stop()

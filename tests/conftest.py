@@ -1,0 +1,45 @@
+"""What all tests share: the ZooKeeper servers, and the promise to leave nothing behind."""
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["ringkeeper.tests.zookeepers"]
+
+GONE_SECONDS_MAX = 10.0
+"""So long after its test a thread or child may take to end."""
+
+
+def children() -> set[str]:
+    """The processes that this one has started and not reaped."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {pid for task in tasks for pid in task.read_text().split()}
+
+
+def threads() -> set[str]:
+    """The threads that run, without those of pools that live as long as the process."""
+    return {f"{t.name} ({t.ident})" for t in threading.enumerate() if not t.name.startswith("asyncio_")}
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Every test ends the threads and processes that it starts."""
+    before = children() | threads()
+    yield
+    deadline = time.monotonic() + GONE_SECONDS_MAX
+    while (left := (children() | threads()) - before) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert not left, f"left running: {', '.join(sorted(left))}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ends_without_children() -> Iterator[None]:
+    """When all is over this process has no children left."""
+    yield
+    assert not children() or os.environ.get("PYTEST_XDIST_WORKER"), f"processes left: {children()}"
