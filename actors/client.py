@@ -101,7 +101,7 @@ PAUSE_SECONDS_MIN = 0.01
 PAUSE_SECONDS_MAX = 0.5
 """Back-off: the longest pause before the first retry; it doubles with every attempt up to the second."""
 REFRESH_PAUSE_SECONDS = 0.1
-"""A map no older than this is not read again, doubted or not."""
+"""The map is not asked for again before this is over, doubted or not."""
 REFRESH_ASK_SECONDS_MAX = 1.0
 """How long one node may take to give its map before another is asked."""
 LAST_PART = 0.1
@@ -733,7 +733,7 @@ class Client:
         self._map = ClusterMap()
         self._map_trouble: Trouble | None = None
         """Why the last reading of the map failed."""
-        self._asked_at = -1.0
+        self._asked_at = float("-inf")
         self._doubted_at = 0.0
         """The map is doubted when something spoke against it after it was last asked for."""
         self._nodes: dict[str, Node] = {}
@@ -1050,10 +1050,13 @@ class Client:
 
     def _route(self, requests: list[Request], operation: _Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
-        in a circle."""
+        in a circle. Requests for a key stay together, lest they be done in another order."""
         coordinators = self._map.coordinators
         groups: dict[str, list[Request]] = {}
+        asked = {key: request.ask for request in requests if request.ask is not None for key in request.keys}
         for request in requests:
+            if asked:
+                request.ask = next((asked[key] for key in request.keys if key in asked), None)
             address = request.ask or request.node
             if address is None:
                 address = coordinators[request.slot] if request.slot >= 0 else self._candidates()[0]
@@ -1114,7 +1117,7 @@ class Client:
                 self._doubted_at = monotonic()
                 if request.slot < 0:
                     request.slot = slot
-        elif code in TRANSIENT or code in REFUSALS:
+        elif code in TRANSIENT or code in REFUSALS or (code == "INDOUBT" and request.reads):
             self._doubted_at = monotonic()
             self._turn_away(request, operation, trouble)
         elif code == "INDOUBT":
@@ -1210,15 +1213,12 @@ class Client:
         Only one thread asks. Who is in trouble or has no map waits for it; the others go on with what they have.
         ``first``: ask this node before any other, whatever was asked before.
         """
-        asked_at = self._asked_at
         urgent = first is not None or operation.attempt > 0 or not self._map.nodes
-        if self._map.nodes and first is None and monotonic() - asked_at < REFRESH_PAUSE_SECONDS:
-            return
         if not self._refreshing.acquire(timeout=max(0.0, operation.sends_until - monotonic()) if urgent else 0):
             return
         try:
-            if self._asked_at > asked_at and first is None:
-                return  # another thread did it while this one waited
+            if first is None and (not self._is_doubted or monotonic() - self._asked_at < REFRESH_PAUSE_SECONDS):
+                return  # perhaps another thread did it while this one waited
             self._asked_at = monotonic()
             troubles: list[Trouble] = []
             for address in dict.fromkeys([*([first] if first else []), *self._candidates()]):

@@ -13,16 +13,16 @@ finds those that live on and never a stranger with the same number.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..runtime.children import ProcessId
+from ..runtime.durable import DurableFile, holder_of, lock_folder
 
 FORMAT = 1
 """Version of the layout; a folder with a newer one is refused."""
@@ -31,7 +31,11 @@ LOG_BYTES_MAX = 16 * 1024 * 1024
 """A log that is longer when its process starts is put aside as NAME.log.1, in place of the one put aside before."""
 
 LAST_WORDS_BYTES_MAX = 4096
+LOCK = "launcher.lock"
 LAUNCHER = "launcher"
+"""Under this name a launcher is noted that is a process of its own, to be ended by its id."""
+PROGRAM = "program"
+"""Under this name a launcher is noted that is part of somebody's program."""
 
 
 class FolderError(Exception):
@@ -73,38 +77,34 @@ class ClusterFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.secret_file = self.path / "secret"
-        self._file = self.path / "cluster.json"
-        self._lock: int | None = None
+        self._file = DurableFile(self.path / "cluster.json")
+        self._lock: IO[str] | None = None
 
     def __str__(self) -> str:
         return str(self.path)
 
     # Whose it is
 
-    def lock(self) -> None:
-        """Make the folder if there is none, and hold it until ``unlock``. Raises FolderInUse."""
+    def prepare(self) -> None:
+        """Make the folder, and the one for logs in it, if they are not there."""
         with self._sayable("make"):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / "logs").mkdir(exist_ok=True)
-            lock = os.open(self.path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 64, 0).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
+
+    def lock(self) -> None:
+        """Hold the folder, made if it is not there, until ``unlock``. Raises FolderInUse."""
+        self.prepare()
+        with self._sayable("lock"):
+            self._lock = lock_folder(self.path, LOCK)
+        if self._lock is None:
             raise FolderInUse(
-                f"{self} is in use by the launcher with process id {holder}: its cluster runs. Look at it with "
-                f"`ringkeeper status`, or end it with `ringkeeper down --data {self}`."
-            ) from None
-        with self._sayable("write"):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        self._lock = lock
+                f"{self} is in use by the launcher with process id {holder_of(self.path, LOCK)}: its cluster runs. "
+                f"Look at it with `ringkeeper status`, or end it with `ringkeeper down --data {self}`."
+            )
 
     def unlock(self) -> None:
         if self._lock is not None:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     # What it is
@@ -121,7 +121,7 @@ class ClusterFolder:
             raise self._damaged(f"its cluster is described wrongly: {wrong!r}") from None
 
     def running(self) -> dict[str, ProcessId]:
-        """By name, the processes that were noted and still live; the launcher's is called "launcher"."""
+        """By name, the processes that were noted and still live."""
         noted = self._read().get("running", {})
         try:
             processes = {str(name): ProcessId(int(pid), str(mark)) for name, (pid, mark) in noted.items()}
@@ -137,17 +137,16 @@ class ClusterFolder:
         """Write down which processes run now."""
         self._write({**self._read(), "running": {name: list(process) for name, process in processes.items()}})
 
+    def note_end(self) -> None:
+        """Write down that no launcher cares for what still runs."""
+        self.note_running({n: process for n, process in self.running().items() if n not in (LAUNCHER, PROGRAM)})
+
     def make_secret(self) -> Path:
         """The file with the cluster's secret, made at the first call."""
-        with self._sayable("write"), contextlib.suppress(FileExistsError):
-            fresh = self.path / f"secret.{os.getpid()}"
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(secrets.token_hex(32) + "\n")
-                os.fsync(file.fileno())
-            try:
-                os.link(fresh, self.secret_file)
-            finally:
-                fresh.unlink()
+        file = DurableFile(self.secret_file, mode=0o600)
+        with self._sayable("write"):
+            if file.read() is None:
+                file.write(secrets.token_hex(32).encode() + b"\n")
         return self.secret_file
 
     # Logs
@@ -179,12 +178,10 @@ class ClusterFolder:
     # The file
 
     def _read(self) -> dict[str, Any]:
-        try:
-            text = self._file.read_bytes()
-        except FileNotFoundError:
+        with self._sayable("read"):
+            text = self._file.read()
+        if text is None:
             return {}
-        except OSError as trouble:
-            raise FolderError(f"{self._file} cannot be read: {trouble.strerror}.") from None
         try:
             content = json.loads(text)
             number = int(content["format"])
@@ -198,29 +195,18 @@ class ClusterFolder:
         return dict(content)
 
     def _write(self, content: dict[str, Any]) -> None:
-        fresh = self._file.with_suffix(".new")
         with self._sayable("write"):
-            with open(fresh, "w") as file:
-                json.dump({**content, "format": FORMAT}, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, self._file)
-            directory = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            self._file.write(json.dumps({**content, "format": FORMAT}, indent=2).encode() + b"\n")
 
     @contextlib.contextmanager
     def _sayable(self, doing: str) -> Iterator[None]:
         try:
             yield
         except OSError as trouble:
-            raise FolderError(f"cannot {doing} {trouble.filename or self}: {trouble.strerror}.") from None
+            raise FolderError(f"cannot {doing} {trouble.filename or self}: {trouble.strerror}") from None
 
     def _damaged(self, how: str) -> FolderError:
         return FolderError(
-            f"{self._file} is damaged: {how}. The nodes' data beside it is not touched by that. Put the file back from "
-            "a copy, or start in another --data folder."
+            f"{self._file.path} is damaged: {how}. The nodes' data beside it is not touched by that. Put the "
+            "file back from a copy, or start in another --data folder."
         )

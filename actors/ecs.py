@@ -24,7 +24,7 @@ What a look may write, the first that applies:
     downed     nodes of the ring are not registered, long enough after this ECS began to lead: all in one write
 
 It does not lead where it would disown data: no ring but nodes that hold one, or a ring from which what a node holds does
-not descend, is *ring lost or rolled back*. Then it writes nothing and says so, in the log and in ``status`` (DESIGN 6).
+not descend, is *ring lost or rolled back*. Then it writes nothing and says so, in the log and in ``status``.
 """
 
 import json

@@ -24,15 +24,14 @@ State is in this object and in the children, so a failure of it must escalate: s
 import json
 import logging
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..runtime.actor import Actor, Ref
-from ..runtime.children import KILL_SECONDS_MAX, ChildExited, ProcessId
+from ..runtime.children import KILL_SECONDS_MAX, ChildExited, ProcessId, how_it_ended
 from ..runtime.message import message
 from ..runtime.session import (
     Answered,
@@ -47,7 +46,7 @@ from ..runtime.session import (
     Suspended,
 )
 from ..runtime.world import Timer
-from .cluster_folder import LAUNCHER, Cluster, ClusterFolder, FolderError
+from .cluster_folder import Cluster, ClusterFolder, FolderError
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +174,8 @@ class ProcessExited:
     def sentence(self) -> str:
         """What happened, for people."""
         who = f"node {self.program.id}" if self.program.kind == "node" else self.program.name
-        said = f": {self.last_words}" if self.last_words and (self.status or 0) >= 0 else ""
+        words = self.last_words.removeprefix("ringkeeper: ")
+        said = f": {words}" if words and (self.status or 0) >= 0 else ""
         return f"{who} {how_it_ended(self.status)}{said}"
 
 
@@ -214,6 +214,9 @@ class Kin(Protocol):
         self, argv: tuple[str, ...], *, log_file: Path, tell: Ref, environment: Mapping[str, str] | None = None
     ) -> ProcessId: ...
     def adopt(self, process: ProcessId, *, tell: Ref) -> bool: ...
+    def lives(self, process: ProcessId) -> bool: ...
+    def terminate(self, pid: int) -> bool: ...
+    def kill(self, pid: int) -> bool: ...
     def signal(self, pid: int, number: int) -> bool: ...
 
 
@@ -231,9 +234,14 @@ class _Kept:
     status: int | None = None
     back: Timer | None = None
 
+    @property
+    def pid(self) -> int:
+        """0: it does not run."""
+        return self.process.pid if self.process is not None else 0
+
 
 class Launcher(Actor):
-    """See the head of this file. ``lives`` says whether a process of this host runs (for a name that is taken)."""
+    """See the head of this file. ``me``: the name under which the launcher itself is noted, and its process."""
 
     def __init__(
         self,
@@ -241,18 +249,18 @@ class Launcher(Actor):
         programs: tuple[Program, ...],
         children: Kin,
         folder: ClusterFolder,
-        me: ProcessId,
+        me: tuple[str, ProcessId],
         observer: Ref,
         environment: Mapping[str, str] | None = None,
         watches: Ref | None = None,
         registration: str = "",
-        lives: Callable[[ProcessId], bool] = ProcessId.lives,
     ) -> None:
         super().__init__()
         self.kept = {program.name: _Kept(program) for program in programs}
-        self.children, self.folder, self.me, self.observer = children, folder, me, observer
+        self.children, self.folder, self.observer = children, folder, observer
+        self.my_name, self.me = me
         self.environment = environment
-        self.watches, self.registration, self.lives = watches, registration, lives
+        self.watches, self.registration = watches, registration
         self.ending: list[str] | None = None
         """The kinds that are left to end; None: not ending."""
         self.sparing = False
@@ -296,7 +304,7 @@ class Launcher(Actor):
         return None
 
     def check(self) -> None:
-        pids = [kept.process.pid for kept in self.kept.values() if kept.process]
+        pids = [kept.pid for kept in self.kept.values() if kept.process]
         assert len(set(pids)) == len(pids), "two programs are one process"
         for kept in self.kept.values():
             assert not (kept.process and kept.back), f"{kept.program.name} runs and waits to be brought back"
@@ -333,15 +341,12 @@ class Launcher(Actor):
         return True
 
     def _tell_started(self, kept: _Kept) -> None:
-        assert kept.process is not None
-        started = ProcessStarted(
-            program=kept.program, pid=kept.process.pid, restarts=kept.restarts, adopted=kept.adopted
-        )
+        started = ProcessStarted(program=kept.program, pid=kept.pid, restarts=kept.restarts, adopted=kept.adopted)
         self.send(self.observer, started)
 
     def _child_exited(self, exited: ChildExited) -> None:
         for kept in self.kept.values():
-            if kept.process is not None and kept.process.pid == exited.pid:
+            if kept.pid == exited.pid:
                 kept.process, kept.adopted = None, False
                 self._note()
                 self._gone(kept, exited.pid, exited.status, self.folder.last_words(kept.program.name, kept.log_offset))
@@ -374,7 +379,7 @@ class Launcher(Actor):
     def _note(self) -> None:
         running = {name: kept.process for name, kept in self.kept.items() if kept.process is not None}
         try:
-            self.folder.note_running({LAUNCHER: self.me, **running})
+            self.folder.note_running({self.my_name: self.me, **running})
         except FolderError as trouble:
             log.error(
                 "what runs could not be written down: %s If this launcher is killed now, it is not found.", trouble
@@ -390,7 +395,7 @@ class Launcher(Actor):
                     name=name,
                     kind=kept.program.kind,
                     id=kept.program.id,
-                    pid=kept.process.pid if kept.process else 0,
+                    pid=kept.pid,
                     restarts=kept.restarts,
                     status=kept.status if kept.process is None else None,
                 )
@@ -403,7 +408,7 @@ class Launcher(Actor):
 
     def _signal_process(self, message: SignalProcess) -> bool:
         kept = self.kept.get(message.name)
-        return kept is not None and kept.process is not None and self.children.signal(kept.process.pid, message.number)
+        return kept is not None and self.children.signal(kept.pid, message.number)
 
     # The end
 
@@ -441,7 +446,8 @@ class Launcher(Actor):
                 continue
             if self.overdue is None:
                 self._wait_for(kind, TERMINATE_SECONDS_MAX)
-                self._signal(left, signal.SIGTERM)
+                for kept in left:
+                    self.children.terminate(kept.pid)
                 if kind == SESSION and self.watches is not None:
                     self.send(self.watches, CloseSession(reply_to=self.ref))
             return
@@ -468,13 +474,9 @@ class Launcher(Actor):
             self._end_next()
 
     def _kill(self, left: list[_Kept]) -> None:
-        self.killed += [kept.program.name for kept in left]
-        self._signal(left, signal.SIGKILL)
-
-    def _signal(self, left: list[_Kept], number: int) -> None:
         for kept in left:
-            assert kept.process is not None
-            self.children.signal(kept.process.pid, number)
+            self.killed.append(kept.program.name)
+            self.children.kill(kept.pid)
 
     # Registration: one ephemeral node per host
 
@@ -515,7 +517,7 @@ class Launcher(Actor):
             other = ProcessId(0, "")
         if other == self.me:
             return
-        if self.lives(other):
+        if self.children.lives(other):
             log.warning(
                 "another launcher of this host, with process id %d, is registered as %s", other.pid, self.registration
             )
@@ -560,12 +562,3 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
         for port in cluster.node_ports
     )
     return (*(() if cluster.zookeeper else (zookeeper,)), ecs, *nodes)
-
-
-def how_it_ended(status: int | None) -> str:
-    """An exit status in words."""
-    if status is None:
-        return "is gone"
-    if status >= 0:
-        return f"ended with status {status}"
-    return f"was killed by signal {-status} ({signal.Signals(-status).name})"

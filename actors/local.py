@@ -20,13 +20,14 @@ import json
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,10 +38,10 @@ from ..runtime.actor import Actor, LocalRef
 from ..runtime.children import Children, ProcessId, end_all
 from ..runtime.process import Process, free_port, is_free
 from ..runtime.system import ESCALATE
-from ..runtime.watches import Watches
+from ..runtime.watches import Watches, check_hosts
 from .client import Client
 from .client_errors import ClientError
-from .cluster_folder import LAUNCHER, Cluster, ClusterFolder, FolderError
+from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
 from .config import BRIDGE_PORT_OFFSET, ConfigError
 from .launcher import (
     END_ORDER,
@@ -64,10 +65,14 @@ STOP_SECONDS_MAX = 75.0
 """The launcher bounds the end of each kind of process; this is more than their sum."""
 ASK_SECONDS_MAX = 5.0
 """How long the launcher, which never blocks, may take to answer."""
+REACH_SECONDS_MAX = 3.0
+"""How long each server of a ZooKeeper may take to accept a connection."""
 LOOK_SECONDS = 0.05
 """The pause between two looks whether the cluster serves."""
 NEWS_MAX = 256
 NODES_MAX = 256
+HOST = "127.0.0.1"
+"""Where all of it listens."""
 
 News = ProcessStarted | ProcessExited | ProcessesEnded
 """What the launcher tells; see ``launcher.py``."""
@@ -75,6 +80,18 @@ News = ProcessStarted | ProcessExited | ProcessesEnded
 
 class StartFailed(Exception):
     """Raised when a cluster did not come up. What was started for it has been ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a cluster should be like; None: as it is, if it exists, and else as LocalCluster says."""
+
+    nodes: int | None = None
+    port: int | None = None
+    zookeeper: str | None = None
+    place: str | None = None
+    fsync: str | None = None
+    name: str | None = None
 
 
 class LocalCluster:
@@ -85,9 +102,9 @@ class LocalCluster:
     one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None.
 
-    ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on the
-    same ``data`` adopts them; otherwise they end as soon as this program does, however it ends. ``on_news`` is called
-    on the launcher's thread with everything that it tells, and must not block.
+    ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on
+    the same ``data`` adopts them; otherwise they end as soon as this program does, however it ends. ``on_news`` is
+    called on the launcher's thread with everything that it tells, and must not block.
 
     Raises ConfigError for settings that cannot work or contradict what lives in ``data``.
     """
@@ -107,16 +124,12 @@ class LocalCluster:
         outlive: bool = False,
         on_news: Callable[[News], None] | None = None,
     ) -> None:
-        self._temporary = None if data is not None else tempfile.TemporaryDirectory(prefix="ringkeeper-")
-        self.folder = ClusterFolder(Path(data if self._temporary is None else self._temporary.name))
-        self._wishes = {
-            "nodes": nodes,
-            "port": port,
-            "zookeeper": zookeeper,
-            "place": place,
-            "fsync": fsync,
-            "name": name,
-        }
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if data is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="ringkeeper-")
+            data = self._temporary.name
+        self.folder = ClusterFolder(Path(data))
+        self._wishes = Wishes(nodes=nodes, port=port, zookeeper=zookeeper, place=place, fsync=fsync, name=name)
         self._password = os.environ.get("RINGKEEPER_PASSWORD", "") if password is None else password
         self._log_level, self._outlive, self._on_news = log_level, outlive, on_news
         self._cluster: Cluster | None = None
@@ -150,7 +163,9 @@ class LocalCluster:
         self.folder.lock()
         try:
             found = self.folder.running()
-            self._cluster = settle(self.folder, found, **self._wishes)
+            self._cluster = settle(self.folder, self._wishes, found)
+            if self._cluster.zookeeper:
+                _check_zookeeper(self._cluster.zookeeper)
             self.folder.make_secret()
             self._thread = threading.Thread(target=self._run, name="launcher", daemon=True)
             self._thread.start()
@@ -168,9 +183,11 @@ class LocalCluster:
         """End every process, nodes first; ``at_once``: by SIGKILL. Does nothing when nothing runs."""
         if self._thread is not None:
             atexit.unregister(self.stop)
-            with suppress(pykka.ActorDeadError):  # it failed, and said so; what it left is ended below
+            try:
                 self._tell(EndProcesses(at_once=at_once, spare_adopted=spare_adopted))
                 self._wait(lambda: self._all_ended or not self._runs(), STOP_SECONDS_MAX)
+            except (pykka.ActorDeadError, TimeoutError) as trouble:
+                log.error("the launcher did not end its processes (%s)", trouble)
             with suppress(RuntimeError):  # its loop is closed
                 if self._process is not None:
                     self._process.loop.call_soon_threadsafe(self._process.close)
@@ -178,7 +195,7 @@ class LocalCluster:
             self._thread = None
             if not spare_adopted:
                 end_what_runs(self.folder)
-                self.folder.note_running({})
+            self.folder.note_end()
             self.folder.unlock()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -247,7 +264,8 @@ class LocalCluster:
             while True:
                 died = next((news for news in list(self._news) if isinstance(news, ProcessExited)), None)
                 if died is not None:
-                    raise StartFailed(f"{died.sentence}. Its log: {self.folder.log_file(died.program.name)}")
+                    log_file = "" if self._temporary else f" Its log: {self.folder.log_file(died.program.name)}"
+                    raise StartFailed(f"{died.sentence}.{log_file}")
                 if self._failure is not None:
                     raise StartFailed(f"the launcher failed: {self._failure!r}")
                 why_not = self._why_not_serving(client)
@@ -292,7 +310,7 @@ class LocalCluster:
             programs=programs_of(cluster, self.folder, self._log_level),
             children=children,
             folder=self.folder,
-            me=ProcessId.of(os.getpid()),
+            me=(LAUNCHER if self._outlive else PROGRAM, ProcessId.of(os.getpid())),
             observer=observer,
             environment={**os.environ, "RINGKEEPER_PASSWORD": self._password},
             watches=watches,
@@ -358,39 +376,35 @@ class _Contents:
         done()
 
 
-def settle(
-    folder: ClusterFolder,
-    running: dict[str, ProcessId],
-    *,
-    nodes: int | None = None,
-    port: int | None = None,
-    zookeeper: str | None = None,
-    place: str | None = None,
-    fsync: str | None = None,
-    name: str | None = None,
-) -> Cluster:
-    """The cluster of a folder, made from these wishes when there is none yet, written down with ports that are free.
+def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessId]) -> Cluster:
+    """The cluster of a folder, made as wished when there is none yet, written down with ports that are free.
 
-    Raises ConfigError when a wish cannot be fulfilled or contradicts what lives there; FolderError when a port is taken.
+    Raises ConfigError when a wish cannot be fulfilled or contradicts what lives there, FolderError when a port is
+    taken.
     """
     cluster = folder.cluster()
     if cluster is None:
-        cluster = _conceive(nodes or 3, port, zookeeper or "", place or "even", fsync or "everysec", name)
+        cluster = _conceive(wishes)
     else:
         has: dict[str, tuple[object, object]] = {
-            "nodes": (nodes, len(cluster.node_ports)),
-            "port": (port, cluster.node_ports[0]),
-            "zookeeper": (zookeeper, cluster.zookeeper or "(embedded)"),
-            "place": (place, cluster.place),
-            "fsync": (fsync, cluster.fsync),
-            "name": (name, cluster.name),
+            "nodes": (wishes.nodes, len(cluster.node_ports)),
+            "port": (wishes.port, cluster.node_ports[0]),
+            "zookeeper": (wishes.zookeeper, cluster.zookeeper or "(embedded)"),
+            "place": (wishes.place, cluster.place),
+            "fsync": (wishes.fsync, cluster.fsync),
+            "name": (wishes.name, cluster.name),
         }
         for what, (wish, is_now) in has.items():
             if wish is not None and wish != is_now:
                 raise ConfigError(
-                    f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out to "
-                    "bring it back as it is, or use another data folder."
+                    f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out "
+                    "to bring it back as it is, or use another data folder."
                 )
+    if cluster.zookeeper:
+        try:
+            check_hosts(cluster.zookeeper)
+        except ValueError as wrong:
+            raise ConfigError(f"--zookeeper: {wrong}") from None
     cluster = _with_own_ports(cluster, running)
     for number in cluster.node_ports:
         if f"node-{number}" not in running:
@@ -399,23 +413,30 @@ def settle(
     return cluster
 
 
-def _conceive(nodes: int, port: int | None, zookeeper: str, place: str, fsync: str, name: str | None) -> Cluster:
+def _conceive(wishes: Wishes) -> Cluster:
+    nodes, first = 3 if wishes.nodes is None else wishes.nodes, wishes.port
     if not 1 <= nodes <= NODES_MAX:
         raise ConfigError(f"a cluster of {nodes} nodes cannot be started here; use 1 to {NODES_MAX}")
-    host = Cluster.__dataclass_fields__["host"].default
-    if port is None:
-        ports = tuple(free_port(host, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
+    if first is None:
+        ports = tuple(free_port(HOST, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
     else:
-        ports = tuple(range(port, port + nodes))
-        if port < 1 or ports[-1] + BRIDGE_PORT_OFFSET > 65535:
+        ports = tuple(range(first, first + nodes))
+        if first < 1 or ports[-1] + BRIDGE_PORT_OFFSET > 65535:
             raise ConfigError(
-                f"{nodes} nodes from port {port} on do not fit: each also needs the port {BRIDGE_PORT_OFFSET} higher, "
+                f"{nodes} nodes from port {first} on do not fit: each also needs the port {BRIDGE_PORT_OFFSET} higher, "
                 "and there are 65535"
             )
-    return Cluster(name=name or "ringkeeper", node_ports=ports, zookeeper=zookeeper, place=place, fsync=fsync)
+    return Cluster(
+        name=wishes.name or "ringkeeper",
+        host=HOST,
+        node_ports=ports,
+        zookeeper=wishes.zookeeper or "",
+        place=wishes.place or "even",
+        fsync=wishes.fsync or "everysec",
+    )
 
 
-def _with_own_ports(cluster: Cluster, running: dict[str, ProcessId]) -> Cluster:
+def _with_own_ports(cluster: Cluster, running: Mapping[str, ProcessId]) -> Cluster:
     """ZooKeeper's and the ECS's ports: what they were if still free, as clients are told none of them."""
     taken = {number + offset for number in cluster.node_ports for offset in (0, BRIDGE_PORT_OFFSET)}
 
@@ -438,15 +459,29 @@ def _with_own_ports(cluster: Cluster, running: dict[str, ProcessId]) -> Cluster:
 
 
 def _check_free(host: str, port: int) -> None:
-    for number, use in (
-        (port, f"node {host}:{port}"),
-        (port + BRIDGE_PORT_OFFSET, f"the bridge of node {host}:{port}"),
-    ):
+    node = f"node {host}:{port}"
+    for number, whose in ((port, node), (port + BRIDGE_PORT_OFFSET, f"the bridge of {node}")):
         if not is_free(host, number):
             raise FolderError(
-                f"port {number} is in use by another program, and {use} needs it. Nothing was started. End that program "
-                "(a cluster: `ringkeeper down --data` with its folder), or choose other ports with --port."
+                f"port {number} is in use by another program, and {whose} needs it. Nothing was started. End that "
+                "program (a cluster: `ringkeeper down --data` with its folder), or choose other ports with --port."
             )
+
+
+def _check_zookeeper(hosts: str) -> None:
+    """Raises StartFailed when no server of a ZooKeeper of one's own can be reached."""
+    troubles = []
+    for server in hosts.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[] "), int(port)), timeout=REACH_SECONDS_MAX).close()
+            return
+        except OSError as trouble:
+            troubles.append(f"{server}: {trouble.strerror or trouble}")
+    raise StartFailed(
+        f"ZooKeeper cannot be reached ({'; '.join(troubles)}), and without it no ring can be founded or changed. "
+        "Nothing was started. Start ZooKeeper, correct --zookeeper, or leave it out for the embedded one."
+    )
 
 
 def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[str]) -> str:

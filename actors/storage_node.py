@@ -223,7 +223,7 @@ class StorageNode(Actor):
         """
         serving, view = self._serving, self._view
         get, put = self._store.get, self._store.put
-        key_bytes_max = self._key_bytes_max
+        key_bytes_max, value_bytes_max = self._key_bytes_max, view.value_bytes_max
         replies: list[Reply] = []
         add = replies.append
         left = iter(requests)
@@ -247,7 +247,12 @@ class StorageNode(Actor):
                     if name == "set" and len(args) == 3:
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
-                        if serving[slot] and 0 < len(key) <= key_bytes_max and not self._trouble:
+                        if (
+                            serving[slot]
+                            and 0 < len(key) <= key_bytes_max
+                            and len(args[2]) <= value_bytes_max
+                            and (not self._trouble)
+                        ):
                             self._seq = seq = self._seq + 1
                             put(slot, key, Record(args[2], self._epoch, seq, 0))
                             self._wrote = True

@@ -1,0 +1,15 @@
+"""For people: the commands of ``ringkeeper``.
+
+main        the commands and what becomes of their errors
+outcomes    exit statuses, errors in a sentence, traces in files
+options     what several commands are told the same way
+up          up, down: a whole cluster on this machine
+serve       node, ecs, zookeeper: one process each, for hosts of one's own
+data        put, get, delete, locate
+load        load: a folder's files
+show        ring, status
+drawing     a ring as a picture
+
+Modules import at their top only what is cheap, and inside a command what it needs, so that ``ringkeeper --help``
+and a mistyped option are answered at once.
+"""

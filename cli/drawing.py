@@ -1,48 +1,49 @@
 """Draws a ring for a terminal: the circle with each node's part of it, and a table of the nodes.
 
-Returns things that rich can print and prints nothing. Every node has a letter, the same in circle and table, so that the
-picture says the same without colours; a node that does not answer for its slots is drawn in small letters. Slot 0
-is at the top, slots ascend clockwise as they do on the ring. Fits into 80 columns.
+Returns what rich can print and prints nothing. Slot 0 is at the top and slots ascend clockwise. Every node has a
+letter, the same in circle and table, so that the picture says as much without colours; the letter of a node that is not
+up is a small one. Fits into 80 columns.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..actors.rules.ring import Node, Ring, Write
+from ..actors.rules.ring import Ring, Write
 from ..actors.rules.slots import SLOTS
 
 CIRCLE_ROWS = 15
 CIRCLE_COLUMNS = 33
-"""A terminal's character is about twice as high as wide; odd, so that there is a middle."""
+"""A character of a terminal is about twice as high as wide. Both odd, so that there is a middle."""
 THICKNESS = 0.25
 """Of the circle's band, as a part of its radius."""
-INDENT_COLUMNS = 4
+MARGIN_COLUMNS = 8
+"""Beside the circle, for the slots at its left and right."""
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 STATE_STYLES = {"up": "green", "down": "bold red", "returning": "yellow", "out": "dim"}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WRITES_SHOWN_MAX = 5
 
 
-class Held(NamedTuple):
+class Contents(NamedTuple):
     """What a node holds: how many keys, and how many bytes of keys and values."""
 
     keys: int
     bytes: int
 
 
-def drawing(ring: Ring, held: Mapping[str, Held] | None = None) -> RenderableType:
-    """The whole picture: headline, circle, table and the last writes. ``held`` is by node id; who is missing there
-    gets a dash."""
-    parts: list[RenderableType] = [headline(ring), "", Padding(circle(ring), (0, 0, 1, INDENT_COLUMNS)), table(ring, held)]
+def drawing(ring: Ring, contents: Mapping[str, Contents] | None = None) -> RenderableType:
+    """The whole picture: headline, circle, table and the last writes. ``contents`` is by node id; who is missing
+    there gets a dash."""
+    parts: list[RenderableType] = [headline(ring), "", circle(ring), "", table(ring, contents)]
     if ring.history:
         parts.append(writes(ring))
     return Group(*parts)
@@ -51,8 +52,11 @@ def drawing(ring: Ring, held: Mapping[str, Held] | None = None) -> RenderableTyp
 def headline(ring: Ring) -> Text:
     """One sentence on what this ring is."""
     up = sum(node.state == "up" for node in ring.circle)
-    copies = "1 copy of each slot" if ring.replicas == 1 else f"{ring.replicas} copies of each slot"
-    if ring.replicas > 1:
+    count = min(ring.replicas, len(ring.circle))
+    copies = "1 copy of each slot" if count == 1 else f"{count} copies of each slot"
+    if count < ring.replicas:
+        copies += f" ({ring.replicas} with more nodes)"
+    if count > 1:
         copies += f", {ring.copies_needed} needed to write"
     text = Text(f"ring {ring.epoch} of cluster {ring.cluster_name}: {up} of {len(ring.circle)} nodes up, {copies}")
     if not ring.serving:
@@ -64,55 +68,62 @@ def headline(ring: Ring) -> Text:
 
 
 def circle(ring: Ring) -> Text:
-    """The circle, CIRCLE_ROWS by CIRCLE_COLUMNS, with the ring's name and epoch in its middle.
+    """The circle, with the slots at its four quarters outside and the names of cluster and ring inside.
 
-    A node with slots gets at least one character while there are enough, however small its range is.
+    A node with slots gets at least one character as long as another has more than one, however small its range is.
     """
-    marks = _marks(ring)
     band = sorted(_band())
     owners = [ring.lists[int(turn * SLOTS)][0].id for turn, _, _ in band]
     for node in ring.circle:
-        runs = ring.slots_of(node.id)
-        if runs and node.id not in owners:
-            middle = (runs[0].first + runs[0].size // 2) / SLOTS
+        if node.id not in owners and (runs := ring.slots_of(node.id)):
+            middle = (runs[0].first + runs[0].size / 2) / SLOTS
             nearest = min(range(len(band)), key=lambda index: abs(band[index][0] - middle))
             if owners.count(owners[nearest]) > 1:
                 owners[nearest] = node.id
-    rows = [[(" ", "")] * CIRCLE_COLUMNS for _ in range(CIRCLE_ROWS)]
+    canvas: dict[tuple[int, int], tuple[str, str]] = {}
+    marks = _marks(ring)
     for (_, row, column), id in zip(band, owners, strict=True):
-        rows[row][column] = marks[id]
-    middle_row = CIRCLE_ROWS // 2
-    for row, words in ((middle_row - 1, ring.cluster_name), (middle_row, f"ring {ring.epoch}"), (middle_row + 1, "")):
-        room = sum(mark == (" ", "") for mark in rows[row]) - 2
-        words = words if len(words) <= room else words[: room - 3] + "..."
-        start = (CIRCLE_COLUMNS - len(words)) // 2
+        canvas[row, column] = marks[id]
+    middle_row, middle_column = CIRCLE_ROWS // 2, CIRCLE_COLUMNS // 2
+    inside = round(CIRCLE_COLUMNS * (1 - THICKNESS)) - 4
+    for row, column, words, style in (
+        (-1, middle_column, "0", ""),
+        (middle_row, CIRCLE_COLUMNS + 3, f"{SLOTS // 4}", ""),
+        (CIRCLE_ROWS, middle_column, f"{SLOTS // 2}", ""),
+        (middle_row, -5, f"{SLOTS * 3 // 4}", ""),
+        (middle_row - 1, middle_column, _fitting(ring.cluster_name, inside), "bold"),
+        (middle_row + 1, middle_column, f"ring {ring.epoch}", "bold"),
+    ):
         for index, letter in enumerate(words):
-            rows[row][start + index] = (letter, "bold")
+            canvas[row, column - len(words) // 2 + index] = (letter, style)
     text = Text(no_wrap=True)
-    for number, row_marks in enumerate(rows):
-        for letter, style in row_marks:
-            text.append(letter, style=style)
-        text.append("\n" if number < CIRCLE_ROWS - 1 else "")
+    for row in range(-1, CIRCLE_ROWS + 1):
+        columns = range(-MARGIN_COLUMNS, max(column for at, column in canvas if at == row) + 1)
+        drawn = [canvas.get((row, column), (" ", "")) for column in columns]
+        for style, letters in groupby(drawn, key=itemgetter(1)):
+            text.append("".join(letter for letter, _ in letters), style=style)
+        text.append("\n")
+    text.right_crop(1)
     return text
 
 
-def table(ring: Ring, held: Mapping[str, Held] | None = None) -> Table:
-    """A row per node in the order of the ring."""
+def table(ring: Ring, contents: Mapping[str, Contents] | None = None) -> Table:
+    """A row per node in the order of the ring. Tokens by the first 6 of their 32 hex digits."""
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for name in ("", "node", "state", "token", "slots"):
-        drawn.add_column(name, no_wrap=name != "slots", overflow="fold")
-    for name in ("count", "share", "keys", "bytes"):
+        drawn.add_column(name, no_wrap=name != "node", overflow="fold")
+    for name in ("size", "share", "keys", "bytes"):
         drawn.add_column(name, justify="right", no_wrap=True)
     marks = _marks(ring)
     for node in ring.nodes:
-        has = (held or {}).get(node.id)
+        has = (contents or {}).get(node.id)
         runs = ring.slots_of(node.id)
         drawn.add_row(
             Text(*marks[node.id]),
-            Text(node.id, overflow="fold"),
+            Text(node.id),
             Text(node.state, style=STATE_STYLES[node.state]),
-            f"{node.token >> 96:08x}",
-            " ".join(map(str, runs)) or "-",
+            f"{node.token >> 104:06x}",
+            "\n".join(map(str, runs)) or "-",
             str(sum(run.size for run in runs)),
             f"{ring.share(node.id):.1%}",
             f"{has.keys:,}".replace(",", " ") if has else "-",
@@ -142,12 +153,18 @@ def _sentence(write: Write) -> str:
     return f"epoch {write.epoch}  {at:%Y-%m-%d %H:%M:%S}Z  {write.what}: {write.why}"
 
 
+def _fitting(words: str, characters_max: int) -> str:
+    return words if len(words) <= characters_max else words[: characters_max - 3] + "..."
+
+
 def _marks(ring: Ring) -> dict[str, tuple[str, str]]:
-    """Letter and style of each node, in the order of the ring; beyond 26 nodes the letters begin again."""
+    """Letter and style of each node, in the order of the ring; beyond 26 nodes the letters begin again. Neighbours
+    differ in colour, the last and the first too."""
     marks = {}
     for index, node in enumerate(ring.nodes):
-        letter = LETTERS[index % len(LETTERS)]
-        colour = COLOURS[index % len(COLOURS)]
+        letter, colour = LETTERS[index % len(LETTERS)], COLOURS[index % len(COLOURS)]
+        if 0 < index == len(ring.nodes) - 1 and colour == COLOURS[0]:
+            colour = COLOURS[2]
         marks[node.id] = (letter, f"bold {colour}") if node.state == "up" else (letter.lower(), f"dim {colour}")
     return marks
 

@@ -283,11 +283,11 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
 
     def _stop(self) -> None:
         super()._stop()
-        self.system.loop.call_soon_threadsafe(self.system.ended, self, None)
+        self.system.ended_on_its_thread(self, None)
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         super()._handle_failure(exception_type, exception_value, traceback)
-        self.system.loop.call_soon_threadsafe(self.system.ended, self, exception_value)
+        self.system.ended_on_its_thread(self, exception_value)
 
     def check(self) -> None:
         """Assert the actor's invariants; simulated runs call this after every message."""

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 SECRET_BYTES_MIN = 16
 """A shorter secret could be guessed by whoever has seen one handshake; required beyond loopback."""
 
+CLOSE_SECONDS_MAX = 2.0
+
 COMPLAINTS_MAX = 10
 COMPLAINTS_SECONDS = 10.0
 """So many refused connections are logged in so many seconds; the others are only counted."""
@@ -178,6 +180,8 @@ class Bridge:
         self.dials = 0
         """How many dials this process has made so far."""
         self.post = Post(self)
+        self.connections: set[Connection] = set()
+        """Those whose sockets are not closed yet."""
         self._network, self._entropy = network, entropy
         self._peers: dict[str, Peer] = {}
         self._refs: weakref.WeakValueDictionary[str, RemoteRef] = weakref.WeakValueDictionary()
@@ -232,17 +236,28 @@ class Bridge:
             for _, peer in sorted(self._peers.items())
         ]
 
-    def close(self, why: str = "the process is stopping") -> None:
-        """Stop listening, send what can still be sent, say goodbye to every peer."""
-        if self.closed:
+    def close(self, why: str = "the process is stopping", done: Callable[[], object] = lambda: None) -> None:
+        """Stop listening, send what can still be sent, say goodbye; ``done`` is called when all connections are gone.
+
+        That is after ``CLOSE_SECONDS_MAX`` at the latest.
+        """
+        if not self.closed:
+            self.closed = True
+            self._listener.close()
+            for stranger in list(self._strangers):
+                stranger.end()
+            self._strangers.clear()
+            for peer in list(self._peers.values()):
+                peer.close(why)
+        self._await_end(done, self.system.loop.time() + CLOSE_SECONDS_MAX)
+
+    def _await_end(self, done: Callable[[], object], deadline: float) -> None:
+        if self.connections and self.system.loop.time() < deadline:
+            self.system.loop.call_later(CLOSE_SECONDS_MAX / 100, self._await_end, done, deadline)
             return
-        self.closed = True
-        self._listener.close()
-        for connection in list(self._strangers):
-            connection.end()
-        self._strangers.clear()
-        for peer in list(self._peers.values()):
-            peer.close(why)
+        for connection in list(self.connections):
+            connection.abort()
+        done()
 
     def in_reach(self, process: str) -> bool:
         """False while the last thing known of a process is that it cannot be reached. Any thread."""

@@ -132,8 +132,20 @@ class Children:
         self._watch(_Child(process.pid, pidfd, None, tell))
         return True
 
+    def lives(self, process: ProcessId) -> bool:
+        """Whether any process of this machine, child or not, still runs."""
+        return process.lives()
+
+    def terminate(self, pid: int) -> bool:
+        """Ask a child to end; False when it is gone (or was never one)."""
+        return self.signal(pid, signal.SIGTERM)
+
+    def kill(self, pid: int) -> bool:
+        """End a child at once; False when it is gone."""
+        return self.signal(pid, signal.SIGKILL)
+
     def signal(self, pid: int, number: int) -> bool:
-        """Send a signal to a child; False when it is gone (or was never one)."""
+        """Send any signal to a child; False when it is gone."""
         child = self._living.get(pid)
         return child is not None and _signal(child.pidfd, number)
 
@@ -160,6 +172,15 @@ class Children:
         self._loop.remove_reader(child.pidfd)
         os.close(child.pidfd)
         del self._living[child.pid]
+
+
+def how_it_ended(status: int | None) -> str:
+    """An exit status in words, as the rest of a sentence."""
+    if status is None:
+        return "is gone"
+    if status >= 0:
+        return f"ended with status {status}"
+    return f"was killed by signal {-status} ({signal.Signals(-status).name})"
 
 
 def end_all(processes: Mapping[str, ProcessId], *, seconds_max: float) -> tuple[str, ...]:

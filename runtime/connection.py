@@ -5,7 +5,7 @@
 
 A connection knows how to begin, how to read and how to end; what it is for, whether it is wanted and what its frames
 mean is decided by its ``Peer`` and the ``Bridge``. It says every end exactly once: to the peer it dialed if it never
-opened, to the peer it belongs to if it did, and to nobody if it was given up from here.
+opened, to the peer it belongs to if it did, and to nobody if it was given up here.
 
 Before it is open it holds at most one frame of 4 KiB, for a few seconds, however slowly its bytes drip.
 """
@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self._transport = transport
+        self._bridge.connections.add(self)
         self.phase = Phase.SHAKING_HANDS
         transport.set_write_buffer_limits(high=TRANSPORT_BYTES_MAX)
         seconds = self._bridge.config.handshake_seconds
@@ -88,7 +89,7 @@ class Connection(asyncio.Protocol):
             for content in self._frames.feed(chunk):
                 if self.phase is Phase.OPEN:
                     assert self.peer is not None
-                    self._bridge.post.received(self.peer, self.lane, unpack(content))
+                    self._bridge.post.received(self.peer, self, unpack(content))
                 else:
                     self._shake_hands(content)
                 if self.phase is Phase.CLOSED:
@@ -110,11 +111,15 @@ class Connection(asyncio.Protocol):
             self.peer.flush(self.lane)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._bridge.connections.discard(self)
         why = f"the connection broke ({error})" if error is not None else "it closed the connection"
         if self.phase is Phase.OPEN:
             assert self.peer is not None
             self.phase = Phase.CLOSED
-            self.peer.lose(why)
+            if error is None:
+                self.peer.ended(self, why)
+            else:
+                self.peer.lose(why)
         elif self.phase is Phase.SHAKING_HANDS:
             self._end_handshake(f"{why} during the handshake")
 
@@ -136,6 +141,11 @@ class Connection(asyncio.Protocol):
         last = Goodbye(goodbye) if before is Phase.OPEN else Refused(goodbye, crossing=True)
         self._transport.write(pack(last))
         self._transport.close()
+
+    def abort(self) -> None:
+        """Close it now, whatever has not been written."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def welcome(self, attempt: int) -> None:
         """Tell the dialer, who has proven itself, that the connection is open."""

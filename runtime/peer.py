@@ -4,7 +4,8 @@
 
 The link has two *lanes*, each one TCP connection used in both directions: ``data``, whose order matters, and
 ``control`` for what is urgent. It is up from the first lane that opens, and lost with the first that breaks; the second
-lane has to open soon after the first. So there is one end of a link, and these hold:
+lane has to open soon after the first. When a lane ends in order, the last words on the other one are still read. So
+there is one end of a link, and these hold:
 
 - each lane is first in, first out, and delivers at most once;
 - **what was sent before a link was lost never arrives after it**: whatever still waits then becomes a dead letter, and
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from .remote import RemoteRef
 
 log = logging.getLogger(__name__)
+
+PARTING_SECONDS_MAX = 0.5
+"""When one lane was closed in order the other one has so long to follow before the link is lost."""
 
 WRITE_BYTES = 1 << 20
 """What waits is handed to the transport in pieces of about this size, at least one frame each."""
@@ -112,7 +116,10 @@ class Peer:
         self._up_since = 0.0
         self._retry: Timer | None = None
         self._pairing: Timer | None = None
+        self._parting: Timer | None = None
         self._tick_timer: Timer | None = None
+        self._why = ""
+        """Why the lane that ended first did."""
         self._ticks = 0
         self._silent_ticks = 0
         self._pinged = 0.0
@@ -133,7 +140,7 @@ class Peer:
         state.queued_bytes += len(parcel.content)
         if state.connection is not None:
             self._bridge.flush_later(self, lane)
-        elif not self.up:
+        elif not self.up:  # otherwise this lane is about to open, or the link about to be lost
             self._dial()
 
     def flush(self, lane: Lane) -> None:
@@ -239,7 +246,7 @@ class Peer:
             own_dial.end("our dials crossed")
         if self.up and proven.incarnation != self.incarnation:
             self.lose("a new incarnation of it connected")
-        elif state.connection is not None:
+        elif state.connection is not None or self._parting is not None:
             self.lose("it connected anew")
         if proven.incarnation != self.incarnation:
             for each in self.lanes.values():
@@ -276,6 +283,17 @@ class Peer:
         seconds = self._bridge.config.handshake_seconds
         self.lose(f"its other lane did not open within {seconds:g} s", "the other lane did not open")
 
+    def ended(self, connection: Connection, why: str) -> None:
+        """A lane was closed in order: the link is lost when the other one has ended, too, or after a moment."""
+        if not self.up:
+            return
+        self.lanes[connection.lane].connection = None
+        if self._parting is None and any(state.connection is not None for state in self.lanes.values()):
+            self._parting = self._loop.call_later(PARTING_SECONDS_MAX, self.lose, why)
+            self._why = why
+        else:
+            self.lose(self._why or why)
+
     def lose(self, why: str, goodbye: str = "") -> None:
         """The link is over. What waits for it is lost; whoever cares is told; ``goodbye`` is said to the peer."""
         if not self.up:
@@ -286,10 +304,11 @@ class Peer:
             self._failures = 0
         self._failures += 1
         self.failing = True
-        for timer in (self._pairing, self._tick_timer):
+        for timer in (self._pairing, self._parting, self._tick_timer):
             if timer is not None:
                 timer.cancel()
-        self._pairing = self._tick_timer = None
+        self._pairing = self._parting = self._tick_timer = None
+        self._why = ""
         parcels = []
         for state in self.lanes.values():
             connection, state.connection = state.connection, None

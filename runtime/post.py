@@ -34,6 +34,7 @@ from .wire import LENGTH_BYTES, Lane, Wire, WireError, pack, shown
 
 if TYPE_CHECKING:
     from .bridge import Bridge
+    from .connection import Connection
 
 FAILURE_CHARACTERS_MAX = 1000
 """How much of an exception's text travels back to whoever asked."""
@@ -201,8 +202,9 @@ class Post:
 
     # Receiving
 
-    def received(self, peer: Peer, lane: Lane, frame: wire.Frame) -> None:
+    def received(self, peer: Peer, connection: Connection, frame: wire.Frame) -> None:
         """A frame arrived over an open link. Raises WireError when it must end the link."""
+        lane = connection.lane
         if lane == "control":
             peer.gave_sign()
         match frame:
@@ -228,7 +230,8 @@ class Post:
             case wire.Pong():
                 peer.ponged(frame.number)
             case wire.Goodbye():
-                peer.lose(f"it said goodbye: {shown(frame.reason)}")
+                connection.end()
+                peer.ended(connection, f"it said goodbye: {shown(frame.reason)}")
             case wire.Refused():
                 peer.lose(f"it refused: {shown(frame.reason)}")
             case wire.Code():

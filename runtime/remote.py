@@ -82,7 +82,10 @@ class RemoteRef:
         return f"<RemoteRef {self.address}>"
 
     def is_alive(self) -> bool:
-        """False while its process is known to be out of reach; more cannot be known without asking."""
+        """False while its process is known to be out of reach, which is forgotten some seconds after the last try.
+
+        More cannot be known without asking, or watching.
+        """
         return self._bridge.in_reach(self.process)
 
     def tell(self, message: Any) -> None:

@@ -381,7 +381,7 @@ def _number(text: bytes) -> int | None:
 
 
 _LINE_WORD = re.compile(
-    rb"""\s*([^\s"']*+)"""  # what stands before a quote, or alone
+    rb"""\s*+([^ \n\r\t"']*+)"""  # what stands before a quote, or alone
     rb"""(?:"((?:\\.|[^"\\])*+)"(?=\s|\Z)|'((?:\\'|[^'])*+)'(?=\s|\Z))?""",
     re.DOTALL,
 )
@@ -391,23 +391,29 @@ _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 def split_line(line: bytes) -> list[bytes]:
     """The words of an inline command; "double" and 'single' quotes as in redis-cli. May be empty."""
-    if b'"' not in line and b"'" not in line:
+    if not _ODD_IN_LINES.search(line):
         return line.split()
     words = []
-    line = line.strip()
     at = 0
     while at < len(line):
         found = _LINE_WORD.match(line, at)
-        if found is None or found.end() == at or not found[0].strip():
-            raise _Broken(b"unbalanced quotes in request")
+        assert found is not None, "all its parts may be empty"
         bare, double, single = found.groups()
+        at = found.end()
         if double is not None:
             bare += _ESCAPE.sub(_unescape, double)
         elif single is not None:
             bare += single.replace(b"\\'", b"'")
+        elif not bare:
+            if at < len(line):
+                raise _Broken(b"unbalanced quotes in request")
+            break
         words.append(bare)
-        at = found.end()
     return words
+
+
+_ODD_IN_LINES = re.compile(rb"[\"'\v\f]")
+"""What makes splitting more than splitting at blanks."""
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:

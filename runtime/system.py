@@ -17,6 +17,7 @@ message that it failed on is gone. Only ``spawn``, ``find``, ``tell`` and ``ask`
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import random as random_module
@@ -365,6 +366,11 @@ class ActorSystem:
             self._tell(watcher, Terminated(ref=actor.ref, why=repr(failure) if failure else "stopped"))
         if failure is not None and isinstance(actor, BlockingActor) and life.supervision.on_failure != "stop":
             self.on_escalation(actor.name, failure)
+
+    def ended_on_its_thread(self, actor: BlockingActor, failure: BaseException | None) -> None:
+        """As ``ended``, called on the actor's own thread; there is nothing left to do once the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.ended, actor, failure)
 
     def _return_to_sender(self, actor: Actor, item: Any) -> None:
         if type(item) is Envelope and item.reply_to is not None:

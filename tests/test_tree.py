@@ -49,7 +49,12 @@ WORLD = words(
     "ssl uvloop kazoo rocksdict queue sched"
 )
 """What an actor must be handed instead of importing it."""
-WIRING: dict[str, tuple[set[str], str]] = {}
+WIRING: dict[str, tuple[set[str], str]] = {
+    "actors/client.py": ({"random", "select", "socket", "threading", "time"}, "lives in the program that uses it"),
+    "actors/local.py": ({"signal", "socket", "threading", "time"}, "an edge: a program's thread that blocks"),
+    "actors/node_folder.py": ({"secrets"}, "makes a directory's id and a life's before there is any actor"),
+    "actors/cluster_folder.py": ({"secrets"}, "makes the cluster's secret before there is any actor"),
+}
 """Files in actors/ that are no actors: what of the world each imports all the same, and why."""
 
 HOMES = {"kazoo": "runtime/watches.py"}
@@ -172,8 +177,8 @@ FILE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:py|md|cfg|toml|sh)")
 
 
 def map_names_that_do_not_exist(sources: Sources) -> Iterator[str]:
-    """In the docstring of a package every `CamelCase` name and every `file.py` in backticks is there, wherever: a class, a
-    function, a constant; a file under that name or the end of that path."""
+    """In the docstring of a package every `CamelCase` name in backticks is a class, a function or a constant somewhere,
+    and every `file.py` is one, or the end of one's path."""
     defined = {name for text in product(sources).values() for name in _definitions(text)}
     for path, text in product(sources).items():
         if path.split("/")[-1] != "__init__.py":

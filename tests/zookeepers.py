@@ -186,10 +186,10 @@ class Zookeeper:
 
     def kill(self) -> None: ...
 
-    def client(self, timeout: float = 4.0, **options: Any) -> KazooClient:
-        """A connected kazoo client. It is closed with the server."""
+    def client(self, timeout: float = 4.0, root: str = "", **options: Any) -> KazooClient:
+        """A connected kazoo client that takes ``root`` for the tree's root. It is closed with the server."""
         options.setdefault("connection_retry", {"max_tries": -1, "delay": 0.02, "backoff": 1, "max_jitter": 0.1})
-        client = KazooClient(self.hosts, timeout=timeout, **options)
+        client = KazooClient(self.hosts + root, timeout=timeout, **options)
         self._clients.append(client)
         client.start(timeout=START_SECONDS_MAX)
         return client

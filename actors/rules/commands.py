@@ -164,7 +164,7 @@ def _get_keys(request: list[bytes]) -> Reply:
 
 
 def _list(conditions: list[bytes]) -> Reply:
-    chosen = _all()
+    chosen = [one for command in _all() for one in (command, *_distinct(command.subcommands))]
     match [word.upper() for word in conditions[:2]], conditions[2:]:
         case [], []:
             pass
@@ -174,8 +174,7 @@ def _list(conditions: list[bytes]) -> Reply:
             chosen = [command for command in chosen if "@" + category.decode("latin-1").lower() in command.categories]
         case [b"FILTERBY", b"PATTERN"], [pattern] if len(pattern) <= PATTERN_BYTES_MAX:
             matches = glob(pattern, ignore_case=True).fullmatch
-            every = [one for command in chosen for one in (command, *_distinct(command.subcommands))]
-            chosen = [command for command in every if matches(command.name.encode())]
+            chosen = [command for command in chosen if matches(command.name.encode())]
         case _:
             return SYNTAX_ERROR
     return [command.name for command in chosen]

@@ -4,6 +4,7 @@ Every check names the field, what it must look like and what it is; a ring is re
 """
 
 import json
+import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -105,7 +106,7 @@ def parse(what: str, data: bytes) -> Fields:
     if len(data) > JSON_BYTES_MAX:
         raise RingError(f"{what} has {len(data)} bytes; more than {JSON_BYTES_MAX} cannot be one")
     try:
-        return Fields(what, json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant))
+        return Fields(what, json.loads(data, object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_constant))
     except RingError:
         raise
     except (ValueError, RecursionError) as error:
@@ -135,11 +136,19 @@ def _shown(value: object) -> str:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-        raise RingError(f"the field {twice!r} stands twice in one JSON object")
+    fields: dict[str, object] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise RingError(f"the field {_shown(name)} stands twice in one JSON object")
+        fields[name] = value
     return fields
+
+
+def _finite(digits: str) -> float:
+    """1e999 would be infinity, which JSON cannot say again."""
+    if not math.isfinite(number := float(digits)):
+        raise RingError(f"{_shown(digits)} is no number")
+    return number
 
 
 def _no_constant(word: str) -> object:

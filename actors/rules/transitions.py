@@ -31,7 +31,7 @@ def found(
     why: str = "founded",
 ) -> Ring:
     """The first ring. Raises RingError when nobody is registered, when a node holds a ring already (then there was a
-    cluster: DESIGN 6, *ring lost*) or when two nodes share an id, an address or a data directory."""
+    cluster: *ring lost*) or when two nodes share an id, an address or a data directory."""
     nodes = sorted(registrations, key=lambda node: node.id)
     for node in nodes:
         if node.held is not None:

@@ -17,7 +17,8 @@ def hex64(number: int) -> str:
 
 def registration(id: str, life: int = 1, held: Stamp | None = None, data_id: str | None = None) -> Registration:
     """Node ``host:port`` in its ``life``-th incarnation, by default always on the same data directory."""
-    host, _, port = id.rpartition(":")
+    name, _, port = id.rpartition(":")
+    host = name.strip("[]")
     return Registration(
         id=id,
         incarnation=hex64(int(port) * 1000 + life),

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors.rules.fields import JSON_BYTES_MAX, RingError
+from ringkeeper.actors.rules.life import Stamp
 from ringkeeper.actors.rules.placement import CIRCLE, place
-from ringkeeper.actors.rules.ring import CHAIN_MAX, HISTORY_MAX, RULES, Node, Ring, Stamp, Trouble
+from ringkeeper.actors.rules.ring import CHAIN_MAX, HISTORY_MAX, RULES, Node, Ring, Trouble
 from ringkeeper.actors.rules.slots import SLOTS, Run, position, runs
 from ringkeeper.tests.actors.rules.rings import all_up, any_ring, founded, hex64, ids, lost, node, standing
 
@@ -365,10 +366,11 @@ def test_a_malformed_field_is_named_and_the_ring_refused(damage: Callable[[Any],
         (b'{"rules":' + b"[" * 100_000, "is not JSON"),
         (b'{"rules": 1, "rules": 1}', "'rules' stands twice"),
         (b'{"rules": NaN}', "NaN is no number"),
+        (b'{"rules": 1, "colour": 1e999}', "'1e999' is no number"),
         (b'{"rules": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b" " * (JSON_BYTES_MAX + 1), "more than 1000000 cannot be one"),
     ],
-    ids=["nothing", "no text", "an array", "deep", "deep inside", "twice", "NaN", "a huge number", "too long"],
+    ids=["nothing", "no text", "an array", "deep", "deep inside", "twice", "NaN", "infinity", "a huge number", "too long"],
 )
 def test_what_is_no_ring_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(RingError, match=message):

@@ -71,7 +71,7 @@ def connect(server: Zookeeper, home: str) -> Iterator[Callable[..., KazooClient]
     clients: list[KazooClient] = []
 
     def make(**options: Any) -> KazooClient:
-        clients.append(server.client(chroot=home, **options))
+        clients.append(server.client(root=home, **options))
         return clients[-1]
 
     yield make

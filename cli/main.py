@@ -1,0 +1,45 @@
+"""The command ``ringkeeper``: all commands together.
+
+``cli/__init__.py`` lists them, ``outcomes.py`` their exit statuses.
+"""
+
+import click
+
+from ..version import VERSION
+from .data import delete, get, locate, put
+from .load import load
+from .outcomes import Commands
+from .serve import ecs, node, zookeeper
+from .show import ring, status
+from .up import down, up
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="ringkeeper")
+def ringkeeper() -> None:
+    """A replicated key-value store made of actors, for every Redis Cluster client.
+
+    \b
+    Begin with:
+      ringkeeper up                       three nodes in ./ringkeeper-data; Ctrl-C ends them
+      ringkeeper put user:42 Ada          in another terminal
+      ringkeeper get user:42
+      ringkeeper ring
+
+    Every command answers --help with an example. Exit statuses: 0 done; 1 a negative answer (no such key, nothing
+    runs there, the ring does not serve); 2 the command line or a setting makes no sense; 3 refused or unreachable, nothing
+    happened; 4 in doubt, read before trying again; 70 a bug.
+    """
+
+
+for command in (up, down, status, ring, put, get, delete, locate, load, node, ecs, zookeeper):
+    ringkeeper.add_command(command)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    ringkeeper(prog_name="ringkeeper")
+
+
+if __name__ == "__main__":
+    main()

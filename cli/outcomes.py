@@ -1,0 +1,73 @@
+"""Says how a command ended: by an exit status for programs, and in a sentence for people. Never by a traceback.
+
+0    done
+1    a negative answer: no such key, nothing runs there, the ring does not serve
+2    the command line, or a setting, makes no sense; nothing happened
+3    refused, or nobody could be reached; nothing happened, so it is safe to try again
+4    in doubt: it may have taken effect; read before trying again
+70   a bug of ringkeeper, or an actor that failed for good
+130  interrupted by Ctrl-C
+"""
+
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+DONE, NO, USAGE, REFUSED, IN_DOUBT, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+
+
+class Trouble(click.ClickException):
+    """Raised by a command that cannot do what it was asked; carries the sentence and the exit status."""
+
+    def __init__(self, text: object, status: int = REFUSED) -> None:
+        super().__init__(str(text))
+        self.exit_code = status
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"ringkeeper: {self.message}", file=file, err=file is None)
+
+
+class Commands(click.Group):
+    """A group of commands whose unexpected errors become a sentence and a file with the trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except Exception as bug:
+            raise Trouble(
+                f"{ctx.invoked_subcommand} failed in a way that it should not: {type(bug).__name__}: {bug}. What it was "
+                f"doing is in {keep_trace(bug)}; please report it.",
+                BUG,
+            ) from bug
+
+
+def keep_trace(bug: BaseException) -> str:
+    """Write the traceback of an error into a new file that only this user can read; returns its name."""
+    prefix = time.strftime("ringkeeper-%Y%m%d-%H%M%S-")
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".trace")
+    with os.fdopen(descriptor, "w", errors="backslashreplace") as file:
+        traceback.print_exception(bug, file=file)
+    return name
+
+
+@contextmanager
+def client_errors_in_words() -> Iterator[None]:
+    """Turn what a client raises into the right exit status: was nothing done, or perhaps something?"""
+    from ..actors.client_errors import ClientError, CommandError
+
+    try:
+        yield
+    except CommandError as error:
+        raise Trouble(error, REFUSED) from error
+    except ClientError as error:
+        raise Trouble(error, IN_DOUBT if error.happened == "maybe" else REFUSED) from error

@@ -1,0 +1,169 @@
+"""The commands that are one process of a cluster: node, ecs, zookeeper. ``ringkeeper up`` starts them, or a person does.
+
+Each stays in the foreground until SIGTERM or Ctrl-C and logs to standard error, as a service manager likes it.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import FILE, FOLDER, Command, log_options
+from .outcomes import REFUSED, USAGE, Trouble
+
+
+def process_options(command: Command) -> Command:
+    """What every process of a cluster is told: see ``actors.config.ProcessConfig``."""
+    for option in (
+        click.option(
+            "--session-timeout",
+            "session_timeout_seconds",
+            type=float,
+            default=6.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A process that ZooKeeper does not hear for so long is gone.",
+        ),
+        click.option(
+            "--cluster-name", default="ringkeeper", show_default=True, help="Clusters can share a ZooKeeper by name."
+        ),
+        click.option(
+            "--secret-file",
+            type=FILE,
+            help="Holds what the processes of a cluster prove to each other. The same content everywhere, mode 0600; "
+            "needed unless --bind is a loopback address.",
+        ),
+        click.option(
+            "--advertise", default="", help="The name that others reach this host by.  [default: the --bind address]"
+        ),
+        click.option("--bind", default="127.0.0.1", show_default=True, help="The address to listen on."),
+        click.option(
+            "--zookeeper",
+            default="127.0.0.1:2181",
+            show_default=True,
+            metavar="HOST:PORT[,...]",
+            help="The cluster's ZooKeeper.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--port", type=int, default=7001, show_default=True, help="For clients. The bridge is 10000 higher.")
+@click.option("--data", type=FOLDER, required=True, help="This node's own folder, made if it is not there.")
+@click.option(
+    "--fsync",
+    type=click.Choice(("always", "everysec", "never")),
+    default="everysec",
+    show_default=True,
+    help="When writes are forced to disk. A killed process loses nothing either way; a power cut may.",
+)
+@click.option("--password", envvar="RINGKEEPER_PASSWORD", default="", help="What clients must AUTH with.")
+@click.option("--clients-max", type=int, default=10_000, show_default=True, help="Connections at once.")
+@click.option(
+    "--value-bytes-max", type=int, default=16 * 1024 * 1024, show_default=True, help="Larger values are refused."
+)
+@click.option(
+    "--cache-bytes", type=int, default=256 * 1024 * 1024, show_default=True, help="Records kept in memory as well."
+)
+@process_options
+@log_options
+def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
+    """Run a storage node.
+
+    It registers in ZooKeeper and is taken into the ring from there.
+
+    \b
+    Example, on a host of its own:
+      ringkeeper node --port 7001 --data /var/lib/ringkeeper --zookeeper zk1:2181,zk2:2181,zk3:2181 \\
+          --bind 0.0.0.0 --advertise node1.example.org --secret-file /etc/ringkeeper/secret
+    """
+    from ..actors.config import NodeConfig
+    from ..actors.processes import run_node
+
+    serve(lambda: run_node(NodeConfig(**settings)), log_level, log_file)
+
+
+@click.command()
+@click.option("--port", type=int, default=0, help="For the other processes.  [default: a free one]")
+@click.option(
+    "--found-with",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="NODES",
+    help="A new ring is founded once so many nodes have registered.",
+)
+@click.option(
+    "--place",
+    type=click.Choice(("even", "md5")),
+    default="even",
+    show_default=True,
+    help="How a new ring places its nodes.",
+)
+@process_options
+@log_options
+def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
+    """Run a control service. One leads, any number more stand by.
+
+    \b
+    Example:
+      ringkeeper ecs --found-with 3 --zookeeper zk1:2181 --bind 10.0.0.5 --secret-file /etc/ringkeeper/secret
+    """
+    from ..actors.config import EcsConfig
+    from ..actors.processes import run_ecs
+
+    serve(lambda: run_ecs(EcsConfig(**settings)), log_level, log_file)
+
+
+@click.command()
+@click.option("--port", type=int, default=2181, show_default=True, help="For ZooKeeper clients.")
+@click.option("--bind", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--data", type=FOLDER, required=True, help="Its folder, made if it is not there.")
+@click.option(
+    "--tick",
+    "tick_milliseconds",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    metavar="MILLISECONDS",
+    help="Sessions last 2 to 20 ticks.",
+)
+@log_options
+def zookeeper(log_level: str, log_file: Path | None, **settings: Any) -> None:
+    """Run the embedded ZooKeeper: a single server, for laptops, tests and demos.
+
+    It speaks ZooKeeper's own protocol, so any ZooKeeper client can look inside. In production use a real ensemble.
+
+    \b
+    Example:
+      ringkeeper zookeeper --port 2181 --data ./zookeeper
+    """
+    from ..actors.config import ZooKeeperConfig
+    from ..actors.processes import run_zookeeper
+
+    serve(lambda: run_zookeeper(ZooKeeperConfig(**settings)), log_level, log_file)
+
+
+def serve(run: Callable[[], int], log_level: str, log_file: Path | None) -> None:
+    """Run a process until its end, which becomes ours. What keeps it from starting becomes a sentence."""
+    from ..actors.config import ConfigError
+    from ..actors.node_folder import NodeFolderError
+    from ..runtime.children import obey_leash
+    from ..runtime.process import configure_log
+    from ..runtime.store import StoreError
+    from ..runtime.zookeeper.storage import DataError
+
+    try:
+        configure_log(log_level, log_file)
+        obey_leash()
+        sys.exit(run())
+    except ConfigError as error:
+        raise Trouble(error, USAGE) from error
+    except (NodeFolderError, StoreError, DataError) as error:
+        raise Trouble(error, REFUSED) from error
+    except OSError as error:
+        raise Trouble(error.strerror or error, REFUSED) from error

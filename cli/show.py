@@ -1,0 +1,162 @@
+"""The commands that show how things are: ring, status."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import cluster_options, opened
+from .outcomes import NO
+
+if TYPE_CHECKING:
+    from ..actors.client import Client
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The ring itself, as ZooKeeper holds it.")
+@cluster_options
+def ring(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Draw the ring: who answers for which slots.
+
+    \b
+    Examples:
+      ringkeeper ring
+      ringkeeper ring --json
+    """
+    with opened(cluster, password, timeout_seconds) as client:
+        if as_json:
+            click.echo(json.dumps(client.ring(), indent=2))
+        else:
+            draw_ring(client)
+
+
+def draw_ring(client: "Client") -> None:
+    """Print the ring as the cluster knows it, with what each node holds if its leader says so."""
+    from rich.console import Console
+
+    from ..actors.rules.ring import Ring
+    from .drawing import Held, drawing
+
+    shown = Ring.from_json(client.execute("RING", "SHOW"))
+    nodes = read_status(client)["nodes"]
+    held = {node["id"]: Held(node["keys"], node["bytes"]) for node in nodes if node["bytes"] is not None}
+    Console(highlight=False).print(drawing(shown, held))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@cluster_options
+def status(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Say how the cluster is: who leads, which nodes are up, what they hold. Exit status 1: it does not serve.
+
+    \b
+    Examples:
+      ringkeeper status
+      ringkeeper status --json
+    """
+    with opened(cluster, password, timeout_seconds) as client:
+        now = read_status(client)
+    if as_json:
+        click.echo(json.dumps(now, indent=2))
+    else:
+        print_status(now)
+    click.get_current_context().exit(0 if now["serving"] else NO)
+
+
+def read_status(client: "Client") -> dict[str, Any]:
+    """RING STATUS; while nobody leads, what the nodes themselves can say."""
+    from ..actors.client_errors import Unavailable
+
+    try:
+        return dict(json.loads(client.execute("RING", "STATUS")))
+    except Unavailable as trouble:
+        if trouble.code != "TRYAGAIN":
+            raise
+        return status_without_leader(client)
+
+
+def status_without_leader(client: "Client") -> dict[str, Any]:
+    """The same fields as RING STATUS from the ring that the nodes have read last and from each node by itself."""
+    from ..actors.rules.ring import Ring
+
+    known = Ring.from_json(client.execute("RING", "SHOW"))
+    return {
+        "cluster": known.cluster_name,
+        "epoch": known.epoch,
+        "leader": None,
+        "serving": known.serving and all(known.coordinators),
+        "replicas": known.replicas,
+        "change": None,
+        "trouble": "no ECS leads: data is served as this ring says, only ring changes wait",
+        "refused": {},
+        "waiting": [],
+        "nodes": [
+            {
+                "id": node.id,
+                "state": node.state,
+                "token": f"{node.token:032x}",
+                "slots": sum(run.size for run in known.coordinated_by(node.id)),
+                "incarnation": node.incarnation,
+                "bytes": None,
+                **_asked_itself(client, node.address),
+            }
+            for node in known.nodes
+        ],
+    }
+
+
+def _asked_itself(client: "Client", address: str) -> dict[str, Any]:
+    from ..actors.client_errors import ClientError
+
+    try:
+        keys = client.execute_on(address, "DBSIZE")
+        info = bytes(client.execute_on(address, "INFO", "server")).decode()
+    except ClientError:
+        return {"reachable": False, "keys": None, "pid": None}
+    pid = next((line.partition(":")[2] for line in info.splitlines() if line.startswith("process_id:")), None)
+    return {"reachable": True, "keys": keys, "pid": int(pid) if pid else None}
+
+
+def print_status(now: dict[str, Any]) -> None:
+    """The status for people: a sentence, a table, and what is wrong."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from .drawing import STATE_STYLES, bytes_text
+
+    console = Console(highlight=False, soft_wrap=True)
+    serves = "serves" if now["serving"] else "does not serve all slots"
+    leads = f"the ECS at {now['leader']} leads" if now["leader"] else "no ECS leads"
+    change = f"change: {now['change']}" if now["change"] else "no change in flight"
+    console.print(f"cluster {now['cluster']}: ring {now['epoch']} {serves}; {leads}; {change}")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for name in ("node", "state", "token", "incarnation"):
+        table.add_column(name, no_wrap=True)
+    for name in ("slots", "keys", "bytes", "pid"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for node in now["nodes"]:
+        table.add_row(
+            node["id"],
+            Text(node["state"], style=STATE_STYLES.get(node["state"], "")),
+            node["token"][:8],
+            node["incarnation"],
+            str(node["slots"]),
+            "-" if node["keys"] is None else f"{node['keys']:,}".replace(",", " "),
+            "-" if node["bytes"] is None else bytes_text(node["bytes"]),
+            "-" if node["pid"] is None else str(node["pid"]),
+        )
+    if now["nodes"]:
+        console.print(table)
+    for node in now["nodes"]:
+        if node["state"] == "up" and not node["reachable"]:
+            console.print(f"{node['id']} is up in the ring and does not answer")
+        if node.get("suspected_by"):
+            console.print(f"{node['id']} is not heard by {', '.join(node['suspected_by'])}")
+    for id, why in now["refused"].items():
+        console.print(f"{id} is not taken into the ring: {why}")
+    if now["waiting"]:
+        console.print(f"registered, and not in the ring: {', '.join(now['waiting'])}")
+    if now["trouble"]:
+        console.print(f"trouble: {now['trouble']}")

@@ -1,0 +1,49 @@
+"""Names what a store needs from a disk: an ordered map of bytes to bytes, changed by atomic batches."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class StoreError(Exception):
+    """Raised when the disk refuses: full, failing, in use. The text says what holds now and what to do."""
+
+
+class Corrupt(StoreError):
+    """Raised when what was read is not what was written. The text names the key or the file."""
+
+
+class Batch(Protocol):
+    """Changes that become true together, in this order. For one use."""
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+    def delete(self, key: bytes) -> None: ...
+    def delete_range(self, begin: bytes, end: bytes) -> None:
+        """Everything from begin, before end."""
+        ...
+
+
+class Disk(Protocol):
+    """Belongs to one thread, `sync` excepted. Everything may raise StoreError, reading also Corrupt."""
+
+    place: str
+    """Where it is, for people."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def items(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """In the order of the keys, from begin, before end, as of this call. Close it (or reach its end) before `close`."""
+        ...
+
+    def batch(self) -> Batch: ...
+
+    def write(self, batch: Batch) -> None:
+        """Make a batch true. When this returns it has left the process: killing that loses nothing."""
+        ...
+
+    def sync(self) -> None:
+        """Make all that was written before this call survive a power cut. Blocks; safe from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Sync and let go of the place. May be called again."""
+        ...

@@ -1,0 +1,1136 @@
+"""The client against a cluster of fakes that do exactly what a script says, and against a real Redis Cluster."""
+
+import contextlib
+import os
+import pickle
+import selectors
+import socket
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ringkeeper.actors import client as client_module
+from ringkeeper.actors.client import (
+    Client,
+    ClientError,
+    Closed,
+    CommandError,
+    InDoubt,
+    NoReplicas,
+    NotDone,
+    PartlyDone,
+    Refused,
+    Unavailable,
+)
+from ringkeeper.actors.rules.slots import SLOTS, slot
+
+# What a fake may do with a command instead of executing and answering it. Bytes are a reply, given without executing.
+EXECUTE = object()
+CLOSE = object()
+EXECUTE_CLOSE = object()
+EXECUTE_INDOUBT = object()
+SILENT = object()
+MOVED = object()
+"""A wrong MOVED, to the next node; that one sends the client back."""
+ASK = object()
+"""Executed by the next node, if it is asked properly."""
+
+TRYAGAIN = b"-TRYAGAIN not now\r\n"
+CLUSTERDOWN = b"-CLUSTERDOWN no\r\n"
+LOADING = b"-LOADING still\r\n"
+NOREPLICAS = b"-NOREPLICAS Not enough good replicas to write.\r\n"
+INDOUBT = b"-INDOUBT stamped, and then the session was lost\r\n"
+
+
+def encoded(value: Any) -> bytes:
+    match value:
+        case None:
+            return b"_\r\n"
+        case int():
+            return b":%d\r\n" % value
+        case bytes():
+            return b"$%d\r\n%b\r\n" % (len(value), value)
+        case str():
+            return b"+%b\r\n" % value.encode()
+        case _:
+            return b"*%d\r\n" % len(value) + b"".join(map(encoded, value))
+
+
+class Refusal(Exception):
+    pass
+
+
+class FakeCluster:
+    """Nodes that share one dictionary and one thread, and follow a script."""
+
+    def __init__(self, nodes: int = 3) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.epoch = 7
+        self.table = [slot * nodes // SLOTS for slot in range(SLOTS)]
+        self.views: dict[int, tuple[int, list[int]]] = {}
+        """What a node shows of the ring, when that is not the truth."""
+        self.log: list[tuple[int, tuple[bytes, ...]]] = []
+        self.reads: list[tuple[int, int]] = []
+        """Node and number of commands of every read from a socket."""
+        self.acts: dict[tuple[int, bytes], deque[Any]] = defaultdict(deque)
+        self.everywhere: deque[Any] = deque()
+        """Acts for commands about data, on any node, before those of ``acts``."""
+        self.connections_max = 0
+        self.bytes_max: dict[int, int] = {}
+        """The node breaks the next connection after reading so many bytes."""
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._orders: deque[tuple[Callable[[], None], threading.Event]] = deque()
+        self._listeners: dict[int, socket.socket] = {}
+        self._connections: dict[socket.socket, tuple[int, hiredis.Reader, dict[str, bool]]] = {}
+        self.ports: list[int] = []
+        for index in range(nodes):
+            self._listeners[index] = socket.create_server(("127.0.0.1", 0))
+            self.ports.append(self._listeners[index].getsockname()[1])
+            self._selector.register(self._listeners[index], selectors.EVENT_READ)
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="fake cluster")
+        self._thread.start()
+
+    def address(self, index: int) -> str:
+        return f"127.0.0.1:{self.ports[index]}"
+
+    def key(self, index: int, number: int = 0) -> str:
+        """A key that the node coordinates."""
+        return [key for key in (f"key:{n}" for n in range(200)) if self.table[slot(key.encode())] == index][number]
+
+    def script(self, index: int, name: str, *acts: Any) -> None:
+        self.acts[index, name.encode()].extend(acts)
+
+    def commands(self, *names: str) -> list[tuple[int, bytes]]:
+        """Node and name of what arrived, of these names."""
+        return [(index, words[0]) for index, words in self.log if words[0].decode() in names]
+
+    def stop_node(self, index: int) -> None:
+        def stop() -> None:
+            self._selector.unregister(self._listeners[index])
+            self._listeners.pop(index).close()
+            self._drop(index)
+
+        self._order(stop)
+
+    def start_node(self, index: int) -> None:
+        def start() -> None:
+            self._listeners[index] = socket.create_server(("127.0.0.1", self.ports[index]))
+            self._selector.register(self._listeners[index], selectors.EVENT_READ)
+
+        self._order(start)
+
+    def drop_connections(self, index: int) -> None:
+        self._order(lambda: self._drop(index))
+
+    def close(self) -> None:
+        self._running = False
+        self._wake.send(b"x")
+        self._thread.join()
+        for used in (*self._listeners.values(), *self._connections, self._wake, self._woken):
+            used.close()
+        self._selector.close()
+
+    def __enter__(self) -> "FakeCluster":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _order(self, what: Callable[[], None]) -> None:
+        done = threading.Event()
+        self._orders.append((what, done))
+        self._wake.send(b"x")
+        assert done.wait(10)
+
+    def _drop(self, index: int) -> None:
+        for connection in [c for c, (owner, _, _) in self._connections.items() if owner == index]:
+            self._close(connection)
+
+    def _close(self, connection: socket.socket) -> None:
+        self._selector.unregister(connection)
+        del self._connections[connection]
+        connection.close()
+
+    def _run(self) -> None:
+        while self._running:
+            for key, _ in self._selector.select():
+                used = key.fileobj
+                assert isinstance(used, socket.socket)
+                if used is self._woken:
+                    used.recv(100)
+                    while self._orders:
+                        what, done = self._orders.popleft()
+                        what()
+                        done.set()
+                elif used in self._connections:
+                    self._read(used)
+                elif used in self._listeners.values():
+                    index = next(index for index, listener in self._listeners.items() if listener is used)
+                    connection, _ = used.accept()
+                    connection.settimeout(10)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._connections[connection] = (index, hiredis.Reader(), {})
+                    self._selector.register(connection, selectors.EVENT_READ)
+                    here = sum(owner == index for owner, _, _ in self._connections.values())
+                    self.connections_max = max(self.connections_max, here)
+
+    def _read(self, connection: socket.socket) -> None:
+        index, reader, state = self._connections[connection]
+        try:
+            data = connection.recv(self.bytes_max.get(index) or 1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            return self._close(connection)
+        if index in self.bytes_max and not data.startswith(b"*2\r\n$5\r\nHELLO"):
+            del self.bytes_max[index]
+            return self._close(connection)
+        reader.feed(data)
+        commands = []
+        while (words := reader.gets()) is not False:
+            commands.append(words)
+        self.reads.append((index, len(commands)))
+        for words in commands:
+            try:
+                reply = self._answer(index, words, state)
+            except Refusal as refusal:
+                reply = f"-{refusal}\r\n".encode()
+            if reply is None:
+                continue
+            with contextlib.suppress(OSError):
+                connection.sendall(reply)
+            if state.get("closing"):
+                return self._close(connection)
+        return None
+
+    def _answer(self, index: int, words: list[bytes], state: dict[str, bool]) -> bytes | None:
+        words[0] = name = words[0].upper()
+        self.log.append((index, tuple(words)))
+        asked = state.pop("asking", False)
+        about_data = name not in (b"HELLO", b"CLUSTER", b"ASKING", b"PING")
+        act = EXECUTE
+        if self.acts[index, name]:
+            act = self.acts[index, name].popleft()
+        elif about_data and self.everywhere:
+            act = self.everywhere.popleft()
+        other = (index + 1) % len(self.ports)
+        keys = self._keys(words)
+        if act in (CLOSE, EXECUTE_CLOSE):
+            state["closing"] = True
+        if isinstance(act, bytes):
+            return act
+        if act is SILENT:
+            return None
+        if act is CLOSE:
+            return b""
+        if act is MOVED and keys:
+            return f"-MOVED {slot(keys[0])} {self.address(other)}\r\n".encode()
+        if act is ASK and keys:
+            self.acts[other, name].appendleft(EXECUTE)
+            return f"-ASK {slot(keys[0])} {self.address(other)}\r\n".encode()
+        if keys and not asked and self.table[slot(keys[0])] != index:
+            return f"-MOVED {slot(keys[0])} {self.address(self.table[slot(keys[0])])}\r\n".encode()
+        if name == b"ASKING":
+            state["asking"] = True
+            return b"+OK\r\n"
+        result = encoded(self._execute(index, words))
+        if act is EXECUTE_INDOUBT:
+            return INDOUBT
+        return b"" if act is EXECUTE_CLOSE else result
+
+    @staticmethod
+    def _keys(words: list[bytes]) -> list[bytes]:
+        match words[0]:
+            case b"DEL" | b"EXISTS" | b"MGET":
+                return words[1:]
+            case b"MSET":
+                return words[1::2]
+            case b"GET" | b"SET" | b"INCRBY" | b"APPEND" | b"HSET":
+                return words[1:2]
+        return []
+
+    def _execute(self, index: int, words: list[bytes]) -> Any:
+        values = self.values
+        mine = [key for key in values if self.table[slot(key)] == index]
+        match words:
+            case [b"HELLO", b"3", *_]:
+                return []
+            case [b"PING"]:
+                return "PONG"
+            case [b"CLUSTER", b"INFO"]:
+                return f"cluster_state:ok\r\ncluster_current_epoch:{self._view(index)[0]}\r\n".encode()
+            case [b"CLUSTER", b"SLOTS"]:
+                table = self._view(index)[1]
+                cuts = [0, *(s for s in range(1, SLOTS) if table[s] != table[s - 1]), SLOTS]
+                return [
+                    [first, end - 1, [b"127.0.0.1", self.ports[table[first]], b"id"]]
+                    for first, end in zip(cuts, cuts[1:], strict=False)
+                ]
+            case [b"RING", b"SHOW"]:
+                return b'{"epoch": 7}'
+            case [b"GET", key]:
+                return values.get(key)
+            case [b"SET", key, value, *rest]:
+                before = values.get(key)
+                holds = (
+                    (b"NX" not in rest or before is None)
+                    and (b"XX" not in rest or before is not None)
+                    and (b"IFEQ" not in rest or before == rest[rest.index(b"IFEQ") + 1])
+                )
+                if holds:
+                    values[key] = value
+                return before if b"GET" in rest else ("OK" if holds else None)
+            case [b"INCRBY", key, by]:
+                try:
+                    values[key] = b"%d" % (int(values.get(key, b"0")) + int(by))
+                except ValueError:
+                    raise Refusal("ERR value is not an integer or out of range") from None
+                return int(values[key])
+            case [b"APPEND", key, value]:
+                values[key] = values.get(key, b"") + value
+                return len(values[key])
+            case [b"DEL", *keys]:
+                return sum(values.pop(key, None) is not None for key in keys)
+            case [b"EXISTS", *keys]:
+                return sum(key in values for key in keys)
+            case [b"MGET", *keys]:
+                return [values.get(key) for key in keys]
+            case [b"MSET", *pairs]:
+                values.update(zip(pairs[::2], pairs[1::2], strict=True))
+                return "OK"
+            case [b"DBSIZE"]:
+                return len(mine)
+            case [b"KEYS", b"*"]:
+                return mine
+            case [b"SCAN", cursor, *_]:
+                rest = sorted(key for key in mine if key > bytes.fromhex(cursor.decode())) if cursor != b"0" else sorted(mine)
+                return [rest[2].hex().encode() if len(rest) > 3 else b"0", rest[:3]]
+            case [b"FLUSHALL"]:
+                for key in mine:
+                    del values[key]
+                return "OK"
+        raise Refusal(f"ERR unknown command '{words[0].decode()}'")
+
+    def _view(self, index: int) -> tuple[int, list[int]]:
+        return self.views.get(index, (self.epoch, self.table))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    yield
+    assert set(threading.enumerate()) == threads
+    assert open_sockets() == sockets
+
+
+def open_sockets() -> int:
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sum(name.startswith("socket:") for name in names)
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: FakeCluster) -> Iterator[Client]:
+    with Client(cluster.address(0)) as client:
+        yield client
+
+
+def hurried(cluster: FakeCluster, seconds: float = 0.4) -> Client:
+    """A client for operations that are to run out of time."""
+    return Client(cluster.address(0), timeout_seconds=seconds)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.005)
+
+
+# Commands and their values.
+
+
+def test_what_was_set_is_read_back_from_every_node(cluster: FakeCluster, client: Client) -> None:
+    for index in range(3):
+        assert client.set(cluster.key(index), f"value {index}")
+    assert [client.get(cluster.key(index)) for index in range(3)] == [b"value 0", b"value 1", b"value 2"]
+    assert client.get("absent") is None
+    assert client.statistics.moved == 0
+
+
+def test_values_are_bytes_text_or_whole_numbers(client: Client) -> None:
+    for value, stored in ((b"\0\xff", b"\0\xff"), ("grün", "grün".encode()), (-12, b"-12"), (bytearray(b"x"), b"x")):
+        assert client.set("k", value)  # type: ignore[arg-type]
+        assert client.get("k") == stored
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, ["a"]])
+def test_a_value_without_a_plain_form_is_refused_before_anything_is_sent(
+    cluster: FakeCluster, client: Client, value: Any
+) -> None:
+    with pytest.raises(TypeError, match="a value is bytes, str or int"):
+        client.set("k", value)
+    with pytest.raises(TypeError, match="a key is bytes or str"):
+        client.get(value)
+    assert cluster.log == []
+
+
+def test_set_obeys_its_conditions(client: Client) -> None:
+    assert client.set("k", 1, xx=True) is False
+    assert client.set("k", 1, nx=True) is True
+    assert client.set("k", 2, nx=True) is False
+    assert client.set("k", 2, ifeq=9) is False
+    assert client.set("k", 2, ifeq=1) is True
+    assert client.set("k", 3, get=True) == b"2"
+    with pytest.raises(ValueError, match="exclude each other"):
+        client.set("k", 4, nx=True, xx=True)
+    assert client.get("k") == b"3"
+
+
+def test_commands_of_many_keys_reach_all_nodes(cluster: FakeCluster, client: Client) -> None:
+    values = {f"key:{n}": f"value {n}" for n in range(50)}
+    client.mset(values)
+    assert len(cluster.values) == 50
+    assert client.mget([*values, "absent", "key:0"]) == [*(v.encode() for v in values.values()), None, b"value 0"]
+    assert client.exists("key:0", "key:1", "key:0", "absent") == 3
+    assert client.dbsize() == 50
+    assert sorted(client.keys()) == sorted(client.scan_iter()) == sorted(key.encode() for key in values)
+    assert client.delete("key:0", "key:1", "absent") == 2
+    client.flush_all()
+    assert cluster.values == {}
+    assert client.mget([]) == []
+    assert client.delete() == 0
+
+
+def test_any_command_goes_to_the_node_of_its_key(cluster: FakeCluster, client: Client) -> None:
+    key = cluster.key(2)
+    assert client.execute("set", key, 5) == b"OK"
+    assert client.execute(b"GET", key) == b"5"
+    with pytest.raises(CommandError, match="unknown command"):
+        client.execute("HSET", key, "field", 1)
+    with pytest.raises(CommandError):
+        client.execute("OBJECT", "ENCODING", key, key=key)
+    assert {index for index, name in cluster.commands("SET", "GET", "HSET", "OBJECT")} == {2}
+    assert client.ping()
+    assert client.ring() == {"epoch": 7}
+    assert client.locate(key) == (slot(key.encode()), cluster.address(2))
+    assert client.nodes() == tuple(sorted(cluster.address(index) for index in range(3)))
+
+
+def test_a_command_on_a_named_node_stays_there(cluster: FakeCluster, client: Client) -> None:
+    assert client.execute("DBSIZE", node=cluster.address(1)) == 0
+    assert client.execute_on(cluster.address(2), "PING") == b"PONG"
+    with pytest.raises(CommandError, match="MOVED"):
+        client.execute_on(cluster.address(0), "GET", cluster.key(1))
+    cluster.script(0, "GET", TRYAGAIN)
+    with pytest.raises(Unavailable, match="TRYAGAIN"):
+        client.execute_on(cluster.address(0), "GET", cluster.key(0))
+    assert cluster.commands("GET", "DBSIZE", "PING") == [(1, b"DBSIZE"), (2, b"PING"), (0, b"GET"), (0, b"GET")]
+
+
+@pytest.mark.parametrize("command", ["SELECT 1", "multi", "SUBSCRIBE x", "CLIENT reply OFF", "RING ACKS one"])
+def test_commands_that_change_the_shared_connection_are_not_sent(
+    cluster: FakeCluster, client: Client, command: str
+) -> None:
+    with pytest.raises(ValueError, match="connections are shared"):
+        client.execute(*command.split())
+    with pytest.raises(ValueError, match="connections are shared"):
+        client.execute_on(cluster.address(0), *command.split())
+    assert cluster.log == []
+
+
+@pytest.mark.parametrize("command", ["DBSIZE", "scan 0", "FLUSHALL"])
+def test_a_command_about_one_nodes_data_needs_the_node(cluster: FakeCluster, client: Client, command: str) -> None:
+    with pytest.raises(ValueError, match="one node's data"):
+        client.execute(*command.split())
+    assert cluster.log == []
+
+
+@pytest.mark.parametrize("seeds", ["", "localhost", "host:", ":7001", "host:port", "host:0", "host:65536", ()])
+def test_seeds_that_are_no_addresses_are_refused(seeds: Any) -> None:
+    with pytest.raises(ValueError, match=r"host:port|1 to 65535"):
+        Client(seeds)
+
+
+def test_limits_must_be_more_than_nothing() -> None:
+    with pytest.raises(ValueError, match="timeout_seconds is 0"):
+        Client(timeout_seconds=0)
+    with pytest.raises(ValueError, match="user name needs a password"):
+        Client(username="ann")
+
+
+# The map.
+
+
+def test_moved_is_learned_from_at_once(cluster: FakeCluster, client: Client) -> None:
+    key = cluster.key(0)
+    client.get(key)
+    cluster.table[slot(key.encode())] = 2
+    assert client.set(key, 1)
+    assert client.set(key, 2)
+    assert cluster.commands("SET") == [(0, b"SET"), (2, b"SET"), (2, b"SET")]
+    assert client.statistics.moved == 1
+    assert client.statistics.retries == 0
+
+
+def test_moved_makes_the_next_operations_read_the_map_again(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.0)
+    client.get(cluster.key(0))
+    cluster.table = [2] * SLOTS
+    cluster.epoch += 1
+    client.get("a")  # MOVED, perhaps
+    client.get("b{x}")
+    client.get("key:0")
+    moved = client.statistics.moved
+    for n in range(20):
+        client.get(f"key:{n}")
+    assert client.statistics.moved == moved <= 2
+    assert client.epoch == 8
+    assert client.nodes() == (cluster.address(2),)
+
+
+def test_a_moved_without_a_host_means_the_node_that_said_it(cluster: FakeCluster, client: Client) -> None:
+    key = cluster.key(0)
+    number = slot(key.encode())
+    cluster.table[number] = 1
+    cluster.views[0] = (7, [0] * SLOTS)
+    cluster.script(0, "SET", b"-MOVED %d :%d\r\n" % (number, cluster.ports[1]))
+    with Client(cluster.address(0)) as other:
+        assert other.set(key, 1)
+    assert cluster.commands("SET") == [(0, b"SET"), (1, b"SET")]
+
+
+def test_nodes_that_send_a_client_in_circles_end_in_an_error(cluster: FakeCluster) -> None:
+    cluster.everywhere.extend([MOVED] * 1000)
+    with hurried(cluster) as client, pytest.raises(Unavailable, match="MOVED") as raised:
+        client.set("k", 1)
+    assert raised.value.code == "MOVED"
+    assert len(cluster.commands("SET")) < 100
+    assert cluster.values == {}
+
+
+def test_ask_is_followed_once_and_not_learned(cluster: FakeCluster, client: Client) -> None:
+    key = cluster.key(0)
+    cluster.script(0, "SET", ASK)
+    assert client.set(key, 1)
+    assert client.set(key, 2)
+    assert cluster.commands("SET", "ASKING") == [(0, b"SET"), (1, b"ASKING"), (1, b"SET"), (0, b"SET")]
+    assert client.statistics.asked == 1
+
+
+def test_ask_within_a_pipeline_keeps_the_other_replies_in_their_places(cluster: FakeCluster, client: Client) -> None:
+    cluster.script(0, "INCRBY", ASK, EXECUTE, ASK)
+    with client.pipeline() as pipeline:
+        for n in range(4):
+            pipeline.incr(cluster.key(0, n), n + 10)
+        assert pipeline.execute() == [10, 11, 12, 13]
+
+
+def test_a_map_of_an_older_epoch_is_refused(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.0)
+    cluster.epoch = 8
+    assert client.set("k", 1)
+    for index in range(3):
+        cluster.views[index] = (7, [0] * SLOTS)
+    cluster.everywhere.append(TRYAGAIN)
+    assert client.set("k", 2)
+    assert client.epoch == 8
+    assert len(client.nodes()) == 3
+    assert client.statistics.maps_refused > 0
+    cluster.views.clear()
+    cluster.epoch = 9
+    assert client.set("k", 3)
+    assert client.epoch == 9
+
+
+def test_a_ring_that_was_rolled_back_is_not_followed(cluster: FakeCluster) -> None:
+    with hurried(cluster) as client:
+        key = cluster.key(1)
+        client.set(key, 1)
+        cluster.epoch = 3
+        cluster.table = [0] * SLOTS
+        cluster.stop_node(1)
+        with pytest.raises(Unavailable, match="refuses connections"):
+            client.set(key, 2)
+        assert client.epoch == 7
+        assert client.statistics.troubles["older"] > 0
+
+
+def test_one_seed_that_answers_is_enough(cluster: FakeCluster) -> None:
+    dead = cluster.address(2)
+    cluster.table = [slot * 2 // SLOTS for slot in range(SLOTS)]
+    cluster.stop_node(2)
+    with Client(f"{dead}, {cluster.address(1)}") as client:
+        assert client.set("k", 1)
+    with Client([dead, cluster.address(0), dead]) as client:
+        assert client.get("k") == b"1"
+
+
+def test_a_client_whose_only_seed_is_gone_goes_on_with_the_nodes_it_learned(
+    cluster: FakeCluster, client: Client
+) -> None:
+    client.set("k", 1)
+    cluster.table = [1 + slot * 2 // SLOTS for slot in range(SLOTS)]
+    cluster.epoch += 1
+    cluster.stop_node(0)
+    for n in range(30):
+        client.set(f"key:{n}", n)
+    assert client.epoch == 8
+    assert client.nodes() == tuple(sorted((cluster.address(1), cluster.address(2))))
+    assert len(cluster.values) >= 30
+
+
+def test_a_slot_that_nobody_coordinates_is_waited_for_and_then_named(cluster: FakeCluster) -> None:
+    with hurried(cluster) as client:
+        client.set("k", 1)
+    cluster.script(0, "CLUSTER", *[b"$25\r\ncluster_current_epoch:7\r\n\r\n", b"*0\r\n"] * 100)
+    with hurried(cluster) as client, pytest.raises(Unavailable, match="knows no node that coordinates a slot"):
+        client.set("k", 2)
+    assert cluster.values == {b"k": b"1"}
+
+
+@pytest.mark.parametrize("slots", [b":1\r\n", b"*1\r\n:1\r\n", b"*1\r\n*2\r\n:5\r\n:99999\r\n", b"*1\r\n*2\r\n:0\r\n:5\r\n"])
+def test_a_map_that_makes_no_sense_is_asked_of_another_node(cluster: FakeCluster, slots: bytes) -> None:
+    cluster.script(0, "CLUSTER", *[b"+cluster_current_epoch:7\r\n", slots] * 1000)
+    with Client([cluster.address(0), cluster.address(1)]) as client:
+        assert client.set("k", 1)
+
+
+def test_a_server_that_is_no_cluster_is_named_at_once(cluster: FakeCluster, client: Client) -> None:
+    cluster.script(0, "CLUSTER", *[b"-ERR This instance has cluster support disabled\r\n"] * 2)
+    with pytest.raises(Refused, match="node of a cluster"):
+        client.get("k")
+    assert len(cluster.commands("CLUSTER")) == 2
+
+
+def test_a_wrong_password_is_refused_at_once_and_not_repeated_in_the_error(cluster: FakeCluster) -> None:
+    cluster.script(0, "HELLO", b"-WRONGPASS invalid username-password pair or user is disabled.\r\n")
+    with Client(cluster.address(0), password="opensesame") as client, pytest.raises(Refused, match="right user") as raised:
+        client.set("k", 1)
+    assert "opensesame" not in str(raised.value)
+    assert raised.value.happened == "no"
+    assert cluster.log == [(0, (b"HELLO", b"3", b"AUTH", b"default", b"opensesame"))]
+
+
+def test_a_server_that_does_not_speak_resp3_is_named(cluster: FakeCluster, client: Client) -> None:
+    cluster.script(0, "HELLO", b"-ERR unknown command 'HELLO'\r\n")
+    with pytest.raises(Refused, match="RESP3"):
+        client.get("k")
+
+
+# What is done again, and what is not.
+
+
+@pytest.mark.parametrize("reply", [TRYAGAIN, CLUSTERDOWN, LOADING, NOREPLICAS])
+def test_a_write_that_was_turned_away_is_done_when_that_is_over(
+    cluster: FakeCluster, client: Client, reply: bytes
+) -> None:
+    cluster.everywhere.extend([reply] * 3)
+    assert client.incr("visits") == 1
+    assert client.statistics.retries == 3
+    assert client.statistics.troubles == {reply[1:].split()[0].decode(): 3}
+    assert client.statistics.errors == {}
+
+
+def test_a_write_that_is_turned_away_until_the_end_was_not_done(cluster: FakeCluster) -> None:
+    cluster.everywhere.extend([NOREPLICAS] * 1000)
+    with hurried(cluster) as client, pytest.raises(NoReplicas) as raised:
+        client.set("user:42", "Ada")
+    assert raised.value.happened == "no"
+    assert isinstance(raised.value, NotDone)
+    assert raised.value.code == "NOREPLICAS"
+    said = str(raised.value)
+    assert said.startswith("SET user:42 was not done in 0.")
+    assert f"slot {slot(b'user:42')}, ring epoch 7" in said
+    assert "Nothing was written." in said
+    assert cluster.values == {}
+    assert client.statistics.errors == {"NoReplicas": 1}
+
+
+def test_a_write_whose_connection_breaks_before_the_answer_is_in_doubt_and_never_repeated(
+    cluster: FakeCluster, client: Client
+) -> None:
+    for act, executed in ((CLOSE, 0), (EXECUTE_CLOSE, 1)):
+        key = cluster.key(act is CLOSE)
+        cluster.log.clear()
+        cluster.everywhere.append(act)
+        with pytest.raises(InDoubt, match=f"INCRBY {key} is in doubt.*Read the key before trying again") as raised:
+            client.incr(key)
+        assert raised.value.happened == "maybe"
+        assert raised.value.code == "broken"
+        assert len(cluster.commands("INCRBY")) == 1
+        assert cluster.values.get(key.encode(), b"0") == b"%d" % executed
+        assert client.incr(key) == executed + 1
+
+
+def test_a_read_whose_connection_breaks_is_done_again(cluster: FakeCluster, client: Client) -> None:
+    client.set("k", 1)
+    cluster.everywhere.extend([CLOSE, EXECUTE_CLOSE, CLOSE])
+    assert client.get("k") == b"1"
+    assert client.mget(["k"]) == [b"1"]
+    assert client.statistics.reconnections == 3
+
+
+def test_a_write_that_the_server_itself_doubts_is_in_doubt(cluster: FakeCluster, client: Client) -> None:
+    cluster.everywhere.append(EXECUTE_INDOUBT)
+    with pytest.raises(InDoubt, match="says: INDOUBT stamped"):
+        client.incr("visits")
+    assert client.incr("visits") == 2
+
+
+def test_a_write_that_could_not_be_sent_whole_is_done_again(cluster: FakeCluster, client: Client) -> None:
+    key, value = cluster.key(1), b"x" * (24 << 20)
+    client.get(key)
+    cluster.bytes_max[1] = 100_000
+    assert client.append(key, value) == len(value)
+    assert client.statistics.troubles == {"broken": 1}
+    assert cluster.values[key.encode()] == value
+
+
+def test_of_a_pipeline_that_breaks_midway_only_what_was_sent_whole_is_in_doubt(
+    cluster: FakeCluster, client: Client
+) -> None:
+    small, large, last = (cluster.key(1, n) for n in range(3))
+    client.get(small)
+    cluster.bytes_max[1] = 10
+    with client.pipeline() as pipeline:
+        pipeline.append(small, "x").append(large, b"x" * (24 << 20)).append(last, "x").get(last)
+        results = pipeline.execute(raise_on_error=False)
+    assert isinstance(results[0], InDoubt)
+    assert results[1:] == [24 << 20, 1, b"x"]
+    assert small.encode() not in cluster.values
+
+
+def test_a_refusal_that_comes_before_the_command_is_sent_whole_is_heard(cluster: FakeCluster) -> None:
+    said = b"-ERR Protocol error: invalid bulk length\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as strict, Client(cluster.address(0)) as client:
+
+        def refuse_early() -> None:
+            connection, _ = strict.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"*0\r\n")
+                connection.recv(1000)
+                connection.sendall(said)
+                while connection.recv(1 << 20):
+                    pass
+
+        thread = threading.Thread(target=refuse_early)
+        thread.start()
+        with pytest.raises(CommandError, match="invalid bulk length"):
+            client.execute_on(f"127.0.0.1:{strict.getsockname()[1]}", "SET", "k", b"x" * (24 << 20))
+        thread.join()
+
+
+def test_a_node_that_restarts_while_its_connection_is_idle_puts_no_write_in_doubt(
+    cluster: FakeCluster, client: Client
+) -> None:
+    key = cluster.key(1)
+    for number in range(1, 6):
+        assert client.incr(key) == number
+        cluster.stop_node(1)
+        cluster.start_node(1)
+    assert client.statistics.reconnections == 4
+    assert client.statistics.troubles == {}
+
+
+def test_a_node_that_is_gone_is_waited_for_until_another_has_its_slots(cluster: FakeCluster, client: Client) -> None:
+    key = cluster.key(1)
+    client.incr(key)
+    cluster.stop_node(1)
+
+    def take_over() -> None:
+        wait_until(lambda: client.statistics.troubles.get("refused", 0) > 1)
+        cluster.table = [0 if owner == 1 else owner for owner in cluster.table]
+        cluster.epoch += 1
+
+    thread = threading.Thread(target=take_over)
+    thread.start()
+    assert client.incr(key) == 2
+    thread.join()
+    assert client.locate(key)[1] == cluster.address(0)
+
+
+def test_a_node_that_stays_gone_is_named(cluster: FakeCluster) -> None:
+    with hurried(cluster) as client:
+        client.get("k")
+        cluster.stop_node(1)
+        with pytest.raises(Unavailable, match=f"{cluster.address(1)} .*refuses connections. Nothing was written"):
+            client.set(cluster.key(1), 1)
+        with pytest.raises(Unavailable, match="Reading changes nothing"):
+            client.get(cluster.key(1))
+        assert client.set(cluster.key(2), 1)
+    for index in (0, 2):
+        cluster.stop_node(index)
+    with hurried(cluster) as client, pytest.raises(Unavailable, match="no node shows the ring"):
+        client.nodes()
+
+
+def test_a_write_to_a_silent_node_is_in_doubt_when_its_time_is_over(cluster: FakeCluster) -> None:
+    cluster.script(1, "SET", SILENT)
+    with hurried(cluster) as client:
+        with pytest.raises(InDoubt, match=r"did not answer in time. It may have taken effect, or may still do so") as raised:
+            client.set(cluster.key(1), 1)
+        assert raised.value.code == "silent"
+        assert client.set(cluster.key(1), 2)
+    assert len(cluster.commands("SET")) == 2
+
+
+def test_a_read_from_a_silent_node_is_asked_again_within_its_time(cluster: FakeCluster) -> None:
+    cluster.script(1, "GET", SILENT)
+    with hurried(cluster, 1.0) as client:
+        assert client.get(cluster.key(1)) is None
+    assert len(cluster.commands("GET")) == 2
+
+
+def test_a_silent_node_keeps_nobody_from_hearing_the_others(cluster: FakeCluster) -> None:
+    cluster.script(0, "INCRBY", SILENT)
+    with hurried(cluster) as client, client.pipeline() as pipeline:
+        for index in range(3):
+            pipeline.incr(cluster.key(index))
+        results = pipeline.execute(raise_on_error=False)
+    assert isinstance(results[0], InDoubt)
+    assert results[1:] == [1, 1]
+
+
+def test_a_node_that_does_not_even_greet_is_sent_nothing(cluster: FakeCluster) -> None:
+    with hurried(cluster) as client:
+        client.get(cluster.key(0))
+        cluster.script(1, "HELLO", *[SILENT] * 10)
+        with pytest.raises(Unavailable, match="Nothing was written"):
+            client.set(cluster.key(1), 1)
+    assert cluster.commands("SET") == []
+
+
+@pytest.mark.parametrize("garbage", [b"hello\r\n", b"*4294967295\r\n", b"$abc\r\n", b"+OK\r\n+OK\r\n"])
+def test_what_is_not_a_reply_ends_the_connection_and_not_the_client(
+    cluster: FakeCluster, client: Client, garbage: bytes
+) -> None:
+    cluster.script(0, "SET", garbage)
+    cluster.script(0, "GET", garbage)
+    key = cluster.key(0)
+    if not garbage.startswith(b"+"):
+        with pytest.raises(InDoubt, match="not a reply"):
+            client.set(key, 1)
+        assert client.get(key) is None
+    else:
+        assert client.set(key, 1)
+    assert client.set(key, 2)
+    assert client.statistics.connections == 2 + (not garbage.startswith(b"+"))
+
+
+def test_a_command_that_cannot_work_is_not_done_again(cluster: FakeCluster, client: Client) -> None:
+    client.set("k", "text")
+    with pytest.raises(CommandError, match="INCRBY k failed: .*not an integer.*Nothing was changed") as raised:
+        client.incr("k")
+    assert (raised.value.happened, raised.value.code) == ("no", "ERR")
+    assert len(cluster.commands("INCRBY")) == 1
+
+
+def test_retries_of_all_threads_keep_to_one_budget(cluster: FakeCluster) -> None:
+    cluster.everywhere.extend([TRYAGAIN] * 10_000)
+    started = time.monotonic()
+    with Client(cluster.address(0), timeout_seconds=0.5, retries_per_second_max=10) as client:
+        in_threads(8, lambda _: pytest.raises(Unavailable, client.set, "k", 1))
+    seconds = time.monotonic() - started
+    assert len(cluster.commands("SET")) <= 8 + 10 * (1 + seconds) + 1
+
+
+def test_the_budget_lets_a_burst_through_and_then_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(client_module, "monotonic", lambda: now)
+    budget = client_module._RetryBudget(per_second=4)
+    assert [budget.take(within_seconds=1) for _ in range(6)] == [0, 0, 0, 0, 0, 0.25]
+    assert budget.take(within_seconds=0.4) is None
+    assert budget.take(within_seconds=0.5) == 0.5
+    now += 60
+    assert [budget.take(within_seconds=1) for _ in range(6)] == [0, 0, 0, 0, 0, 0.25]
+
+
+# Pipelines.
+
+
+def test_a_pipeline_is_one_write_per_node_and_answers_in_order(cluster: FakeCluster, client: Client) -> None:
+    client.nodes()
+    with client.pipeline() as pipeline:
+        for n in range(30):
+            pipeline.set(f"key:{n}", n).get(f"key:{n}").add("APPEND", f"key:{n}", "x")
+        assert len(pipeline) == 90
+        results = pipeline.execute()
+        assert pipeline.execute() == []
+    assert results == [part for n in range(30) for part in (True, b"%d" % n, len(f"{n}x"))]
+    assert len([read for read in cluster.reads if read[1] > 2]) == 3
+
+
+def test_a_pipeline_larger_than_all_buffers_passes(cluster: FakeCluster, client: Client) -> None:
+    value = b"x" * (1 << 20)
+    with client.pipeline() as pipeline:
+        for n in range(24):
+            pipeline.set(cluster.key(0, n), value).get(cluster.key(0, n))
+        assert pipeline.execute() == [True, value] * 24
+
+
+def test_a_pipeline_that_failed_in_part_says_what_was_done(cluster: FakeCluster, client: Client) -> None:
+    client.set("text", "abc")
+    cluster.script(cluster.table[slot(b"lost")], "SET", CLOSE)
+    with client.pipeline() as pipeline, pytest.raises(PartlyDone, match="1 done, 1 not done, 1 in doubt") as raised:
+        pipeline.incr("text").incr("number").set("lost", 1).execute()
+    error = raised.value
+    assert error.happened == "maybe"
+    assert {position: type(error) for position, error in error.errors.items()} == {0: CommandError, 2: InDoubt}
+    assert error.results == [error.errors[0], 1, error.errors[2]]
+    assert error.__cause__ is error.errors[0]
+
+
+def test_a_pipeline_that_changed_nothing_raises_its_first_error(cluster: FakeCluster, client: Client) -> None:
+    client.set("text", "abc")
+    with client.pipeline() as pipeline, pytest.raises(CommandError, match="not an integer"):
+        pipeline.get("text").incr("text").execute()
+
+
+def test_an_earlier_command_is_not_done_after_a_later_one_for_the_same_key(
+    cluster: FakeCluster, client: Client
+) -> None:
+    key, other = cluster.key(0), cluster.key(0, 1)
+    cluster.script(0, "SET", TRYAGAIN, EXECUTE, TRYAGAIN)
+    with client.pipeline() as pipeline:
+        pipeline.set(key, "first").set(key, "second").set(other, 1).get(key)
+        results = pipeline.execute(raise_on_error=False)
+    assert isinstance(results[0], NotDone)
+    assert results[0].code == "overtaken"
+    assert results[1:] == [True, True, b"second"]
+    assert cluster.values == {key.encode(): b"second", other.encode(): b"1"}
+
+
+def test_an_mset_that_failed_in_part_names_the_keys(cluster: FakeCluster) -> None:
+    keys = [cluster.key(0), cluster.key(1), cluster.key(2)]
+    cluster.script(1, "MSET", *[NOREPLICAS] * 1000)
+    cluster.script(2, "MSET", EXECUTE_INDOUBT)
+    with hurried(cluster) as client, pytest.raises(PartlyDone, match="MSET of 3 keys was done in part") as raised:
+        client.mset(dict.fromkeys(keys, 1))
+    assert {key: type(error) for key, error in raised.value.errors.items()} == {
+        keys[1].encode(): NoReplicas,
+        keys[2].encode(): InDoubt,
+    }
+    assert set(cluster.values) == {keys[0].encode(), keys[2].encode()}
+
+
+ACTS = st.sampled_from([EXECUTE] * 4 + [TRYAGAIN, NOREPLICAS, MOVED, ASK, CLOSE, EXECUTE_CLOSE, INDOUBT, EXECUTE_INDOUBT])
+
+
+@settings(max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(ACTS, max_size=30), commands=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1))
+def test_whatever_goes_wrong_results_tell_what_the_servers_did(
+    monkeypatch: pytest.MonkeyPatch, acts: list[Any], commands: list[tuple[int, bool]]
+) -> None:
+    """Appends of one letter each, and reads, on four keys. The values that the servers end up with are the witness."""
+    monkeypatch.setattr(client_module, "PAUSE_SECONDS_MIN", 0.0002)
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.001)
+    with FakeCluster() as cluster, Client(cluster.address(0), retries_per_second_max=100_000) as client:
+        cluster.everywhere.extend(acts)
+        pipeline = client.pipeline()
+        for position, (key, writes) in enumerate(commands):
+            if writes:
+                pipeline.append(f"key:{key}", chr(0x4E00 + position))
+            else:
+                pipeline.get(f"key:{key}")
+        results = pipeline.execute(raise_on_error=False)
+        final = {key: cluster.values.get(f"key:{key}".encode(), b"").decode() for key in range(4)}
+    for value in final.values():
+        assert sorted(value) == list(value), "commands for a key were done in another order"
+        assert len(set(value)) == len(value), "a command was done twice"
+    for position, ((key, writes), result) in enumerate(zip(commands, results, strict=True)):
+        letter = chr(0x4E00 + position)
+        if not writes:
+            assert not isinstance(result, InDoubt)
+            if not isinstance(result, ClientError):
+                seen = (result or b"").decode()
+                assert final[key].startswith(seen)
+                assert all(one < letter for one in seen), "a read saw a later write"
+                before = [
+                    chr(0x4E00 + earlier)
+                    for earlier in range(position)
+                    if commands[earlier] == (key, True) and isinstance(results[earlier], int)
+                ]
+                assert set(before) <= set(seen), "a read missed an earlier write"
+        elif isinstance(result, int):
+            assert letter in final[key]
+        elif not isinstance(result, InDoubt):
+            assert isinstance(result, NotDone)
+            assert letter not in final[key]
+
+
+# Scans.
+
+
+def test_a_scan_finds_every_key_though_slots_move_meanwhile(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.0)
+    keys = {f"key:{n}".encode() for n in range(60)}
+    client.mset(dict.fromkeys(keys, 1))
+    found: set[bytes] = set()
+    for number, key in enumerate(client.scan_iter(count=3)):
+        found.add(key)
+        if number in (5, 25):  # in the middle of the first and of the second node: its slots move to the one before
+            cluster.table = [(owner - 1) % 3 if owner == (number > 5) else owner for owner in cluster.table]
+            cluster.epoch += 1
+    assert found == keys
+
+
+def test_a_scan_goes_on_when_a_node_dies_and_others_have_its_slots(cluster: FakeCluster, client: Client) -> None:
+    keys = {f"key:{n}".encode() for n in range(60)}
+    client.mset(dict.fromkeys(keys, 1))
+    found = set()
+    for number, key in enumerate(client.scan_iter(count=3)):
+        found.add(key)
+        if number == 0:
+            cluster.table = [owner or 1 for owner in cluster.table]
+            cluster.epoch += 1
+            cluster.stop_node(0)
+    assert found == keys
+
+
+# Threads, processes, the end.
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run ``work(number)`` in so many threads at once; raises what one of them raised."""
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_eight_threads_share_a_client_and_its_few_connections(cluster: FakeCluster) -> None:
+    with Client(cluster.address(0), connections_per_node_max=2) as client:
+
+        def work(number: int) -> None:
+            for n in range(100):
+                client.incr("shared")
+                assert client.set(f"key:{number}", n)
+                assert client.get(f"key:{number}") == b"%d" % n
+                with client.pipeline() as pipeline:
+                    for key in range(6):
+                        pipeline.incr(f"count:{key}")
+                    pipeline.execute()
+
+        in_threads(8, work)
+        assert client.get("shared") == b"800"
+        assert client.mget([f"count:{key}" for key in range(6)]) == [b"800"] * 6
+        assert client.statistics.requests == 8 * 100 * 9 + 1 + 6
+        assert client.statistics.errors == {}
+    assert cluster.connections_max <= 2
+
+
+def test_who_waits_too_long_for_a_connection_sends_nothing(cluster: FakeCluster) -> None:
+    key = cluster.key(1)
+    cluster.script(1, "SET", SILENT)
+    with Client(cluster.address(0), connections_per_node_max=1, timeout_seconds=0.5) as client:
+        outcomes = []
+
+        def work(number: int) -> None:
+            if number:
+                wait_until(lambda: bool(cluster.commands("SET")))
+                client.timeout_seconds = 0.2
+                outcomes.append(pytest.raises(Unavailable, client.incr, key).value.code)
+            else:
+                pytest.raises(InDoubt, client.set, key, 1)
+
+        client.get("k")
+        in_threads(2, work)
+    assert outcomes == ["busy"]
+    assert cluster.commands("INCRBY") == []
+
+
+def test_only_one_thread_reads_the_map(cluster: FakeCluster, client: Client) -> None:
+    in_threads(8, lambda number: client.get(f"key:{number}"))
+    assert client.statistics.refreshes == 1
+
+
+def test_closing_ends_what_other_threads_wait_for(cluster: FakeCluster) -> None:
+    for index in range(3):
+        cluster.script(index, "SET", *[SILENT] * 10)
+        cluster.script(index, "GET", *[SILENT] * 10)
+        cluster.script(index, "DEL", *[TRYAGAIN] * 1000)
+    client = Client(cluster.address(0), timeout_seconds=50)
+
+    def work(number: int) -> None:
+        match number:
+            case 0:
+                assert pytest.raises(InDoubt, client.set, "k", 1).value.code == "closed"
+            case 1:
+                pytest.raises(Closed, client.get, "k")
+            case 2:
+                pytest.raises(Closed, client.delete, "k")
+            case 3:
+                wait_until(lambda: len(cluster.commands("SET", "GET")) == 2 and len(cluster.commands("DEL")) > 2)
+                client.close()
+
+    in_threads(4, work)
+    with pytest.raises(Closed, match="the client is closed"):
+        client.set("k", 1)
+    with pytest.raises(Closed):
+        client.nodes()
+    client.close()
+
+
+@pytest.mark.processes
+def test_a_forked_child_has_connections_of_its_own(cluster: FakeCluster, client: Client) -> None:
+    for n in range(1, 4):
+        assert client.incr("visits") == n
+    connections = client.statistics.connections
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = 0 if [client.incr("visits") for _ in range(3)] == [4, 5, 6] else 2
+            client.close()
+        os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert client.incr("visits") == 7
+    assert client.statistics.connections == connections
+
+
+def test_errors_travel_between_processes() -> None:
+    inner = InDoubt("perhaps", code="broken", address="h:1")
+    partly = PartlyDone("in part", errors={b"k": inner}, results=[1, inner], code="broken", address="h:1")
+    for error in (NoReplicas("no", code="NOREPLICAS", address="h:1"), inner, partly):
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), copy.code, copy.address, copy.happened) == (str(error), error.code, "h:1", error.happened)
+    assert str(copy.errors[b"k"]) == "perhaps"
+    assert copy.results[0] == 1

@@ -1,0 +1,260 @@
+"""The gateway, driven by hand: order of replies, who answers what, authentication, what Redis clients see."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import hiredis
+import pytest
+from ringkeeper.actors.gateway import QUESTION_SECONDS_MAX, Gateway
+from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
+from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.slots import slot as slot_of
+from ringkeeper.actors.rules.transitions import downed, found
+from ringkeeper.runtime.election import LeaderChanged
+from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.resp import ConnectionLost, ConnectionMade, Requests
+
+LEADER = b"ringkeeper://127.0.0.1:9/ecs"
+
+
+def ring_of(*ports: int) -> Ring:
+    lives = [
+        Registration(
+            id=f"127.0.0.1:{port}", incarnation=f"{port:016x}", data_id=f"{port:016x}", host="127.0.0.1", port=port,
+            bridge_host="127.0.0.1", bridge_port=port + 10_000,
+        )
+        for port in ports
+    ]  # fmt: skip
+    return found(
+        lives, cluster_id="00000000000000aa", cluster_name="demo", nonce="00000000000000bb", wall_seconds=0, replicas=1
+    )
+
+
+class Client:
+    """A connection as the edge would have it; what is written to it can be read as RESP."""
+
+    def __init__(self, number: int, authenticated: bool) -> None:
+        self.id, self.authenticated = number, authenticated
+        self.address, self.local_address = f"127.0.0.1:{50_000 + number}", "127.0.0.1:7001"
+        self.name, self.protocol, self.session = b"", 2, None
+        self.made_at = self.active_at = 0.0
+        self.closed = False
+        self.answered = 0
+        self._reader = hiredis.Reader()
+
+    def write(self, data: bytes, answers: int = 1) -> None:
+        assert not self.closed
+        self.answered += answers
+        self._reader.feed(data)
+
+    def close_after_write(self) -> None:
+        self.closed = True
+
+    def replies(self) -> list[Any]:
+        """What has arrived since the last look."""
+        found = []
+        while (reply := self._reader.gets()) is not False:
+            found.append(reply)
+        return found
+
+
+class Edge:
+    """The server's side of `Requests`."""
+
+    def begin_anew(self, taken: Requests) -> None:
+        pass
+
+
+class Stage:
+    def __init__(self, password: str = "") -> None:
+        self.harness = Harness(
+            Gateway, id="127.0.0.1:7001", storage="probe:storage", settings={"port": "7001", "appendfsync": "everysec"},
+            password=password,
+        )  # fmt: skip
+        self.password = password
+        self.clients = 0
+
+    def client(self) -> Client:
+        self.clients += 1
+        client = Client(self.clients, not self.password)
+        self.harness.tell(ConnectionMade(client))  # type: ignore[arg-type]
+        return client
+
+    def send(self, *asked: tuple[Client, list[str]]) -> list[tuple[str, Any]]:
+        """Requests of one turn, from several clients."""
+        requests = Requests(Edge())  # type: ignore[arg-type]
+        for client, lines in asked:
+            requests.join(client, [line.encode().split(b" ") for line in lines])  # type: ignore[arg-type]
+        return self.harness.tell(requests)
+
+    def ask(self, client: Client, *lines: str) -> list[Any]:
+        """The replies to requests that the gateway answers by itself."""
+        assert self.send((client, list(lines))) == []
+        return client.replies()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    stage.harness.tell(RingChanged(ring=ring_of(7001, 7002, 7003)))
+    yield stage
+    stage.harness.stop()
+
+
+def test_the_data_commands_of_all_clients_in_a_turn_go_to_storage_as_one(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    ((to, execute),) = stage.send((ann, ["SET a 1", "GET a"]), (bob, ["get b"]))
+    assert to == "storage" and isinstance(execute, Execute)
+    assert [(command.name, args) for command, args in execute.requests] == [
+        ("set", [b"SET", b"a", b"1"]), ("get", [b"GET", b"a"]), ("get", [b"get", b"b"]),
+    ]  # fmt: skip
+    assert ann.replies() == bob.replies() == []
+    stage.harness.tell(Executed(replies=[b"+OK\r\n", b"$1\r\n1\r\n", None]))
+    assert ann.replies() == [b"OK", b"1"] and bob.replies() == [None]
+
+
+def test_replies_keep_each_connections_order_whoever_gives_them(stage: Stage) -> None:
+    ann = stage.client()
+    stage.send((ann, ["PING", "GET a", "ECHO hi", "NONSENSE", "GET b"]))
+    assert ann.replies() == [], "the first reply waits for nothing, but all leave together"
+    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n2\r\n"]))
+    replies = ann.replies()
+    assert replies[:3] == [b"PONG", b"1", b"hi"] and replies[4] == b"2"
+    assert "unknown command 'NONSENSE'" in str(replies[3])
+    assert ann.answered == 5
+
+
+def test_a_question_to_another_process_holds_up_what_came_after_it_on_its_connection_only(stage: Stage) -> None:
+    stage.harness.tell(LeaderChanged(path="", data=LEADER, term=1))
+    ann, bob = stage.client(), stage.client()
+    ((_, verb),) = stage.send((ann, ["RING STATUS"]))
+    assert isinstance(verb, RunVerb) and verb.verb == "STATUS"
+    stage.send((ann, ["GET a"]), (bob, ["GET a"]))
+    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n1\r\n"]))
+    assert bob.replies() == [b"1"] and ann.replies() == []
+    stage.harness.tell(VerbRun(question=verb.question, text="{}"))
+    assert ann.replies() == [b"{}", b"1"]
+
+
+def test_a_leader_that_does_not_answer_is_an_error_after_a_while_and_its_late_answer_is_nothing(stage: Stage) -> None:
+    stage.harness.tell(LeaderChanged(path="", data=LEADER, term=1))
+    ann = stage.client()
+    ((_, verb),) = stage.send((ann, ["RING STATUS"]))
+    stage.harness.advance(QUESTION_SECONDS_MAX + 0.1)
+    (reply,) = ann.replies()
+    assert str(reply).startswith("TRYAGAIN")
+    stage.harness.tell(VerbRun(question=verb.question, text="late"))
+    assert ann.replies() == []
+    stage.harness.tell(LeaderChanged(path="", data=None, term=-1))
+    (reply,) = stage.ask(ann, "RING STATUS")
+    assert "no ECS leads" in str(reply)
+
+
+def test_without_the_password_nothing_is_done_or_told() -> None:
+    stage = Stage(password="secret")
+    stage.harness.tell(RingChanged(ring=ring_of(7001)))
+    ann = stage.client()
+    replies = stage.ask(ann, "GET a", "RING SHOW", "NONSENSE", "AUTH wrong", "AUTH someone secret", "CLUSTER NODES")
+    assert [str(reply).split()[0] for reply in replies] == ["NOAUTH"] * 3 + ["WRONGPASS"] * 2 + ["NOAUTH"]
+    assert stage.ask(ann, "AUTH secret") == [b"OK"] and ann.authenticated
+    assert len(stage.send((ann, ["GET a"]))) == 1
+    stage.harness.stop()
+
+
+def test_hello_chooses_the_protocol_and_says_who_answers(stage: Stage) -> None:
+    ann = stage.client()
+    (hello,) = stage.ask(ann, "HELLO 3 SETNAME ann")
+    assert hello[b"proto"] == 3 and hello[b"mode"] == b"cluster" and ann.name == b"ann"
+    stage.send((ann, ["GET nothing"]))
+    stage.harness.tell(Executed(replies=[None]))
+    assert ann.replies() == [None] and ann.protocol == 3
+    assert [str(r).split()[0] for r in stage.ask(ann, "HELLO 9", "HELLO x", "HELLO 2 DANCE")] == [
+        "NOPROTO",
+        "ERR",
+        "ERR",
+    ]
+    assert ann.protocol == 3
+    assert stage.ask(ann, "RESET") == [b"RESET"] and ann.protocol == 2
+
+
+def test_quit_closes_after_the_replies_before_it(stage: Stage) -> None:
+    ann = stage.client()
+    stage.send((ann, ["GET a", "QUIT"]))
+    assert not ann.closed
+    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n"]))
+    assert ann.replies() == [b"1", b"OK"] and ann.closed
+
+
+def test_a_client_that_has_gone_leaves_the_others_replies_in_place(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    stage.send((ann, ["GET a"]), (bob, ["GET b"]))
+    stage.harness.tell(ConnectionLost(ann))  # type: ignore[arg-type]
+    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n2\r\n"]))
+    assert bob.replies() == [b"2"]
+
+
+def test_the_cluster_is_shown_as_redis_clients_expect_it(stage: Stage) -> None:
+    ann = stage.client()
+    slots, shards, nodes, info, my_id = stage.ask(
+        ann, "CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER NODES", "CLUSTER INFO", "CLUSTER MYID"
+    )
+    assert [row[:2] for row in slots] == [[0, 5460], [5461, 10921], [10922, 16383]]
+    assert sum(row[2][:2] == [b"127.0.0.1", 7001] for row in slots) == 1
+    assert len(shards) == 3
+    lines = nodes.decode().splitlines()
+    assert [line.split()[1] for line in lines if "myself" in line] == ["127.0.0.1:7001@17001"]
+    assert all(len(line.split()) == 9 for line in lines)
+    assert b"cluster_state:ok" in info and b"cluster_current_epoch:1" in info
+    assert any(line.startswith(my_id.decode()) and "myself" in line for line in lines)
+
+
+def test_the_slots_of_a_node_that_is_down_are_not_covered(stage: Stage) -> None:
+    ring = ring_of(7001, 7002, 7003)
+    down = ring.by_id["127.0.0.1:7002"]
+    stage.harness.tell(
+        RingChanged(ring=downed(ring, {down.id: down.incarnation}, why="t", nonce="00000000000000cc", wall_seconds=1))
+    )
+    slots, info, nodes = stage.ask(stage.client(), "CLUSTER SLOTS", "CLUSTER INFO", "CLUSTER NODES")
+    assert len(slots) == 2 and b"cluster_state:fail" in info and b"master,fail" in nodes
+
+
+def test_the_ring_is_shown_in_our_own_words(stage: Stage) -> None:
+    shown, keyrange, located = stage.ask(stage.client(), "RING SHOW", "RING KEYRANGE", "RING LOCATE user:42")
+    assert Ring.from_json(shown) == ring_of(7001, 7002, 7003)
+    assert keyrange.decode() == ring_of(7001, 7002, 7003).keyrange()
+    located = json.loads(located)
+    assert located["slot"] == slot_of(b"user:42") and located["coordinator"].startswith("127.0.0.1:")
+
+
+def test_info_has_the_storage_nodes_figures(stage: Stage) -> None:
+    ann = stage.client()
+    ((_, question),) = stage.send((ann, ["INFO"]))
+    assert isinstance(question, ReportFigures)
+    figures = Figures(
+        question=question.question, node="", incarnation="", pid=1, epoch=1, keys=7, bytes=70, commands=1, writes=3,
+        refused=0, synced=True,
+    )  # fmt: skip
+    stage.harness.tell(figures)
+    (info,) = ann.replies()
+    assert b"cluster_enabled:1" in info and b"db0:keys=7," in info and b"total_writes_processed:3" in info
+
+
+def test_settings_are_shown_and_only_what_they_are_may_be_set(stage: Stage) -> None:
+    ann = stage.client()
+    shown, same, other, unknown = stage.ask(
+        ann, "CONFIG GET append* port", "CONFIG SET appendfsync everysec", "CONFIG SET appendfsync no", "CONFIG SET x 1"
+    )
+    assert shown == [b"appendfsync", b"everysec", b"port", b"7001"] and same == b"OK"
+    assert "can't set immutable config" in str(other) and "Unknown option" in str(unknown)
+
+
+def test_clients_are_listed_and_can_be_closed(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    listed, named, name = stage.ask(ann, "CLIENT LIST", "CLIENT SETNAME ann", "CLIENT GETNAME")
+    assert listed.count(b"\n") == 2 and named == b"OK" and name == b"ann"
+    assert stage.ask(ann, f"CLIENT KILL ID {bob.id}", "CLIENT KILL ADDR 1.2.3.4:5") == [1, 0]
+    assert bob.closed and not ann.closed
+    bad = stage.ask(ann, "CLIENT KILL DANCE 1", "CLIENT SETINFO LIB-NAME a\tb", "SELECT 1", "SELECT x", "SELECT 0")
+    assert [str(r).split()[0] for r in bad[:4]] == ["ERR"] * 4 and bad[4] == b"OK"

@@ -1,0 +1,282 @@
+"""The storage node, driven by hand: what it serves, stamps, commits, syncs and refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
+from ringkeeper.actors.rules.commands import Command, resolve
+from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.slots import slot as slot_of
+from ringkeeper.actors.rules.transitions import downed, found, returned
+from ringkeeper.actors.storage_node import CURSORS_MAX, StorageNode
+from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.store import StoreError
+from ringkeeper.runtime.store.memory import MemoryStore
+
+NONCES = [f"{n:016x}" for n in range(100, 110)]
+
+
+def life(number: int, incarnation: int = 1) -> Registration:
+    return Registration(
+        id=f"127.0.0.1:{7000 + number}",
+        incarnation=f"{incarnation:08x}{number:08x}",
+        data_id=f"{number:016x}",
+        host="127.0.0.1",
+        port=7000 + number,
+        bridge_host="127.0.0.1",
+        bridge_port=17000 + number,
+    )
+
+
+def ring_of(*numbers: int) -> Ring:
+    return found(
+        [life(number) for number in numbers], cluster_id="00000000000000aa", cluster_name="demo", nonce=NONCES[0],
+        wall_seconds=0, replicas=1,
+    )  # fmt: skip
+
+
+class Stage:
+    """One storage node (number 1), and what a gateway would see."""
+
+    def __init__(self, *numbers: int, fsync: str = "never", **options: Any) -> None:
+        self.store = MemoryStore()
+        self.ring = ring_of(*(numbers or (1,)))
+        self.harness = Harness(
+            StorageNode, id=life(1).id, incarnation=life(1).incarnation, store=self.store, syncer="probe:syncer", pid=1,
+            fsync=fsync, **options,
+        )  # fmt: skip
+
+    def obey(self, ring: Ring | None = None) -> "Stage":
+        self.ring = ring or self.ring
+        self.harness.tell(RingChanged(ring=self.ring))
+        return self
+
+    def send(self, *lines: str | bytes) -> list[tuple[str, Any]]:
+        """Requests of one turn; words are separated by blanks."""
+        requests: list[tuple[Command, list[bytes]]] = []
+        for line in lines:
+            words = line.encode().split() if isinstance(line, str) else line.split()
+            command = resolve(words)
+            assert isinstance(command, Command), command
+            requests.append((command, words))
+        return self.harness.tell(Execute(requests=requests, reply_to=self.harness.probe("gateway")))
+
+    def run(self, *lines: str | bytes) -> list[Any]:
+        """The replies, which must come at once."""
+        replies = [m.replies for _, m in self.send(*lines) if isinstance(m, Executed)]
+        assert len(replies) == 1
+        return list(replies[0])
+
+    def mine(self, stem: str = "key") -> str:
+        """A key whose slot this node coordinates."""
+        return next(k for k in (f"{stem}{n}" for n in range(10_000)) if self.owner(k) == life(1).id)
+
+    def foreign(self, stem: str = "key") -> str:
+        return next(k for k in (f"{stem}{n}" for n in range(10_000)) if self.owner(k) != life(1).id)
+
+    def owner(self, key: str) -> str:
+        coordinator = self.ring.coordinators[slot_of(key.encode())]
+        assert coordinator is not None
+        return coordinator.id
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage().obey()
+    yield stage
+    stage.harness.stop()
+
+
+def test_commands_of_a_turn_run_in_order_and_see_each_other(stage: Stage) -> None:
+    assert stage.run("SET a 1", "GET a", "INCR a", "GET a", "DEL a", "GET a") == [
+        b"+OK\r\n", b"$1\r\n1\r\n", b":2\r\n", b"$1\r\n2\r\n", b":1\r\n", None,
+    ]  # fmt: skip
+
+
+def test_a_turn_is_one_batch_in_the_store(stage: Stage) -> None:
+    commits: list[int] = []
+    commit = stage.store.commit
+    stage.store.commit = lambda: commits.append(1) or commit()  # type: ignore[func-returns-value,method-assign]
+    stage.run("SET a 1", "SET b 2", "INCR c", "GET a")
+    assert len(commits) == 1
+    stage.run("GET a")
+    assert len(commits) == 1, "nothing was written, nothing is committed"
+
+
+def test_nothing_is_served_before_a_ring_names_this_incarnation() -> None:
+    stage = Stage()
+    (reply,) = stage.run("SET a 1")
+    assert reply.startswith(b"-CLUSTERDOWN")
+    stage.obey(returned(ring_of(1), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    (reply,) = stage.run("SET a 1")
+    assert reply.startswith(b"-CLUSTERDOWN") and b"restarted" in reply
+    assert stage.store.keys == 0
+    stage.harness.stop()
+
+
+def test_a_slot_of_another_node_is_answered_moved_and_nothing_is_stamped() -> None:
+    stage = Stage(1, 2).obey()
+    key = stage.foreign()
+    slot = slot_of(key.encode())
+    assert stage.run(f"SET {key} 1", f"GET {key}", f"INCR {key}") == [b"-MOVED %d 127.0.0.1:7002\r\n" % slot] * 3
+    assert stage.store.keys == 0 and stage.harness.actor._seq == 0
+    stage.harness.stop()
+
+
+def test_slots_of_a_node_that_is_down_say_so() -> None:
+    stage = Stage(1, 2).obey()
+    key = stage.foreign()
+    stage.obey(downed(stage.ring, {life(2).id: life(2).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1))
+    (reply,) = stage.run(f"GET {key}")
+    assert reply.startswith(b"-CLUSTERDOWN Hash slot not served") and b"127.0.0.1:7002 is down" in reply
+    stage.harness.stop()
+
+
+def test_an_older_ring_is_not_obeyed() -> None:
+    stage = Stage(1, 2)
+    first = stage.ring
+    stage.obey(downed(first, {life(1).id: life(1).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1))
+    stage.obey(first)
+    (reply,) = stage.run(f"SET {stage.mine()} 1")
+    assert reply.startswith(b"-CLUSTERDOWN")
+    stage.harness.stop()
+
+
+def test_stamps_are_the_rings_epoch_and_a_number_that_grows(stage: Stage) -> None:
+    assert stage.run("SET a 1", "RING VERSION a", "SET a 2", "RING VERSION a")[1::2] == [[1, 1], [1, 2]]
+    assert stage.run("RING VERSION nothing") == [None]
+
+
+def test_keys_of_different_slots_are_refused_together(stage: Stage) -> None:
+    assert stage.run("MSET a 1 b 2") == [b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"]
+    assert stage.store.keys == 0
+    assert stage.run("MSET {a}1 1 {a}2 2", "MGET {a}1 {a}2") == [b"+OK\r\n", [b"$1\r\n1\r\n", b"$1\r\n2\r\n"]]
+
+
+def test_keys_and_values_over_the_limit_are_refused_and_nothing_is_written() -> None:
+    stage = Stage(key_bytes_max=8, value_bytes_max=8).obey()
+    for line in ("SET 123456789 1", "SET a 123456789", "INCR 123456789", "SETNX a 123456789"):
+        (reply,) = stage.run(line)
+        assert reply.startswith(b"-ERR"), line
+    stage.run("SET a 12345678")
+    (reply,) = stage.run("APPEND a 9")
+    assert reply.startswith(b"-ERR")
+    assert stage.run("GET a") == [b"$8\r\n12345678\r\n"]
+    stage.harness.stop()
+
+
+def test_a_disk_that_refuses_a_batch_leaves_nothing_of_it_and_reads_go_on(stage: Stage) -> None:
+    stage.run("SET a 1")
+
+    def refuse() -> None:
+        stage.store.rollback()
+        raise StoreError("no space left on device; make room, then write again")
+
+    stage.store.commit, commit = refuse, stage.store.commit  # type: ignore[method-assign]
+    replies = stage.run("SET a 2", "GET a", "SET b 2", "GET b")
+    assert replies[0].startswith(b"-MISCONF nothing was written") and replies[2].startswith(b"-MISCONF")
+    assert replies[1::2] == [b"$1\r\n1\r\n", None]
+    stage.store.commit = commit  # type: ignore[method-assign]
+    assert stage.run("GET a", "SET a 3", "GET a") == [b"$1\r\n1\r\n", b"+OK\r\n", b"$1\r\n3\r\n"]
+
+
+def test_a_command_on_the_whole_node_sees_what_was_written_in_its_turn(stage: Stage) -> None:
+    replies = stage.run("SET a 1", "KEYS *", "SET b 1", "DBSIZE", "FLUSHALL", "KEYS *", "DBSIZE")
+    assert replies == [b"+OK\r\n", [b"$1\r\na\r\n"], b"+OK\r\n", 2, b"+OK\r\n", [], 0]
+
+
+def test_always_holds_replies_until_the_disk_has_synced_and_keeps_their_order() -> None:
+    stage = Stage(fsync="always").obey()
+    assert [type(m) for _, m in stage.send("SET a 1")] == [Sync]
+    assert stage.send("GET a") == [], "a reader must not see what a power cut could take back"
+    assert stage.send("SET b 1") == [], "one sync at a time"
+    sent = stage.harness.tell(Synced(batch=1))
+    assert [m.replies for _, m in sent if isinstance(m, Executed)] == [[b"+OK\r\n"], [b"$1\r\n1\r\n"]]
+    (second,) = [m for _, m in sent if isinstance(m, Sync)]
+    assert second.batch == 2
+    assert [m.replies for _, m in stage.harness.tell(Synced(batch=2))] == [[b"+OK\r\n"]]
+    assert stage.run("GET a") == [b"$1\r\n1\r\n"], "nothing unsynced: at once"
+    stage.harness.stop()
+
+
+def test_after_a_failed_sync_writes_are_in_doubt_and_no_more_are_taken() -> None:
+    stage = Stage(fsync="always").obey()
+    stage.send("SET a 1", "GET a")
+    ((_, executed),) = stage.harness.tell(Synced(batch=1, error="input/output error"))
+    assert executed.replies[0].startswith(b"-INDOUBT") and executed.replies[1] == b"$1\r\n1\r\n"
+    replies = stage.run("SET b 1", "INCR b", "FLUSHALL", "GET a")
+    assert [r[:8] for r in replies[:3]] == [b"-MISCONF"] * 3 and replies[3] == b"$1\r\n1\r\n"
+    stage.harness.stop()
+
+
+def test_everysec_syncs_once_a_second_and_only_what_is_new() -> None:
+    stage = Stage(fsync="everysec").obey()
+    assert stage.run("SET a 1") == [b"+OK\r\n"]
+    ((_, sync),) = stage.harness.advance(1.0)
+    assert sync.batch == 1
+    stage.harness.tell(Synced(batch=1))
+    assert stage.harness.advance(5.0) == []
+    stage.harness.stop()
+
+
+def test_scan_visits_every_key_once_and_ends_with_zero(stage: Stage) -> None:
+    names = {b"k%d" % n for n in range(500)}
+    stage.run(*(b"SET %b 1" % name for name in sorted(names)))
+    found: list[bytes] = []
+    cursor = b"0"
+    for _ in range(500):
+        ((encoded, keys),) = stage.run(b"SCAN %b COUNT 7" % cursor)
+        cursor = encoded.split(b"\r\n")[1]
+        found += [key.split(b"\r\n")[1] for key in keys]
+        if cursor == b"0":
+            break
+    assert cursor == b"0" and sorted(found) == sorted(names)
+
+
+def test_a_forgotten_cursor_starts_its_slot_again_and_misses_nothing(stage: Stage) -> None:
+    stage.run(*(f"SET {{t}}{n} 1" for n in range(50)))
+    ((encoded, first),) = stage.run("SCAN 0 COUNT 20")
+    cursor = encoded.split(b"\r\n")[1]
+    for _ in range(CURSORS_MAX + 1):
+        stage.run("SCAN 0 COUNT 1")
+    found = list(first)
+    while cursor != b"0":
+        ((encoded, keys),) = stage.run(b"SCAN %b COUNT 20" % cursor)
+        cursor = encoded.split(b"\r\n")[1]
+        found += keys
+    assert {bytes(key) for key in found} == {b"$%d\r\n{t}%d\r\n" % (len(str(n)) + 3, n) for n in range(50)}
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("SCAN x", b"-ERR invalid cursor"),
+        ("SCAN 0 COUNT x", b"-ERR value is not an integer"),
+        ("SCAN 0 COUNT 0", b"-ERR syntax error"),
+        ("SCAN 0 DANCE 1", b"-ERR syntax error"),
+        ("CLUSTER COUNTKEYSINSLOT 16384", b"-ERR Invalid slot"),
+        ("CLUSTER GETKEYSINSLOT 0 x", b"-ERR Invalid slot"),
+        ("FLUSHALL NOW", b"-ERR syntax error"),
+    ],
+)
+def test_bad_arguments_are_refused_as_redis_does(stage: Stage, line: str, error: bytes) -> None:
+    (reply,) = stage.run(line)
+    assert reply.startswith(error)
+
+
+def test_keys_of_a_slot_are_counted_and_listed(stage: Stage) -> None:
+    stage.run("SET {t}1 1", "SET {t}2 1", "SET other 1")
+    slot = slot_of(b"{t}")
+    assert stage.run(f"CLUSTER COUNTKEYSINSLOT {slot}", f"CLUSTER GETKEYSINSLOT {slot} 1", "DBSIZE") == [
+        2, [b"$4\r\n{t}1\r\n"], 3,
+    ]  # fmt: skip
+    assert stage.run("RANDOMKEY")[0] is not None
+
+
+def test_figures_say_what_it_holds(stage: Stage) -> None:
+    stage.run("SET a 1", "GET a")
+    ((_, figures),) = stage.harness.tell(ReportFigures(question=9, reply_to=stage.harness.probe("ecs")))
+    assert isinstance(figures, Figures)
+    assert (figures.question, figures.keys, figures.commands, figures.writes, figures.epoch) == (9, 1, 2, 1, 1)

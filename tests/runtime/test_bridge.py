@@ -1,0 +1,783 @@
+"""Actors in different processes: order, loss, links that cross and break, watches, bounds."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pykka
+import pytest
+from pykka import ActorDeadError
+from ringkeeper.runtime.actor import Actor, Ref
+from ringkeeper.runtime.bridge import BridgeConfig, LinkLost, LinkUp
+from ringkeeper.runtime.message import message
+from ringkeeper.runtime.remote import RemoteError, RemoteRef, Unanswered, Unsent, parse_address, parse_process
+from ringkeeper.runtime.system import Terminated
+from ringkeeper.runtime.wire import WireError
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something to write down. Test -> Diary."""
+
+    n: int
+    blob: bytes = b""
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cry:
+    """Something to write down before all else. Test -> Diary."""
+
+    n: int
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduce:
+    """Here are some actors. Test -> Diary."""
+
+    first: Ref
+    others: tuple[Ref, ...] = ()
+    nobody: Ref | None = None
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Riddle:
+    """A question. Test -> Sphinx."""
+
+    text: str
+
+
+class Sphinx(Actor):
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case Riddle(text="fail"):
+                raise LookupError("no such riddle")
+            case Riddle(text="set"):
+                return {1, 2}
+            case Riddle(text="huge"):
+                return b"x" * (1 << 20)
+            case Riddle(text="message"):
+                return Remark(n=7, blob=b"\x00")
+            case Riddle():
+                return (message.text, None, 1.5)
+
+
+class Mute(Actor):
+    """Never answers: it forwards what it is asked to an actor that is not there."""
+
+    def on_receive(self, message: Any) -> Any:
+        self.actor_inbox.suspended = True  # asked once it is stuck for good
+
+
+def numbers(entries: list[Any]) -> list[int]:
+    return [entry.n for entry in entries if isinstance(entry, Remark)]
+
+
+def writes_of_messages(world: Any) -> int:
+    return sum(len([w for w in pipe.writes if b"Remark" in w or b"Cry" in w]) for pipe in world.network.pipes)
+
+
+# Messages
+
+
+def test_what_one_actor_tells_another_arrives_in_order_and_once(world):
+    ann, bob = world.home(7001), world.home(7002)
+    for n in range(1000):
+        ann.far(bob).tell(Remark(n=n, blob=bytes(n)))
+    world.advance(5)
+    assert numbers(bob.entries) == list(range(1000))
+    assert ann.system.dead_letters == bob.system.dead_letters == 0
+
+
+def test_a_link_is_used_in_both_directions(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    bob.far(ann).tell(Remark(n=2))
+    world.advance()
+    assert numbers(ann.entries) == [2]
+    assert len(world.network.dials) == 2, "one dial for each lane, both from ann"
+
+
+def test_nobody_is_dialed_before_something_is_to_be_sent(world):
+    ann, bob = world.home(7001), world.home(7002)
+    assert ann.far(bob).is_alive()
+    world.advance()
+    assert world.network.dials == []
+
+
+def test_messages_of_one_turn_leave_in_one_write(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    before = writes_of_messages(world)
+    for n in range(1, 51):
+        ann.far(bob).tell(Remark(n=n))
+    world.advance()
+    assert numbers(bob.entries) == list(range(51))
+    assert writes_of_messages(world) == before + 1
+
+
+def test_urgent_messages_travel_on_the_control_lane(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    for pipe in world.network.pipes:
+        pipe.writes.clear()
+    ann.far(bob).tell(Remark(n=1))
+    ann.far(bob).tell(Cry(n=2))
+    world.advance()
+    carried = [b"".join(pipe.writes) for pipe in world.network.pipes]
+    assert [b"Remark" in each for each in carried].count(True) == 1
+    assert [b"Cry" in each for each in carried].count(True) == 1
+    assert not any(b"Cry" in each and b"Remark" in each for each in carried)
+
+
+def test_refs_inside_messages_survive_the_trip_and_come_home_as_local_refs(world):
+    ann, bob, eve = world.home(7001), world.home(7002), world.home(7003)
+    ann.far(bob).tell(Introduce(first=ann.diary, others=(bob.far(eve), ann.far(bob))))
+    world.advance()
+    (met,) = bob.entries
+    assert isinstance(met.first, RemoteRef)
+    assert met.first.address == "ringkeeper://127.0.0.1:7001/diary"
+    assert met.others == (bob.far(eve), bob.diary)
+    assert met.others[1] is bob.diary
+    met.first.tell(Remark(n=5))
+    met.others[0].tell(Remark(n=6))
+    world.advance()
+    assert numbers(ann.entries) == [5]
+    assert numbers(eve.entries) == [6]
+
+
+def test_a_message_to_nobody_is_a_dead_letter_where_it_arrives(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob, "ghost").tell(Remark(n=1))
+    ann.far(bob).tell(Remark(n=2))
+    world.advance()
+    assert (ann.system.dead_letters, bob.system.dead_letters) == (0, 1)
+    assert numbers(bob.entries) == [2]
+
+
+def test_what_is_no_message_is_refused_at_the_sender(world):
+    ann, bob = world.home(7001), world.home(7002)
+    with pytest.raises(TypeError, match="declare it with @message"):
+        ann.far(bob).tell({"n": 1})
+    assert world.network.dials == []
+
+
+def test_a_value_that_cannot_travel_is_a_dead_letter_that_names_the_field(world, caplog):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=2**64))
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    assert numbers(bob.entries) == [1]
+    assert ann.system.dead_letters == 1
+    assert "Remark.n cannot travel" in caplog.text
+
+
+def test_a_message_larger_than_a_frame_is_a_dead_letter_and_the_link_stays(world):
+    ann, bob = world.home(7001, frame_bytes_max=1000), world.home(7002)
+    ann.far(bob).tell(Remark(n=1, blob=bytes(2000)))
+    ann.far(bob).tell(Remark(n=2))
+    world.advance()
+    assert numbers(bob.entries) == [2]
+    assert ann.system.dead_letters == 1
+
+
+def test_a_message_that_does_not_fit_the_receiver_is_a_dead_letter_there(world, caplog):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n="seven"))  # type: ignore[arg-type]
+    ann.far(bob).tell(Remark(n=2))
+    world.advance()
+    assert numbers(bob.entries) == [2]
+    assert bob.system.dead_letters == 1
+    assert "Expected `int`, got `str` - at `$.n`" in caplog.text
+
+
+# Questions
+
+
+def ask(world: Any, ref: Any, question: Any, **how: Any) -> Any:
+    future = ref.ask(question, block=False, **how)
+    world.advance()
+    return future.get(timeout=0)
+
+
+def test_a_question_is_answered_with_a_plain_value_or_a_message(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.system.spawn(Sphinx, name="sphinx")
+    assert ask(world, ann.far(bob, "sphinx"), Riddle(text="who")) == ["who", None, 1.5]
+    assert ask(world, ann.far(bob, "sphinx"), Riddle(text="message")) == Remark(n=7, blob=b"\x00")
+
+
+def test_a_failure_travels_back_to_whoever_asked(world):
+    ann, bob = world.home(7001, frame_bytes_max=10_000), world.home(7002, frame_bytes_max=10_000)
+    bob.system.spawn(Sphinx, name="sphinx")
+    with pytest.raises(RemoteError, match="LookupError: 'no such riddle'|LookupError: no such riddle"):
+        ask(world, ann.far(bob, "sphinx"), Riddle(text="fail"))
+    with pytest.raises(RemoteError, match="set is not a message"):
+        ask(world, ann.far(bob, "sphinx"), Riddle(text="set"))
+    with pytest.raises(RemoteError, match="does not fit into a frame"):
+        ask(world, ann.far(bob, "sphinx"), Riddle(text="huge"))
+    assert ask(world, ann.far(bob, "sphinx"), Riddle(text="still there")) == ["still there", None, 1.5]
+
+
+def test_asking_nobody_raises_actor_dead(world):
+    ann, bob = world.home(7001), world.home(7002)
+    with pytest.raises(ActorDeadError, match="no actor called 'ghost' at 127.0.0.1:7002"):
+        ask(world, ann.far(bob, "ghost"), Riddle(text="who"))
+    assert bob.system.dead_letters == 1
+
+
+def test_a_question_that_cannot_travel_fails_at_once(world):
+    ann, bob = world.home(7001), world.home(7002)
+    with pytest.raises(WireError, match=r"Riddle\.text"):
+        ann.far(bob).ask(Riddle(text="\ud800"), block=False).get(timeout=0)
+
+
+def test_a_question_without_an_answer_times_out_and_is_forgotten(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.system.spawn(Mute, name="mute")
+    future = ann.far(bob, "mute").ask(Riddle(text="1"), block=False)
+    late = ann.far(bob, "mute").ask(Riddle(text="2"), block=False, timeout=3)
+    world.advance(4)
+    assert future.get(timeout=0) is None
+    with pytest.raises(pykka.Timeout, match="did not answer within 3 s"):
+        late.get(timeout=0)
+    assert ann.bridge.links()[0].unanswered == 0
+
+
+def test_a_question_says_whether_it_may_have_happened(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.system.spawn(Mute, name="mute")
+    ann.far(bob, "mute").ask(Riddle(text="1"), block=False)
+    asked = ann.far(bob, "mute").ask(Riddle(text="2"), block=False)
+    world.advance()
+    world.network.break_all()
+    world.advance()
+    with pytest.raises(Unanswered, match="may have happened"):
+        asked.get(timeout=0)
+    unsent = ann.bridge.ref("ringkeeper://127.0.0.1:9999/x").ask(Riddle(text="3"), block=False)
+    world.advance(20)
+    with pytest.raises(Unsent, match=r"no link to 127.0.0.1:9999 for 5 s.*Connection refused.*Nothing happened"):
+        unsent.get(timeout=0)
+
+
+def test_questions_to_one_peer_are_bounded(world):
+    ann, bob = world.home(7001, questions_max=2), world.home(7002)
+    bob.system.spawn(Mute, name="mute")
+    futures = [ann.far(bob, "mute").ask(Riddle(text=str(n)), block=False) for n in range(3)]
+    with pytest.raises(Unsent, match="2 questions"):
+        futures[2].get(timeout=0)
+
+
+def test_a_remote_actor_can_be_stopped(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=1))
+    stopped, entries = ann.far(bob).stop(block=False), bob.entries
+    world.advance()
+    again = ann.far(bob).stop(block=False)
+    world.advance()
+    assert (stopped.get(timeout=0), again.get(timeout=0)) == (True, False)
+    assert numbers(entries) == [1]
+    assert bob.system.find("diary") is None
+
+
+def test_a_proxy_of_a_remote_actor_is_refused(world):
+    ann, bob = world.home(7001), world.home(7002)
+    with pytest.raises(TypeError, match="no proxy reaches it"):
+        ann.far(bob).proxy()
+
+
+# Links
+
+
+def test_dials_that_cross_lose_reorder_and_repeat_nothing(make_world):
+    for seed in range(150):
+        world = make_world(seed)
+        ann, bob = world.home(7001), world.home(7002)
+        for home in (ann, bob):
+            home.bridge.subscribe(home.diary)
+        world.network.delay_seconds = (0.0001, world.random.choice([0.0002, 0.001, 0.1]))
+        for n in range(30):
+            ann.far(bob).tell(Remark(n=n))
+            bob.far(ann).tell(Remark(n=n))
+            world.advance(world.random.choice([0, 0, 0.0003, 0.01]))
+        world.advance(10)
+        for home in (ann, bob):
+            assert numbers(home.entries) == list(range(30)), f"seed {seed}"
+            assert [type(e) for e in home.entries if not isinstance(e, Remark)] == [LinkUp], f"seed {seed}"
+            assert isinstance(home.entries[0], LinkUp), f"seed {seed}"
+            assert home.system.dead_letters == 0, f"seed {seed}"
+        assert len(world.network.pipes) == 4, f"seed {seed}: one connection for each lane"
+
+
+def test_links_that_break_at_any_moment_keep_order_and_repeat_nothing(make_world):
+    for seed in range(80):
+        world = make_world(seed)
+        ann, bob = world.home(7001), world.home(7002)
+        for home in (ann, bob):
+            home.bridge.subscribe(home.diary)
+        world.network.delay_seconds = (0.0001, world.random.choice([0.001, 0.05]))
+        n = 0
+        for _ in range(60):
+            for _ in range(world.random.randint(0, 3)):
+                ann.far(bob).tell(Remark(n=n))
+                bob.far(ann).tell(Remark(n=n))
+                n += 1
+            if world.random.random() < 0.1:
+                pipe = world.random.choice(world.network.pipes or [None])
+                if pipe is not None:
+                    pipe.waiting.clear()
+                    pipe.end(ConnectionResetError("reset by peer"))
+            world.advance(world.random.choice([0, 0.001, 0.02, 0.3]))
+        world.advance(10)
+        for home in (ann, bob):
+            got = numbers(home.entries)
+            assert got == sorted(set(got)), f"seed {seed}"
+            links = [type(e) for e in home.entries if isinstance(e, LinkUp | LinkLost)]
+            assert links[::2] == [LinkUp] * len(links[::2]), f"seed {seed}"
+            assert links[1::2] == [LinkLost] * len(links[1::2]), f"seed {seed}"
+        ann.far(bob).tell(Remark(n=-1))
+        bob.far(ann).tell(Remark(n=-1))
+        world.advance(10)
+        assert numbers(ann.entries)[-1] == numbers(bob.entries)[-1] == -1, f"seed {seed}: the link is back"
+        assert len(world.network.pipes) == 4, f"seed {seed}"
+
+
+def test_what_was_sent_before_a_link_was_lost_never_arrives_after_it(make_world):
+    for seed in range(40):
+        world = make_world(seed)
+        ann, bob = world.home(7001), world.home(7002)
+        ann.bridge.subscribe(ann.diary)
+        for life in range(6):
+            for _ in range(20):
+                ann.far(bob).tell(Remark(n=life))
+            world.advance(world.random.choice([0.001, 0.01]))
+            world.network.break_all()
+            lost = sum(isinstance(e, LinkLost) for e in ann.entries)
+            while sum(isinstance(e, LinkLost) for e in ann.entries) == lost:
+                world.advance(0.0005)
+                if not world.network.pipes:
+                    break
+            before = len(numbers(bob.entries))
+            mark = life + 100
+            ann.far(bob).tell(Remark(n=mark))
+            world.advance(5)
+            after = numbers(bob.entries)
+            if mark in after:
+                assert life not in after[after.index(mark) :], f"seed {seed}"
+            assert len(after) >= before
+
+
+def test_what_is_lost_with_a_link_is_a_dead_letter(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    for n in range(1, 11):
+        ann.far(bob).tell(Remark(n=n))
+    world.network.break_all()  # in the same turn: nothing has been written yet, but ann does not know
+    world.advance()
+    assert numbers(bob.entries) == [0]
+    assert ann.bridge.links() == [] or not ann.bridge.links()[0].up
+
+
+def test_a_full_queue_makes_dead_letters_and_nothing_else(world):
+    ann = world.home(7001, outbound_messages_max=10)
+    bob = world.home(7002)
+    for n in range(25):
+        ann.far(bob).tell(Remark(n=n))
+    assert ann.system.dead_letters == 15
+    world.advance()
+    assert numbers(bob.entries) == list(range(10))
+    ann.far(bob).tell(Remark(n=99))
+    world.advance()
+    assert numbers(bob.entries)[-1] == 99
+
+
+def test_a_peer_that_does_not_read_costs_no_more_than_the_bound(world):
+    ann = world.home(7001, outbound_bytes_max=1_100_000, frame_bytes_max=1_000_000)
+    bob = world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    world.network.silent.add(7002)
+    for n in range(1, 100):
+        ann.far(bob).tell(Remark(n=n, blob=bytes(50_000)))
+        world.advance(0.01)
+    state = ann.bridge.links()[0]
+    assert 1_000_000 < state.waiting_bytes <= 1_100_000
+    written = sum(len(pipe.waiting) for pipe in world.network.pipes)
+    assert written < 2_500_000, "what the transport was given is bounded, too"
+    dropped = ann.system.dead_letters
+    assert dropped >= 50
+    world.advance(20)  # silence is noticed: all that waited becomes a dead letter
+    assert ann.system.dead_letters == dropped + state.waiting_messages
+
+
+def test_what_waits_for_a_link_is_sent_when_the_peer_comes_in_time(world):
+    ann = world.home(7001)
+    ann.bridge.ref("ringkeeper://127.0.0.1:7002/diary").tell(Remark(n=1))
+    world.advance(3)
+    bob = world.home(7002)
+    world.advance(3)
+    assert numbers(bob.entries) == [1]
+    assert ann.system.dead_letters == 0
+
+
+def test_what_waits_too_long_for_a_link_is_a_dead_letter(world):
+    ann = world.home(7001)
+    ann.bridge.ref("ringkeeper://127.0.0.1:7002/diary").tell(Remark(n=1))
+    world.advance(20)
+    assert ann.system.dead_letters == 1
+    bob = world.home(7002)
+    world.advance(20)
+    assert bob.entries == []
+
+
+def test_dialing_again_takes_longer_each_time_and_stops_when_nobody_cares(world):
+    ann = world.home(7001, outbound_seconds_max=30.0)
+    ann.bridge.ref("ringkeeper://127.0.0.1:7002/diary").tell(Remark(n=1))
+    world.advance(200)
+    moments = sorted({round(moment, 6) for moment, _ in world.network.dials})
+    pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    assert pauses[0] < 0.1
+    assert max(pauses) > 0.9
+    assert max(pauses) < 2.1
+    assert len(set(pauses)) == len(pauses), "no two pauses are the same"
+    assert moments[-1] < 35
+    assert ann.bridge.links() == [], "a peer that nobody cares about is forgotten"
+
+
+def test_a_dead_host_is_noticed_by_its_silence(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.subscribe(ann.diary)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance(30)
+    assert [type(e) for e in ann.entries] == [LinkUp]
+    assert ann.far(bob).is_alive()
+    world.network.silent.add(7002)
+    world.advance(3)
+    assert [type(e) for e in ann.entries] == [LinkUp]
+    while len(ann.entries) == 1 and world.loop.time() < 60:
+        world.advance(0.01)
+    assert not ann.far(bob).is_alive()
+    assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
+    assert "no sign of life for 5 s" in ann.entries[1].why
+    assert 34 < world.loop.time() < 38
+
+
+def test_a_process_that_slept_itself_declares_nobody_dead(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.subscribe(ann.diary)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance(10)
+    world.loop._now += 60  # the loop hung, and its first act on waking is to run every timer that fell due
+    world.advance(10)
+    assert [type(e) for e in ann.entries] == [LinkUp]
+
+
+def test_a_new_incarnation_takes_the_place_of_the_old_one(world):
+    ann, old = world.home(7001), world.home(7002, incarnation="old")
+    ann.bridge.subscribe(ann.diary)
+    ann.far(old).tell(Remark(n=1))
+    world.advance()
+    world.network.listeners.pop(7002)
+    for pipe in [pipe for pipe in world.network.pipes if pipe.port == 7002]:
+        pipe.protocol = asyncio.Protocol()  # the old process is gone without a word, and ann's kernel has not noticed
+        pipe._move_soon = lambda: None
+        pipe.other._move_soon = lambda: None
+    new = world.home(7002, incarnation="new")
+    new.far(ann).tell(Remark(n=2))
+    world.advance()
+    ann.far(new).tell(Remark(n=3))
+    world.advance()
+    told = [(type(e), getattr(e, "incarnation", getattr(e, "n", None))) for e in ann.entries]
+    assert told == [(LinkUp, "old"), (LinkLost, "old"), (LinkUp, "new"), (Remark, 2)]
+    assert numbers(new.entries) == [3]
+    assert numbers(old.entries) == [1]
+
+
+def test_a_bridge_that_closes_sends_what_it_has_and_says_goodbye(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.bridge.subscribe(bob.diary)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    ann.far(bob).tell(Remark(n=2))
+    ann.bridge.close("maintenance")
+    ann.far(bob).tell(Remark(n=3))
+    world.advance()
+    assert numbers(bob.entries) == [1, 2]
+    assert isinstance(bob.entries[-1], LinkLost)
+    assert bob.entries[-1].why == "it said goodbye: 'maintenance'"
+    assert ann.system.dead_letters == 1
+    assert not ann.far(bob).is_alive()
+    assert world.network.pipes == []
+
+
+def test_a_subscriber_is_told_of_the_links_that_are_there_already(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    ann.bridge.subscribe(ann.diary)
+    world.advance()
+    up = LinkUp(peer="127.0.0.1:7002", node="node-7002", incarnation=bob.bridge.incarnation)
+    assert ann.entries == [up]
+    ann.bridge.unsubscribe(ann.diary)
+    world.network.break_all()
+    world.advance()
+    assert ann.entries == [up]
+
+
+def test_a_process_that_answers_for_another_address_is_refused(world, caplog):
+    ann = world.home(7001)
+    world.home(7002, advertise="elsewhere:7002")
+    ann.bridge.ref("ringkeeper://127.0.0.1:7002/diary").tell(Remark(n=1))
+    world.advance(1)
+    assert "127.0.0.1:7002 was dialed and 'elsewhere:7002' answers" in caplog.text
+    assert not any(state.up for state in ann.bridge.links())
+
+
+def test_a_process_does_not_link_to_itself_under_another_name(world, caplog):
+    ann = world.home(7001)
+    ann.bridge.ref("ringkeeper://localhost:7001/diary").tell(Remark(n=1))
+    world.advance(10)
+    assert "127.0.0.1:7001 is here" in caplog.text
+    assert ann.entries == []
+    assert ann.system.dead_letters == 1
+
+
+def test_clusters_with_other_names_secrets_or_versions_stay_apart(world, caplog):
+    ann = world.home(7001, secret=b"sesame")
+    for port, other in ((7002, {"cluster": "other"}), (7003, {"secret": b"guess"}), (7004, {})):
+        stranger = world.home(port, **other)
+        stranger.far(ann).tell(Remark(n=1))
+        ann.far(stranger).tell(Remark(n=2))
+        world.advance(20)
+        assert stranger.entries == []
+        assert stranger.system.dead_letters == 1
+    assert ann.entries == []
+    assert "belongs to the cluster 'other', this process to 'test'" in caplog.text
+    assert "does not know the cluster's secret" in caplog.text
+    assert "sesame" not in caplog.text
+
+
+# Watches
+
+
+def test_the_end_of_a_remote_actor_is_told_after_its_last_words(world):
+    ann, bob = world.home(7001), world.home(7002)
+
+    class Swan(Actor):
+        def on_receive(self, message: Any) -> None:
+            for n in range(50):
+                self.send(bob.far(ann), Remark(n=n))
+            self.stop()
+
+    bob.system.spawn(Swan, name="swan")
+    swan = ann.far(bob, "swan")
+    ann.system.death_watch(ann.diary, swan)
+    world.advance()
+    assert ann.entries == []
+    swan.tell(Remark(n=0))
+    world.advance()
+    assert numbers(ann.entries) == list(range(50))
+    assert ann.entries[-1] == Terminated(ref=swan, why="stopped")
+
+
+def test_the_end_of_a_link_is_the_death_of_everybody_behind_it(world):
+    ann, bob = world.home(7001), world.home(7002)
+    for _ in range(2):
+        ann.system.death_watch(ann.diary, ann.far(bob))
+    world.advance()
+    world.network.break_all()
+    world.advance()
+    assert [e.ref for e in ann.entries] == [ann.far(bob)] * 2
+    assert "the link to 127.0.0.1:7002 was lost" in ann.entries[0].why
+    bob.system.find("diary").stop(block=False)
+    world.advance(10)
+    assert len(ann.entries) == 2, "told once"
+    assert bob.system.dead_letters == 0
+
+
+def test_who_is_not_there_or_out_of_reach_is_dead_already(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.system.death_watch(ann.diary, ann.far(bob, "ghost"))
+    ann.system.death_watch(ann.diary, ann.bridge.ref("ringkeeper://127.0.0.1:9999/x"))
+    world.advance(10)
+    assert sorted(e.why.split(":")[0] for e in ann.entries) == [
+        "no link to 127.0.0.1",
+        "there is no actor called 'ghost' at 127.0.0.1",
+    ]
+
+
+def test_a_watch_can_be_taken_back(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.system.death_watch(ann.diary, ann.far(bob))
+    world.advance()
+    ann.far(bob).unwatch(ann.diary)
+    world.advance()
+    bob.diary.stop(block=False)
+    world.advance()
+    world.network.break_all()
+    world.advance()
+    assert ann.entries == []
+
+
+def test_watches_of_one_peer_are_bounded(world):
+    ann, bob = world.home(7001), world.home(7002, watches_max=3)
+    for _ in range(5):
+        ann.system.death_watch(ann.diary, ann.far(bob))
+    world.advance()
+    assert [e.why for e in ann.entries] == ["one peer may watch 3 actors, no more"] * 2
+
+
+# Faults
+
+
+def test_held_messages_leave_in_order_when_they_are_released(world):
+    ann, bob = world.home(7001), world.home(7002)
+    hold_remarks = ann.bridge.faults.hold("Remark", to="diary")
+    hold_riddles = ann.bridge.faults.hold("Rid*", to="127.0.0.1:7002")
+    for n in range(5):
+        ann.far(bob).tell(Remark(n=n))
+        ann.far(bob).tell(Riddle(text=str(n)))
+    ann.far(bob).tell(Introduce(first=ann.diary))
+    world.advance()
+    assert [type(e) for e in bob.entries] == [Introduce], "others pass by"
+    assert (hold_remarks.matched, len(hold_riddles.kept)) == (5, 5)
+    ann.bridge.faults.release()
+    ann.far(bob).tell(Remark(n=5))
+    world.advance()
+    kept = [e.n if isinstance(e, Remark) else e.text for e in bob.entries[1:]]
+    assert kept == [0, "0", 1, "1", 2, "2", 3, "3", 4, "4", 5]
+    assert ann.bridge.faults.rules == []
+
+
+def test_delayed_messages_arrive_later_in_order(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.bridge.faults.delay(2.0, "Remark", sender="127.0.0.1:7001")
+    for n in range(5):
+        ann.far(bob).tell(Remark(n=n))
+        world.advance(0.5)
+    assert numbers(bob.entries) == [0]
+    world.advance(3)
+    assert numbers(bob.entries) == [0, 1, 2, 3, 4]
+
+
+def test_dropped_messages_are_counted(world):
+    ann, bob = world.home(7001), world.home(7002)
+    bob.system.spawn(Sphinx, name="sphinx")
+    drop = ann.bridge.faults.drop(to="ringkeeper://127.0.0.1:7002/diary")
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    assert bob.entries == []
+    assert (ann.system.dead_letters, drop.matched) == (1, 1)
+    ann.bridge.faults.release(drop)
+    ann.far(bob).tell(Remark(n=2))
+    world.advance()
+    assert numbers(bob.entries) == [2]
+    bob.bridge.faults.drop(sender="sphinx")  # the answer
+    future = ann.far(bob, "sphinx").ask(Riddle(text="who"), block=False, timeout=1)
+    world.advance(2)
+    with pytest.raises(pykka.Timeout):
+        future.get(timeout=0)
+
+
+def test_held_messages_are_lost_with_their_link(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    ann.bridge.faults.hold("Remark")
+    ann.far(bob).tell(Remark(n=1))
+    bob.bridge.faults.hold("Cry")
+    ann.far(bob).tell(Cry(n=2))
+    world.advance()
+    world.network.break_all()
+    world.advance()
+    ann.bridge.faults.release()
+    bob.bridge.faults.release()
+    world.advance(5)
+    assert numbers(bob.entries) == [0]
+    assert (ann.system.dead_letters, bob.system.dead_letters) == (1, 1)
+
+
+def test_what_faults_keep_is_bounded(world, monkeypatch):
+    monkeypatch.setattr("ringkeeper.runtime.faults.KEPT_MESSAGES_MAX", 3)
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.faults.hold()
+    for n in range(5):
+        ann.far(bob).tell(Remark(n=n))
+    assert ann.system.dead_letters == 2
+    ann.bridge.faults.release()
+    ann.bridge.faults.hold()
+    ann.far(bob).tell(Remark(n=9))
+    assert ann.system.dead_letters == 2
+    world.advance()
+    assert numbers(bob.entries) == [0, 1, 2]
+
+
+# Configuration and addresses
+
+
+def test_listening_to_other_machines_without_a_secret_is_refused():
+    base = {"cluster": "test", "node": "n"}
+    for host in ("192.0.2.1", "::", "0.0.0.0", "db.example", ""):
+        with pytest.raises(ValueError, match="anybody could join"):
+            BridgeConfig(**base, host=host, advertise="192.0.2.1")
+    with pytest.raises(ValueError, match="only 5 bytes"):
+        BridgeConfig(**base, host="192.0.2.1", secret=b"short")
+    with pytest.raises(ValueError, match="Advertise one"):
+        BridgeConfig(**base, host="0.0.0.0", secret=bytes(32))
+    for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
+        BridgeConfig(**base, host=host)
+    BridgeConfig(**base, host="0.0.0.0", advertise="192.0.2.1", secret=bytes(32))
+
+
+def test_a_process_is_known_by_the_address_it_advertises():
+    def known(**config: Any) -> str:
+        return BridgeConfig(cluster="test", node="n", secret=bytes(32), **config).address(7)
+
+    assert known(host="127.0.0.1") == "127.0.0.1:7"
+    assert known(host="::1") == "[::1]:7"
+    assert known(host="0.0.0.0", advertise="db.example") == "db.example:7"
+    assert known(host="0.0.0.0", advertise="db.example:99") == "db.example:99"
+    assert known(host="::", advertise="2001:db8::1") == "[2001:db8::1]:7"
+    assert known(host="::", advertise="[2001:db8::1]:99") == "[2001:db8::1]:99"
+
+
+def test_addresses_are_read_back():
+    assert parse_address("ringkeeper://127.0.0.1:7001/storage") == ("127.0.0.1:7001", "storage")
+    assert parse_address("ringkeeper://[::1]:7001/a/b") == ("[::1]:7001", "a/b")
+    assert parse_process("[::1]:7001") == ("::1", 7001)
+    for bad in ("", "x", "local://a", "ringkeeper://h:1", "ringkeeper://h:1/", "ringkeeper://h/x", "ringkeeper://:1/x",
+                "ringkeeper://h:0/x", "ringkeeper://h:70000/x", "ringkeeper://::1:5/x", "ringkeeper://h:\u0661/x"):  # fmt: skip
+        with pytest.raises(ValueError, match="is not"):
+            parse_address(bad)
+
+
+def test_an_address_of_this_process_is_a_local_ref(world):
+    ann = world.home(7001)
+    assert ann.bridge.ref("ringkeeper://127.0.0.1:7001/diary") is ann.diary
+    assert not ann.bridge.ref("ringkeeper://127.0.0.1:7001/ghost").is_alive()
+    assert ann.diary.address == "ringkeeper://127.0.0.1:7001/diary"
+
+
+def test_the_same_seed_gives_the_same_run(make_world):
+    def play(seed: int) -> list[tuple[float, int]]:
+        world = make_world(seed)
+        ann, bob = world.home(7001), world.home(7002)
+        chance = random.Random(seed)
+        for n in range(50):
+            ann.far(bob).tell(Remark(n=n))
+            bob.far(ann).tell(Remark(n=n))
+            if chance.random() < 0.2:
+                world.network.break_all()
+            world.advance(chance.random())
+        return [*world.network.dials, *((0.0, n) for n in numbers(bob.entries))]
+
+    assert play(3) == play(3)
+    assert play(3) != play(4)
