@@ -174,7 +174,7 @@ class ProcessExited:
     def sentence(self) -> str:
         """What happened, for people."""
         who = f"node {self.program.id}" if self.program.kind == "node" else self.program.name
-        words = self.last_words.removeprefix("ringkeeper: ")
+        words = self.last_words.removeprefix("ringkeeper: ").rstrip(".")
         said = f": {words}" if words and (self.status or 0) >= 0 else ""
         return f"{who} {how_it_ended(self.status)}{said}"
 

@@ -19,6 +19,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -38,7 +39,7 @@ from ..runtime.actor import Actor, LocalRef
 from ..runtime.children import Children, ProcessId, end_all
 from ..runtime.process import Process, free_port, is_free
 from ..runtime.system import ESCALATE
-from ..runtime.watches import Watches, check_hosts
+from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
@@ -400,11 +401,10 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
                     f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out "
                     "to bring it back as it is, or use another data folder."
                 )
-    if cluster.zookeeper:
-        try:
-            check_hosts(cluster.zookeeper)
-        except ValueError as wrong:
-            raise ConfigError(f"--zookeeper: {wrong}") from None
+    if cluster.zookeeper and not all(re.fullmatch(r".+:\d{1,5}", each) for each in cluster.zookeeper.split(",")):
+        raise ConfigError(
+            f"{cluster.zookeeper!r} does not say where ZooKeeper is; write host:port, or host:port,host:port"
+        )
     cluster = _with_own_ports(cluster, running)
     for number in cluster.node_ports:
         if f"node-{number}" not in running:

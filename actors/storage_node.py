@@ -104,6 +104,7 @@ class StorageNode(Actor):
         self._store, self._syncer, self._pid = store, syncer, pid
         self._key_bytes_max = key_bytes_max
         self._ring: Ring | None = None
+        self._checked: Ring | None = None  # the ring that ``check`` has seen
         self._serving = bytearray(SLOTS)
         self._refusals: dict[int, bytes] = {}
         self._epoch = 0
@@ -239,7 +240,7 @@ class StorageNode(Actor):
                             if record is None:
                                 add(None)
                             else:
-                                value = record[0]
+                                value = record.value
                                 add(b"$%d\r\n%b\r\n" % (len(value), value))
                         else:
                             add(self._refuse(slot))
@@ -472,6 +473,9 @@ class StorageNode(Actor):
         ring = self._ring
         assert ring is None or self._epoch == ring.epoch
         assert self._synced <= self._batch
+        if ring is self._checked:
+            return  # what is served changes only with the ring, and 16384 looks are too many for every message
+        self._checked = ring
         for slot in range(SLOTS):
             coordinator = ring.coordinators[slot] if ring is not None and ring.serving else None
             mine = coordinator is not None and (coordinator.id, coordinator.incarnation) == (self.id, self.incarnation)

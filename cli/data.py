@@ -19,7 +19,9 @@ from .outcomes import NO, USAGE, Trouble
 def put(
     key: bytes, value: str | None, file: Path | None, cluster: str, password: str | None, timeout_seconds: float
 ) -> None:
-    """Store VALUE under KEY, instead of what was there. VALUE "-" reads standard input.
+    """Store a value under a key.
+
+    What was there before is replaced. VALUE "-" reads standard input.
 
     \b
     Examples:
@@ -41,7 +43,9 @@ def put(
 @click.argument("key", type=Key())
 @cluster_options
 def get(key: bytes, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Write the value of KEY to standard output, byte by byte as it was stored. Exit status 1: no such key.
+    """Print the value of a key.
+
+    It is written to standard output byte by byte as it was stored. Exit status 1: no such key.
 
     \b
     Examples:
@@ -62,7 +66,9 @@ def get(key: bytes, cluster: str, password: str | None, timeout_seconds: float) 
 @click.argument("key", type=Key())
 @cluster_options
 def delete(key: bytes, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Remove KEY and its value. Exit status 1: it was not there.
+    """Remove a key and its value.
+
+    Exit status 1: it was not there.
 
     \b
     Example:
@@ -78,7 +84,9 @@ def delete(key: bytes, cluster: str, password: str | None, timeout_seconds: floa
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @cluster_options
 def locate(key: bytes, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Say in which slot KEY lies and which nodes hold it, whether it exists or not.
+    """Say which nodes a key belongs to.
+
+    And which slot; whether there is such a key does not matter.
 
     \b
     Examples:

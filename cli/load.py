@@ -1,9 +1,10 @@
 """The command that stores the files of a folder: key = path relative to it, value = content.
 
 It can be stopped and run again at any time. What is there already is found by asking the cluster, not by a journal of
-what was done: a journal would be wrong as soon as a file, a key or the cluster changed behind its back. Asking is cheap,
-too: first only for lengths (STRLEN), all of a batch in one flight; only where a length is right is the value read and
-compared. So a fresh load costs one small question a file more, and a repeated one reads what it would otherwise write.
+what was done: a journal would be wrong as soon as a file, a key or the cluster changed behind its back. Asking is
+cheap, too: first only for lengths (STRLEN), all of a batch in one flight; only where a length is right is the value
+read and compared. So a fresh load costs one small question a file more, and a repeated one reads what it would
+otherwise write.
 
 Memory is bounded by one batch: it is closed when BATCH_BYTES_MAX or BATCH_FILES_MAX are reached, and no file larger
 than the cluster's own limit is opened.
@@ -58,10 +59,11 @@ class Tally:
 def load(
     directory: Path, prefix: str, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
 ) -> None:
-    """Store every file of DIRECTORY: its relative path is the key, its content the value.
+    """Store the files of a folder.
 
-    It may be interrupted and run again: files whose content is there already are not stored a second time. Files that
-    cannot be stored (too large, not readable) are skipped and named. Exit status 1: some were.
+    Each file below DIRECTORY is stored under its relative path. It may be interrupted and run again: files whose
+    content is there already are not stored a second time. Files that cannot be stored (too large, not readable)
+    are skipped and named. Exit status 1: some were.
 
     \b
     Examples:
@@ -118,7 +120,7 @@ def key_of(directory: Path, file: Path, prefix: bytes = b"") -> bytes:
 
 
 def load_files(client: "Client", directory: Path, tally: Tally, *, prefix: bytes = b"") -> Iterator[None]:
-    """Store the files of a folder in batches, counting in ``tally``; yields after each batch. Raises what the client raises."""
+    """Store the files of a folder in batches, counting in ``tally``; yields after each batch. Raises ClientError."""
     value_bytes_max = _value_bytes_max(client)
     batch: dict[bytes, bytes] = {}
     size = 0

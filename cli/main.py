@@ -27,8 +27,8 @@ def ringkeeper() -> None:
       ringkeeper ring
 
     Every command answers --help with an example. Exit statuses: 0 done; 1 a negative answer (no such key, nothing
-    runs there, the ring does not serve); 2 the command line or a setting makes no sense; 3 refused or unreachable, nothing
-    happened; 4 in doubt, read before trying again; 70 a bug.
+    runs there, the ring does not serve); 2 the command line or a setting makes no sense; 3 refused or unreachable,
+    nothing happened; 4 in doubt, read before trying again; 70 a bug.
     """
 
 

@@ -27,14 +27,17 @@ class Trouble(click.ClickException):
 
     def __init__(self, text: object, status: int = REFUSED) -> None:
         super().__init__(str(text))
-        self.exit_code = status
+        self.exit_code = status  # type: ignore[misc]  # click declares it for the class and reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"ringkeeper: {self.message}", file=file, err=file is None)
 
 
 class Commands(click.Group):
-    """A group of commands whose unexpected errors become a sentence and a file with the trace."""
+    """Commands, listed in an order that means something, whose unexpected errors become a sentence and a trace file."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which they were added
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,8 +48,8 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
         except Exception as bug:
             raise Trouble(
-                f"{ctx.invoked_subcommand} failed in a way that it should not: {type(bug).__name__}: {bug}. What it was "
-                f"doing is in {keep_trace(bug)}; please report it.",
+                f"{ctx.invoked_subcommand} failed in a way that it should not: {type(bug).__name__}: {bug}. What it "
+                f"was doing is in {keep_trace(bug)}; please report it.",
                 BUG,
             ) from bug
 

@@ -1,4 +1,4 @@
-"""The commands that are one process of a cluster: node, ecs, zookeeper. ``ringkeeper up`` starts them, or a person does.
+"""The commands that are one process of a cluster: node, ecs, zookeeper. ``up`` starts them, or a person does.
 
 Each stays in the foreground until SIGTERM or Ctrl-C and logs to standard error, as a service manager likes it.
 """
@@ -107,7 +107,9 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
 @process_options
 @log_options
 def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
-    """Run a control service. One leads, any number more stand by.
+    """Run a control service.
+
+    One leads, any number more stand by.
 
     \b
     Example:
@@ -134,9 +136,10 @@ def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
 )
 @log_options
 def zookeeper(log_level: str, log_file: Path | None, **settings: Any) -> None:
-    """Run the embedded ZooKeeper: a single server, for laptops, tests and demos.
+    """Run the embedded ZooKeeper.
 
-    It speaks ZooKeeper's own protocol, so any ZooKeeper client can look inside. In production use a real ensemble.
+    It is a single server, for laptops, tests and demos, and speaks ZooKeeper's own protocol, so any ZooKeeper
+    client can look inside. In production use a real ensemble.
 
     \b
     Example:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The ring itself, as ZooKeeper holds it.")
 @cluster_options
 def ring(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Draw the ring: who answers for which slots.
+    """Draw the ring.
+
+    Who answers for which slots, how much they hold, and what changed last.
 
     \b
     Examples:
@@ -35,19 +37,21 @@ def draw_ring(client: "Client") -> None:
     from rich.console import Console
 
     from ..actors.rules.ring import Ring
-    from .drawing import Held, drawing
+    from .drawing import Contents, drawing
 
     shown = Ring.from_json(client.execute("RING", "SHOW"))
     nodes = read_status(client)["nodes"]
-    held = {node["id"]: Held(node["keys"], node["bytes"]) for node in nodes if node["bytes"] is not None}
-    Console(highlight=False).print(drawing(shown, held))
+    contents = {node["id"]: Contents(node["keys"], node["bytes"]) for node in nodes if node["bytes"] is not None}
+    Console(highlight=False).print(drawing(shown, contents))
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @cluster_options
 def status(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Say how the cluster is: who leads, which nodes are up, what they hold. Exit status 1: it does not serve.
+    """Say how the cluster is.
+
+    Who leads, which nodes are up, what they hold, what is wrong. Exit status 1: some slots are not served.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ from .options import FOLDER, log_level_option, opened
 from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
 
 if TYPE_CHECKING:
-    from ..actors.local import LocalCluster, News
+    from ..actors.local import News
 
 DEFAULT_DATA = Path("ringkeeper-data")
 LOOK_SECONDS = 5.0
@@ -52,12 +52,13 @@ class _Asked(BaseException):
 @click.option("--detach", is_flag=True, help="Return once the ring serves; `ringkeeper down` ends it.")
 @log_level_option
 def up(detach: bool, data: Path, log_level: str, **wishes: Any) -> None:
-    """Start a cluster on this machine: ZooKeeper, a control service and storage nodes, each a process of its own.
+    """Start a cluster on this machine.
 
-    Stays in the foreground until Ctrl-C ends it all. What is in --data is brought back as it was; --nodes, --port and
-    the like need not be repeated then. A node that dies is reported and stays dead; the others come back by themselves.
-    If this command is killed the cluster lives on, and the next `up` on the same folder takes it over. A password for
-    clients goes in the environment, as RINGKEEPER_PASSWORD, of `up` and of everybody else.
+    ZooKeeper, a control service and storage nodes, each a process of its own. Stays in the foreground until Ctrl-C
+    ends it all. What is in --data is brought back as it was; --nodes, --port and the like need not be repeated
+    then. A node that dies is reported and stays dead; the others come back by themselves. If this command is
+    killed the cluster lives on, and the next `up` on the same folder takes it over. A password for clients goes
+    in the environment, as RINGKEEPER_PASSWORD, of `up` and of everybody else.
 
     \b
     Examples:
@@ -85,6 +86,7 @@ class Launch:
     data: Path
     log_level: str
     wishes: dict[str, Any]
+    serving: bool = False
 
     def run(self, *, in_foreground: bool, report: Callable[[tuple[str, ...]], object]) -> None:
         """Start, report the seeds once the ring serves, stay, end. Raises Trouble when something kept it from that."""
@@ -102,7 +104,7 @@ class Launch:
                 data=self.data,
                 log_level=self.log_level,
                 outlive=True,
-                on_news=_tell_people if in_foreground else None,
+                on_news=self._tell_people if in_foreground else None,
                 **self.wishes,
             )
             with _signals_asking(cluster.hurry):
@@ -110,6 +112,7 @@ class Launch:
                     if in_foreground:
                         click.echo(f"starting a cluster in {self.data} ...")
                     cluster.start()
+                    self.serving = True
                     report(cluster.seeds)
                     while cluster.failure() is None:
                         cluster.wait_for_news(LOOK_SECONDS)
@@ -141,6 +144,24 @@ The ring serves. Connect with any Redis Cluster client, for example
   python -c 'from ringkeeper import Client; print(Client("{seeds[0]}").get("user:42"))'
 Logs are in {self.data / "logs"}."""
         )
+
+    def _tell_people(self, news: "News") -> None:
+        """Print what happens to the processes. A death during the start is told as the reason why it failed."""
+        from ..actors.launcher import ProcessesEnded, ProcessExited, ProcessStarted
+
+        now = time.strftime("%H:%M:%S")
+        match news:
+            case ProcessStarted(adopted=True):
+                click.echo(f"{now} {news.program.name} still runs, with process id {news.pid}")
+            case ProcessStarted():
+                again = " again" if news.restarts else ""
+                click.echo(f"{now} {news.program.name} runs{again}, with process id {news.pid}")
+            case ProcessExited(back_in_seconds=None) if self.serving:
+                click.echo(f"{now} {news.sentence}. It stays dead until somebody starts it:\n  {news.program.command}")
+            case ProcessExited() if self.serving:
+                click.echo(f"{now} {news.sentence}; back in {news.back_in_seconds:.1f} s")
+            case ProcessesEnded():
+                click.echo(f"{now} all processes have ended")
 
 
 def _detach(launch: Launch) -> None:
@@ -221,31 +242,13 @@ def _signals_asking(hurry: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell_people(news: "News") -> None:
-    """Print what happens to the processes while ``up`` is in the foreground."""
-    from ..actors.launcher import ProcessExited, ProcessStarted
-
-    now = time.strftime("%H:%M:%S")
-    match news:
-        case ProcessStarted(adopted=True):
-            click.echo(f"{now} {news.program.name} still runs, with process id {news.pid}")
-        case ProcessStarted():
-            again = " again" if news.restarts else ""
-            click.echo(f"{now} {news.program.name} runs{again}, with process id {news.pid}")
-        case ProcessExited(back_in_seconds=None):
-            click.echo(f"{now} {news.sentence}. It stays dead until somebody starts it:\n  {news.program.command}")
-        case ProcessExited():
-            click.echo(f"{now} {news.sentence}; back in {news.back_in_seconds:.1f} s")
-        case _:
-            click.echo(f"{now} all processes have ended")
-
-
 @click.command()
 @click.option("--data", type=FOLDER, default=DEFAULT_DATA, show_default=True, help="The folder that `up` was given.")
 def down(data: Path) -> None:
-    """End the cluster that `up` left running in the background, or that a killed `up` left behind.
+    """End the cluster that runs in a folder.
 
-    Its data stays: `ringkeeper up` brings it back. Exit status 1: nothing of it was running.
+    Whether `up` left it running in the background or was killed: all its processes end, in order. Its data stays:
+    `ringkeeper up` brings it back. Exit status 1: nothing of it was running.
 
     \b
     Example:

@@ -198,9 +198,9 @@ class Zookeeper:
         """A bare connection; close it (it is a context manager)."""
         return Wire(self.port)
 
-    def word(self, word: str) -> str:
+    def word(self, word: str, timeout: float = 5.0) -> str:
         """The answer to a four-letter word."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(word.encode())
             answer = b""
             while received := connection.recv(65536):
@@ -385,7 +385,8 @@ def _wait_for_ruok(server: Zookeeper, process: "subprocess.Popen[bytes]", log: P
     def is_up() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return server.word("ruok") == "imok" and "Mode" in server.word("srvr")
+            # Debian's may take a word while it starts and never answer it, so ask again soon.
+            return server.word("ruok", 0.3) == "imok" and "Mode" in server.word("srvr", 0.3)
         except OSError:
             return False
 

@@ -1,7 +1,14 @@
 """Names what a store needs from a disk: an ordered map of bytes to bytes, changed by atomic batches."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
+
+
+REBUILD = (
+    "Take the node out and start it again with an empty folder: its records are copied from the other nodes. "
+    "Without other copies, restore the folder from a backup."
+)
+"""What to do about damage."""
 
 
 class StoreError(Exception):
@@ -30,8 +37,8 @@ class Disk(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
-    def items(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """In the order of the keys, from begin, before end, as of this call. Close it (or reach its end) before `close`."""
+    def items(self, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
+        """In the order of the keys, from begin, before end. Close it, or reach its end, before the next write."""
         ...
 
     def batch(self) -> Batch: ...

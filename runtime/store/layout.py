@@ -80,5 +80,5 @@ def pack_summary(slots: list[tuple[int, tuple[int, int], int, int]]) -> bytes:
 
 
 def unpack_summary(packed: bytes) -> list[tuple[int, tuple[int, int], int, int]]:
-    """The reverse. Raises struct.error when it is not a summary."""
+    """The reverse."""
     return [(slot, (epoch, seq), keys, size) for slot, epoch, seq, keys, size in _SLOT_SUMMARY.iter_unpack(packed)]

@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
         return False  # close; nothing that is still on its way to this client can be answered
 
     def pause_writing(self) -> None:
-        self._is_writable = False
+        pass
         self._pause_reading()
 
     def resume_writing(self) -> None:

@@ -12,8 +12,7 @@ from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.rules.transitions import downed, found, returned
 from ringkeeper.actors.storage_node import CURSORS_MAX, StorageNode
 from ringkeeper.runtime.harness import Harness
-from ringkeeper.runtime.store import StoreError
-from ringkeeper.runtime.store.memory import MemoryStore
+from ringkeeper.runtime.store import StoreError, open_store
 
 NONCES = [f"{n:016x}" for n in range(100, 110)]
 
@@ -41,7 +40,7 @@ class Stage:
     """One storage node (number 1), and what a gateway would see."""
 
     def __init__(self, *numbers: int, fsync: str = "never", **options: Any) -> None:
-        self.store = MemoryStore()
+        self.store = open_store("memory")
         self.ring = ring_of(*(numbers or (1,)))
         self.harness = Harness(
             StorageNode, id=life(1).id, incarnation=life(1).incarnation, store=self.store, syncer="probe:syncer", pid=1,
@@ -167,18 +166,19 @@ def test_keys_and_values_over_the_limit_are_refused_and_nothing_is_written() -> 
     stage.harness.stop()
 
 
-def test_a_disk_that_refuses_a_batch_leaves_nothing_of_it_and_reads_go_on(stage: Stage) -> None:
+def test_a_disk_that_refuses_a_batch_leaves_nothing_of_it_and_reads_go_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage.run("SET a 1")
 
-    def refuse() -> None:
-        stage.store.rollback()
+    def refuse(batch: object) -> None:
         raise StoreError("no space left on device; make room, then write again")
 
-    stage.store.commit, commit = refuse, stage.store.commit  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.store.disk, "write", refuse)
     replies = stage.run("SET a 2", "GET a", "SET b 2", "GET b")
     assert replies[0].startswith(b"-MISCONF nothing was written") and replies[2].startswith(b"-MISCONF")
     assert replies[1::2] == [b"$1\r\n1\r\n", None]
-    stage.store.commit = commit  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert stage.run("GET a", "SET a 3", "GET a") == [b"$1\r\n1\r\n", b"+OK\r\n", b"$1\r\n3\r\n"]
 
 

@@ -23,7 +23,7 @@ class Pipe(asyncio.Transport):
         self.writes: list[bytes] = []
         self.waiting = bytearray()
         self.high = 64 << 10
-        self.paused = self.closing = self.dead = self.moving = False
+        self.paused = self.closing = self.dead = self.moving = self.mute = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", self.port) if name == "peername" else default
@@ -56,7 +56,7 @@ class Pipe(asyncio.Transport):
         self.dead = True
         self.network.pipes.remove(self)
         self.network.loop.call_soon(self.protocol.connection_lost, error)
-        if not self.other.dead:
+        if not self.other.dead and not self.mute:
             reset = ConnectionResetError("reset by peer") if self.waiting or not self.closing else None
             self.network.later(self, self._reach_other_end, reset)
 
@@ -109,6 +109,8 @@ class PipeNetwork:
     pipes: list[Pipe] = field(default_factory=list)
     silent: set[int] = field(default_factory=set)
     """Ports of processes to and from which nothing gets through any more, without a sign."""
+    walled: set[int] = field(default_factory=set)
+    """Ports of processes that can dial and cannot be dialed."""
     stuck: list[tuple[Callable[..., object], tuple[Any, ...]]] = field(default_factory=list)
     dials: list[tuple[float, int]] = field(default_factory=list)
 
@@ -127,7 +129,7 @@ class PipeNetwork:
         timeout_seconds: float = 5.0,
     ) -> None:
         self.dials.append((self.loop.time(), port))
-        if port in self.silent:
+        if port in self.silent | self.walled:
             self.loop.call_later(timeout_seconds, failed, TimeoutError(110, "Connection timed out"))
         else:
             self.loop.call_later(self.random.uniform(*self.delay_seconds), self._meet, port, protocol, failed)
@@ -148,6 +150,12 @@ class PipeNetwork:
             self.stuck.append((callback, args))
         else:
             self.loop.call_later(self.random.uniform(*self.delay_seconds), callback, *args)
+
+    def break_one_side(self, port: int) -> None:
+        """The process at ``port`` loses the connections that were dialed to it, and nobody else hears of it."""
+        for pipe in [pipe for pipe in self.pipes if pipe.port == port]:
+            pipe.mute = True
+            pipe.end(ConnectionResetError("reset by peer"))
 
     def break_all(self) -> None:
         """Every connection breaks, as when a switch is reset."""

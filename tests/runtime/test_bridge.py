@@ -1,6 +1,5 @@
 """Actors in different processes: order, loss, links that cross and break, watches, bounds."""
 
-import asyncio
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -480,16 +479,60 @@ def test_a_process_that_slept_itself_declares_nobody_dead(world):
     assert [type(e) for e in ann.entries] == [LinkUp]
 
 
+def test_what_waits_when_a_link_is_lost_does_not_go_over_the_next_one(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    world.network.silent.add(7002)
+    for n in range(1, 30):
+        ann.far(bob).tell(Remark(n=n, blob=bytes(100_000)))
+        world.advance(0.001)
+    waiting = ann.bridge.links()[0].waiting_messages
+    assert waiting > 10
+    world.network.silent.clear()
+    world.network.break_all()
+    world.advance()
+    assert ann.system.dead_letters == waiting
+    ann.far(bob).tell(Remark(n=99))
+    world.advance(5)
+    assert numbers(bob.entries) == [0, 99]
+
+
+def test_a_link_that_only_one_side_has_lost_is_made_anew_in_order(world):
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.subscribe(ann.diary)
+    ann.far(bob).tell(Remark(n=0))
+    world.advance()
+    world.network.break_one_side(7002)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    bob.far(ann).tell(Remark(n=2))
+    world.advance()
+    ann.far(bob).tell(Remark(n=3))
+    world.advance()
+    assert [type(e) for e in ann.entries] == [LinkUp, LinkLost, LinkUp, Remark]
+    assert ann.entries[1].why == "it connected anew"
+    assert numbers(bob.entries) == [0, 3]
+
+
+def test_a_process_that_cannot_be_dialed_dials(world):
+    ann, bob = world.home(7001), world.home(7002)
+    world.network.walled.add(7002)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    assert bob.entries == []
+    bob.far(ann).tell(Remark(n=2))
+    world.advance()
+    assert (numbers(bob.entries), numbers(ann.entries)) == ([1], [2])
+
+
 def test_a_new_incarnation_takes_the_place_of_the_old_one(world):
     ann, old = world.home(7001), world.home(7002, incarnation="old")
     ann.bridge.subscribe(ann.diary)
     ann.far(old).tell(Remark(n=1))
     world.advance()
     world.network.listeners.pop(7002)
-    for pipe in [pipe for pipe in world.network.pipes if pipe.port == 7002]:
-        pipe.protocol = asyncio.Protocol()  # the old process is gone without a word, and ann's kernel has not noticed
-        pipe._move_soon = lambda: None
-        pipe.other._move_soon = lambda: None
+    world.network.break_one_side(7002)  # the old process is gone without a word
     new = world.home(7002, incarnation="new")
     new.far(ann).tell(Remark(n=2))
     world.advance()
@@ -497,6 +540,7 @@ def test_a_new_incarnation_takes_the_place_of_the_old_one(world):
     world.advance()
     told = [(type(e), getattr(e, "incarnation", getattr(e, "n", None))) for e in ann.entries]
     assert told == [(LinkUp, "old"), (LinkLost, "old"), (LinkUp, "new"), (Remark, 2)]
+    assert ann.entries[1].why == "a new incarnation of it connected"
     assert numbers(new.entries) == [3]
     assert numbers(old.entries) == [1]
 
@@ -753,8 +797,8 @@ def test_addresses_are_read_back():
     assert parse_address("ringkeeper://127.0.0.1:7001/storage") == ("127.0.0.1:7001", "storage")
     assert parse_address("ringkeeper://[::1]:7001/a/b") == ("[::1]:7001", "a/b")
     assert parse_process("[::1]:7001") == ("::1", 7001)
-    for bad in ("", "x", "local://a", "ringkeeper://h:1", "ringkeeper://h:1/", "ringkeeper://h/x", "ringkeeper://:1/x",
-                "ringkeeper://h:0/x", "ringkeeper://h:70000/x", "ringkeeper://::1:5/x", "ringkeeper://h:\u0661/x"):  # fmt: skip
+    for bad in ("", "x", "local://a", *(f"ringkeeper://{rest}" for rest in ("h:1", "h:1/", "h/x", ":1/x", "h:0/x",
+                "h:70000/x", "::1:5/x", "h:\u0661/x"))):  # fmt: skip
         with pytest.raises(ValueError, match="is not"):
             parse_address(bad)
 

@@ -109,11 +109,11 @@ def test_the_arguments_in_the_documents_have_the_shape_they_have_in_redis(redis:
 def test_a_usage_line_becomes_a_tree_of_arguments() -> None:
     _, document = ask(b"COMMAND", b"DOCS", b"set")
     arguments = dict(zip(document[::2], document[1::2], strict=True))[b"arguments"]
-    nx, xx, ifeq = ((b"pure-token", b"NX", [], []), (b"pure-token", b"XX", [], []), (b"value", b"IFEQ", [], []))
+    choices: list[Any] = [(b"pure-token", b"NX", [], []), (b"pure-token", b"XX", [], []), (b"value", b"IFEQ", [], [])]
     assert shape(arguments) == [
         (b"key", None, [], []),
         (b"value", None, [], []),
-        (b"oneof", None, [b"optional"], [nx, xx, ifeq]),
+        (b"oneof", None, [b"optional"], choices),
         (b"pure-token", b"GET", [b"optional"], []),
     ]
 
@@ -135,7 +135,7 @@ UNKNOWN = st.binary(max_size=140).filter(lambda name: find(COMMANDS, name) is No
 
 
 @pytest.mark.processes
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=UNKNOWN, words=st.lists(WORDS, max_size=5))
 def test_an_unknown_command_is_refused_in_redis_own_words(redis: RealRedis, name: bytes, words: list[bytes]) -> None:
     redis.speak(2)
@@ -176,7 +176,7 @@ REQUESTS = st.one_of(
 
 
 @pytest.mark.processes
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request=REQUESTS)
 def test_the_keys_of_a_request_are_those_that_redis_finds(redis: RealRedis, request: list[bytes]) -> None:
     redis.speak(2)

@@ -24,7 +24,6 @@ from kazoo.exceptions import (
     RuntimeInconsistency,
 )
 from kazoo.security import make_acl, make_digest_acl
-
 from ringkeeper.tests.zookeepers import (
     Wire,
     Zookeeper,
@@ -143,9 +142,7 @@ def test_large_data_fits_up_to_the_frame(client: KazooClient) -> None:
     assert client.get("/large")[0] == large
 
 
-def test_ephemerals_go_when_their_client_says_goodbye(
-    client: KazooClient, connect: Callable[..., KazooClient]
-) -> None:
+def test_ephemerals_go_when_their_client_says_goodbye(client: KazooClient, connect: Callable[..., KazooClient]) -> None:
     other = connect()
     other.create("/e", ephemeral=True)
     assert client.exists("/e").ephemeralOwner == other.client_id[0]

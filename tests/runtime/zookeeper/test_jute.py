@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kazoo.protocol import serialization as kazoo
 from kazoo.security import ACL, Id
-
 from ringkeeper.runtime.zookeeper import jute
 from ringkeeper.runtime.zookeeper.records import (
     Acl,

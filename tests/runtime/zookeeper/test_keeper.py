@@ -1,7 +1,6 @@
 """Sessions and watches without wire, disk and clock: what the simulation stands on."""
 
 import pytest
-
 from ringkeeper.runtime.zookeeper.keeper import IDENTITIES_MAX, Client, Keeper
 from ringkeeper.runtime.zookeeper.records import (
     OPEN_TO_ALL,

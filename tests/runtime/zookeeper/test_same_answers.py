@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ringkeeper.tests.zookeepers import (
     OPEN,
     Zookeeper,
@@ -54,6 +53,9 @@ ACCESS = [OPEN] * 200 + [
     access((31, "nonsense", "x")),
     access((31, "world", "anyone"), (31, "world", "anyone")),
 ]
+OFTEN = [CREATE, CREATE, CREATE2, DELETE, SET_DATA, EXISTS, GET_DATA, GET_CHILDREN, MULTI]
+SELDOM = [CREATE_CONTAINER, GET_CHILDREN2, GET_ACL, SET_ACL, SYNC, MULTI_READ, GET_EPHEMERALS, COUNT_DESCENDANTS]
+SELDOM += [WHO_AM_I, CHECK_WATCHES, REMOVE_WATCHES]
 END = struct.pack(">i?i", -1, True, -1)
 
 
@@ -76,12 +78,7 @@ class Requests:
         path = text(self.home + name if self.random.random() > 0.03 else choose(ODD_PATHS))
         keeps_watching = name.startswith("/w")
         watch = bytes([not keeps_watching and self.random.random() < 0.5])
-        opcode = choose(
-            [CREATE, CREATE2, CREATE, CREATE2, CREATE, CREATE_CONTAINER, DELETE, DELETE, SET_DATA, SET_DATA]
-            + [EXISTS, EXISTS, GET_DATA, GET_CHILDREN, GET_DATA, GET_CHILDREN, GET_CHILDREN2, GET_ACL, SET_ACL, SYNC, MULTI, MULTI, MULTI, MULTI_READ]
-            + [GET_EPHEMERALS, COUNT_DESCENDANTS, WHO_AM_I, CHECK_WATCHES, REMOVE_WATCHES]
-            + [ADD_WATCH] * keeps_watching
-        )
+        opcode = choose(OFTEN * 2 + SELDOM + [ADD_WATCH] * keeps_watching)
         if opcode in (CREATE, CREATE2, CREATE_CONTAINER, DELETE, SET_DATA):
             return self.operation(opcode, path)
         match opcode:
@@ -90,7 +87,9 @@ class Requests:
             case 7:  # SET_ACL
                 return opcode, path + choose(ACCESS) + number(choose([-1, 0, 1]))
             case 14:  # MULTI
-                operations = [self.operation(choose([1, 15, 1, 2, 5, 13]), None) for _ in range(choose([0, 1, 2, 2, 3]))]
+                operations = [
+                    self.operation(choose([1, 15, 1, 2, 5, 13]), None) for _ in range(choose([0, 1, 2, 2, 3]))
+                ]
                 return opcode, b"".join(number(o) + b"\0" + number(-1) + body for o, body in operations) + END
             case 22:  # MULTI_READ
                 reads = [(choose([GET_DATA, GET_CHILDREN]), text(self.home + choose(PATHS))) for _ in range(2)]
@@ -195,9 +194,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Zookeeper, 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_requests_are_answered_as_the_real_server_answers(
-    both: tuple[Zookeeper, Zookeeper], seed: int
-) -> None:
+def test_random_requests_are_answered_as_the_real_server_answers(both: tuple[Zookeeper, Zookeeper], seed: int) -> None:
     ours, theirs = (list(answers(server, seed)) for server in both)
     for request, mine, real in zip(Requests(seed), ours, theirs, strict=True):
         assert mine == real, f"request {request} of seed {seed}"

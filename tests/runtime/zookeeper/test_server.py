@@ -1,5 +1,6 @@
 """The embedded server on real sockets: restarts, crashes, and clients that mean harm."""
 
+import contextlib
 import random
 import socket
 import struct
@@ -12,8 +13,6 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooState
-from kazoo.exceptions import ConnectionLoss
-
 from ringkeeper.runtime.zookeeper.server import Limits
 from ringkeeper.runtime.zookeeper.storage import DataError
 from ringkeeper.tests.zookeepers import (
@@ -66,7 +65,7 @@ def test_sessions_and_ephemerals_outlive_a_restart(server: Zookeeper, end: str) 
     assert client.get("/kept")[0] == b"x"
     assert client.get("/e")[1].ephemeralOwner == session[0]
     client.stop()
-    assert server.client().get_children("/") == ["kept", "zookeeper"]
+    assert set(server.client().get_children("/")) == {"kept", "zookeeper"}
 
 
 @pytest.mark.processes
@@ -97,9 +96,7 @@ def _write_until_the_end(server: Zookeeper, prefix: str, acknowledged: list[str]
             for index in range(1_000_000):
                 assert wire.request(CREATE, creation(f"{prefix}{index}"))[0] == 0
                 acknowledged.append(f"{prefix}{index}")
-        except OSError:
-            pass
-        except EOFError:
+        except (OSError, EOFError):
             pass
 
 
@@ -160,10 +157,8 @@ def test_rubbish_on_the_port_hurts_nobody(
     with embedded_zookeeper.wire().connect() as client:
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", embedded_zookeeper.port)) as connection:
-                try:
+                with contextlib.suppress(OSError):  # it may have hung up already
                     connection.sendall(bytes_sent(chance))
-                except OSError:
-                    pass  # it hung up already
         wait_until(lambda: len(embedded_zookeeper.server.connections) == 1)
         assert client.request(CREATE, creation("/a"))[0] == 0
 
@@ -195,9 +190,7 @@ def test_memory_stays_bounded_whatever_is_begun_and_not_finished(tmp_path: Path)
                     wire = server.wire().connect()
                     wire.socket.sendall(struct.pack(">i", limits.frame_bytes_max) + b"x" * 200_000)
                     begun.append(wire)
-                except OSError:
-                    pass
-                except EOFError:
+                except (OSError, EOFError):
                     pass
             assert 40 <= len(begun) < 50
             _, peak = tracemalloc.get_traced_memory()
@@ -271,10 +264,3 @@ def test_the_java_client_works_unchanged(embedded_zookeeper: EmbeddedZookeeper) 
     ]:
         assert part in said, said
     assert embedded_zookeeper.client().exists("/a") is None
-
-
-def test_an_unreachable_server_is_a_loss_of_connection(embedded_zookeeper: EmbeddedZookeeper) -> None:
-    client = embedded_zookeeper.client()
-    embedded_zookeeper.stop()
-    with pytest.raises(ConnectionLoss):
-        client.get("/")

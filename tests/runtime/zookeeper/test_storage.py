@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from ringkeeper.runtime.zookeeper.records import OPEN_TO_ALL, Acl, Create, Delete, Mode, SetData
 from ringkeeper.runtime.zookeeper.storage import DAMAGED_LOG, FILE, FORMAT, LOG, DataError, Storage
 from ringkeeper.runtime.zookeeper.tree import Caller, Tree

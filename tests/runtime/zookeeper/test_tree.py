@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from ringkeeper.runtime.zookeeper.acls import digest_identity
 from ringkeeper.runtime.zookeeper.records import (
     OPEN_TO_ALL,
@@ -141,7 +140,9 @@ def test_what_is_missing_or_in_the_way_is_said(tree: Tree) -> None:
     assert refusal(tree, SetAcl("/no", OPEN_TO_ALL)) is Code.NO_NODE
 
 
-@pytest.mark.parametrize("path", ["", "a", "/a/", "//", "/a//b", "/.", "/a/..", "/a\0b", "/a\x1f", "/\ud800", "/\uf000"])
+@pytest.mark.parametrize(
+    "path", ["", "a", "/a/", "//", "/a//b", "/.", "/a/..", "/a\0b", "/a\x1f", "/\ud800", "/\uf000"]
+)
 def test_a_path_that_no_znode_may_have_is_refused(tree: Tree, path: str) -> None:
     assert refusal(tree, Create(path, b"", OPEN_TO_ALL)) in (Code.BAD_ARGUMENTS, Code.NO_NODE)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ringkeeper.runtime.virtual import VirtualLoop
 from ringkeeper.runtime.zookeeper import server as server_module
 from ringkeeper.runtime.zookeeper.server import Connection, Limits, ZooKeeperServer
@@ -231,9 +230,7 @@ def test_a_turn_that_the_disk_refuses_never_happened(world: World) -> None:
     assert ann.replies() == bob.replies() == []
 
     world._write = works
-    back = Peer(world).connect(
-        session=ann.session, password=world.server.keeper.tree.sessions[ann.session].password
-    )
+    back = Peer(world).connect(session=ann.session, password=world.server.keeper.tree.sessions[ann.session].password)
     assert back.session == ann.session
     assert world.server.keeper.tree.zxid == before
     assert "/lost" not in world.server.keeper.tree.nodes

@@ -1,7 +1,6 @@
 """Watches as data: who is told what, how often, and in which order."""
 
 import pytest
-
 from ringkeeper.runtime.zookeeper.records import (
     OPEN_TO_ALL,
     Code,

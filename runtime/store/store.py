@@ -1,0 +1,435 @@
+"""Keeps the records of a node: staging and committing batches, numbering and counting slots, caching records.
+
+What is put or deleted is *staged*: `get`, the numbers and the counts see it at once, the disk and `scan` only after
+`commit`, which writes all of it as one atomic batch.
+
+    staged --commit--> true, and out of the process (kill -9 loses nothing) --sync--> survives a power cut
+       '----commit raises StoreError--> gone: cache, counts and numbers are as before the batch
+
+**Numbers (R4).** A slot's number is the version of the last operation applied to it, and must be stored in the batch of
+that operation. A put carries its version in its record, so it costs one disk put: the number is the highest version
+among the slot's records. Only where no record carries the number (delete, flush, or a put that is not above it, as a
+mirror does) the batch also holds a small number record of the slot. So always
+*number = the higher of number record and highest record version*, and it never goes down, `drop` excepted.
+
+**Counts.** Keys and bytes per slot are exact, which needs to know whether a put is new: the cache says so, or else the
+disk, where a bloom filter makes absence cheap.
+
+**Opening.** `close` leaves a summary of numbers and counts. It says "all of this is true and synced", so the first
+commit after opening takes it away, synced, before anything else is written. Without it every record is read once.
+
+**The cache** holds records by slot in two generations. One hand goes round over the slots; where it passes, the old
+generation is dropped and the young becomes old, and what is asked for becomes young again. So it forgets roughly what
+was not used for longest, a slot at a time: one cache of two big dictionaries was as fast but stood still for 12 ms
+whenever a generation of 32 MiB was freed. Absent keys are not remembered: asking the disk costs 1 us.
+
+One thread uses a store; `sync` alone may be called from others.
+"""
+
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+
+from .disk import REBUILD, Corrupt, Disk, StoreError
+from .layout import NUMBER, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, pack_summary, unpack_summary
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES_MAX = 64 * 1024 * 1024
+"""Memory for cached records unless the owner says otherwise."""
+
+ENTRY_BYTES = 260
+"""What a cached record costs beside its key and value: objects, numbers, its place in a dictionary (measured)."""
+
+COUNTED_RECORDS_PER_LINE = 1_000_000
+"""How often the count at opening tells how far it is."""
+
+KEY_SHOWN_BYTES_MAX = 64
+
+
+class Slot:
+    """What is known about one slot without asking the disk."""
+
+    __slots__ = ("bytes", "keys", "number", "old", "young")
+
+    def __init__(self) -> None:
+        self.number = (0, 0)
+        self.keys = self.bytes = 0
+        self.young: dict[bytes, Record] = {}
+        self.old: dict[bytes, Record] = {}
+
+
+class Store:
+    """The records of one disk, by slot (0 to 16383) and key. See the module for what holds when."""
+
+    def __init__(self, disk: Disk, *, cache_bytes: int = CACHE_BYTES_MAX) -> None:
+        """Take over an open disk. Raises Corrupt when what is on it is damaged."""
+        self.disk = disk
+        self._cache_bytes_max = cache_bytes
+        self._cached_bytes = 0
+        self._hand = 0
+        self._staged: dict[bytes, Record | None] = {}  # by disk key, None is a delete
+        self._emptied: set[int] = set()  # slots whose records on disk go before what is staged comes
+        self._renumbered: set[int] = set()  # slots that need a number record
+        self._forgotten: set[int] = set()  # slots that lose theirs
+        self._before: dict[int, tuple[tuple[int, int], int, int]] = {}  # number, keys, bytes of all slots touched
+        self._closed = False
+        summary = self._read_summary()
+        self._slots = self._count() if summary is None else summary
+        self.closed_cleanly = self._summary_stands = summary is not None
+        """Whether whoever had this disk before closed it: then nothing that it was told can be missing."""
+        self.keys = sum(state.keys for state in self._slots)
+        self.bytes = sum(state.bytes for state in self._slots)
+        """Of all slots, counting what is staged. Bytes are those of keys and values."""
+        log.info(
+            "%s: %d keys, %d bytes, %s",
+            disk.place,
+            self.keys,
+            self.bytes,
+            "as its summary says" if self.closed_cleanly else "counted",
+        )
+
+    # Records
+
+    def get(self, slot: int, key: bytes) -> Record | None:
+        """The record, staged or committed. Raises StoreError, Corrupt."""
+        record = self._slots[slot].young.get(key)
+        if record is None:
+            record = self._recall(slot, key)
+            if self._cached_bytes > self._cache_bytes_max:
+                self._evict()
+        return record
+
+    def put(self, slot: int, key: bytes, record: Record) -> None:
+        """Stage a record. Raises StoreError when it cannot be found out whether the key is new; then nothing changed."""
+        state = self._slots[slot]
+        old = state.young.get(key)
+        if old is None:
+            old = self._recall(slot, key)
+        if slot not in self._before:
+            self._before[slot] = (state.number, state.keys, state.bytes)
+        if old is None:
+            grown = len(key) + len(record.value)
+            self._cached_bytes += grown + ENTRY_BYTES
+            state.keys += 1
+            self.keys += 1
+        else:
+            grown = len(record.value) - len(old.value)
+            self._cached_bytes += grown
+        state.bytes += grown
+        self.bytes += grown
+        version = (record.epoch, record.seq)
+        if version > state.number:
+            state.number = version
+        else:
+            self._renumbered.add(slot)
+        state.young[key] = record
+        self._staged[PREFIXES[slot] + key] = record
+
+    def delete(self, slot: int, key: bytes, epoch: int, seq: int) -> bool:
+        """Stage that a key goes; True if it was there. Numbers the slot either way. Raises StoreError like `put`."""
+        state = self._slots[slot]
+        old = state.young.get(key)
+        if old is None:
+            old = self._recall(slot, key)
+        self._touch(slot)
+        self._renumber(slot, (epoch, seq))
+        if old is None:
+            return False
+        del state.young[key]
+        size = len(key) + len(old.value)
+        self._cached_bytes -= size + ENTRY_BYTES
+        state.keys -= 1
+        self.keys -= 1
+        state.bytes -= size
+        self.bytes -= size
+        self._staged[PREFIXES[slot] + key] = None
+        return True
+
+    def flush(self, slot: int, epoch: int, seq: int) -> int:
+        """Stage that every key of the slot goes; how many those are. Reads nothing, so damaged records go as well."""
+        keys = self._empty(slot)
+        self._renumber(slot, (epoch, seq))
+        return keys
+
+    def drop(self, slots: Iterable[int]) -> None:
+        """Forget slots, their records and numbers, and commit at once, together with what else is staged."""
+        for slot in slots:
+            self._empty(slot)
+            self._slots[slot].number = (0, 0)
+            self._renumbered.discard(slot)
+            self._forgotten.add(slot)
+        self.commit()
+
+    def _recall(self, slot: int, key: bytes) -> Record | None:
+        """The record of a key that is not in the young generation, and from then on is."""
+        state = self._slots[slot]
+        record = state.old.pop(key, None)
+        if record is not None:
+            state.young[key] = record
+            return record
+        disk_key = PREFIXES[slot] + key
+        if disk_key in self._staged:
+            record = self._staged[disk_key]
+        elif slot not in self._emptied and (data := self.disk.get(disk_key)) is not None:
+            record = self._decode(disk_key, data)
+        if record is not None:
+            state.young[key] = record
+            self._cached_bytes += len(key) + len(record.value) + ENTRY_BYTES
+        return record
+
+    # Batches
+
+    def commit(self) -> None:
+        """Make all that is staged true, as one batch. When this returns, killing the process loses none of it.
+
+        Raises StoreError when the disk refuses; then none of it holds, and a later commit may work again.
+        """
+        if not self._before:
+            return
+        try:
+            if self._summary_stands:
+                self._remove_summary()
+            batch = self.disk.batch()
+            for first, last in _runs(sorted(slot for slot in self._emptied if self._before[slot][1])):
+                batch.delete_range(PREFIXES[first], PREFIXES[last + 1])
+            put = batch.put
+            for disk_key, record in self._staged.items():
+                if record is None:
+                    batch.delete(disk_key)
+                else:
+                    put(disk_key, encode(disk_key, record))
+            for slot in self._forgotten:
+                batch.delete(NUMBER + PREFIXES[slot])
+            for slot in self._renumbered:
+                number_key = NUMBER + PREFIXES[slot]
+                put(number_key, encode(number_key, Record(b"", *self._slots[slot].number)))
+            self.disk.write(batch)
+        except BaseException:
+            self._roll_back()
+            raise
+        self._forget_staged()
+        if self._cached_bytes > self._cache_bytes_max:
+            self._evict()
+
+    def _touch(self, slot: int) -> None:
+        if slot not in self._before:
+            state = self._slots[slot]
+            self._before[slot] = (state.number, state.keys, state.bytes)
+
+    def _renumber(self, slot: int, version: tuple[int, int]) -> None:
+        state = self._slots[slot]
+        state.number = max(state.number, version)
+        self._renumbered.add(slot)
+
+    def _empty(self, slot: int) -> int:
+        state = self._slots[slot]
+        if slot in self._before:
+            prefix = PREFIXES[slot]
+            for disk_key in [disk_key for disk_key in self._staged if disk_key.startswith(prefix)]:
+                del self._staged[disk_key]
+        self._touch(slot)
+        self._emptied.add(slot)
+        self._cached_bytes -= _weight(state.young) + _weight(state.old)
+        state.young, state.old = {}, {}
+        keys = state.keys
+        self.keys -= keys
+        self.bytes -= state.bytes
+        state.keys = state.bytes = 0
+        return keys
+
+    def _forget_staged(self) -> None:
+        self._staged.clear()
+        self._emptied.clear()
+        self._renumbered.clear()
+        self._forgotten.clear()
+        self._before.clear()
+
+    def _roll_back(self) -> None:
+        """As before the batch. The cache may hold what was staged, so all of it goes: this is rare."""
+        for slot, (number, keys, size) in self._before.items():
+            state = self._slots[slot]
+            self.keys += keys - state.keys
+            self.bytes += size - state.bytes
+            state.number, state.keys, state.bytes = number, keys, size
+        for state in self._slots:
+            state.young, state.old = {}, {}
+        self._cached_bytes = 0
+        self._forget_staged()
+
+    # Slots
+
+    def number(self, slot: int) -> tuple[int, int]:
+        """Version of the last operation applied to the slot, staged or committed; (0, 0): none (R4)."""
+        return self._slots[slot].number
+
+    def keys_in(self, slot: int) -> int:
+        """How many keys the slot has, counting what is staged."""
+        return self._slots[slot].keys
+
+    def bytes_in(self, slot: int) -> int:
+        """Bytes of the slot's keys and values, counting what is staged."""
+        return self._slots[slot].bytes
+
+    def scan(
+        self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int, bytes_max: int
+    ) -> list[tuple[int, bytes, Record]]:
+        """What is committed in slots first to last, in the order of (slot, key), beginning after a cursor.
+
+        Ends at keys_max records, or before their keys and values exceed bytes_max, but never returns nothing while
+        there is something. Raises StoreError, Corrupt.
+        """
+        begin = PREFIXES[first]
+        if after is not None:
+            begin = max(begin, PREFIXES[after[0]] + after[1] + b"\0")
+        found: list[tuple[int, bytes, Record]] = []
+        size = 0
+        with closing(self._records(begin, PREFIXES[last + 1])) as records:
+            for slot, key, record in records:
+                size += len(key) + len(record.value)
+                if found and size > bytes_max:
+                    break
+                found.append((slot, key, record))
+                if len(found) >= keys_max:
+                    break
+        return found
+
+    def digest(self, slot: int) -> int:
+        """64 bits over what is committed in the slot: every key, version, expiry and checksum of the value, in any order.
+        Copies that hold the same have the same, whatever their disks. Reads the slot. Raises StoreError, Corrupt."""
+        with closing(self._records(PREFIXES[slot], PREFIXES[slot + 1])) as records:
+            return sum(digest(key, record) for _, key, record in records) & (1 << 64) - 1
+
+    def _records(self, begin: bytes, end: bytes) -> Generator[tuple[int, bytes, Record], None, None]:
+        """What is committed between two disk keys. Must be closed: an open disk iterator keeps the disk from closing."""
+        with closing(self.disk.items(begin, end)) as items:
+            for disk_key, data in items:
+                yield disk_key[0] << 8 | disk_key[1], disk_key[2:], self._decode(disk_key, data)
+
+    # Life
+
+    def sync(self) -> None:
+        """Make all that was committed before this call survive a power cut. Blocks; may be called from any thread.
+        Raises StoreError; then nobody knows how much of what was not synced before is durable."""
+        self.disk.sync()
+
+    def close(self) -> None:
+        """Leave a summary, sync, and let go of the disk. What is staged and not committed is gone. Never raises because
+        of the disk: without a summary the store is counted anew when it is opened next. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._before:
+                self._roll_back()
+            if not self._summary_stands:
+                self._write_summary()
+        except StoreError as failure:
+            log.warning("%s closes without its summary, so opening it will take longer: %s", self.disk.place, failure)
+        finally:
+            self.disk.close()
+
+    def check(self) -> None:
+        """Assert that numbers, counts and cache agree with the disk. Reads all of it; nothing may be staged."""
+        assert not self._before
+        assert self.keys == sum(state.keys for state in self._slots)
+        assert self.bytes == sum(state.bytes for state in self._slots)
+        cached = 0
+        for slot, (mine, true) in enumerate(zip(self._slots, self._count(), strict=True)):
+            assert (mine.number, mine.keys, mine.bytes) == (true.number, true.keys, true.bytes), slot
+            assert not mine.young.keys() & mine.old.keys(), slot
+            cached += _weight(mine.young) + _weight(mine.old)
+            for key, record in (mine.young | mine.old).items():
+                data = self.disk.get(PREFIXES[slot] + key)
+                assert data is not None and self._decode(PREFIXES[slot] + key, data) == record, (slot, key)
+        assert cached == self._cached_bytes
+
+    def _read_summary(self) -> list[Slot] | None:
+        data = self.disk.get(SUMMARY)
+        if data is None:
+            return None
+        slots = [Slot() for _ in range(SLOTS)]
+        for slot, number, keys, size in unpack_summary(self._decode(SUMMARY, data).value):
+            state = slots[slot]
+            state.number, state.keys, state.bytes = number, keys, size
+        return slots
+
+    def _write_summary(self) -> None:
+        summary = [
+            (slot, state.number, state.keys, state.bytes)
+            for slot, state in enumerate(self._slots)
+            if state.keys or state.number != (0, 0)
+        ]
+        batch = self.disk.batch()
+        batch.put(SUMMARY, encode(SUMMARY, Record(pack_summary(summary), 0, 0)))
+        self.disk.write(batch)
+        self.disk.sync()
+
+    def _remove_summary(self) -> None:
+        batch = self.disk.batch()
+        batch.delete(SUMMARY)
+        self.disk.write(batch)
+        self.disk.sync()
+        self._summary_stands = False
+
+    def _count(self) -> list[Slot]:
+        """All slots, numbers and counts found by reading everything."""
+        slots = [Slot() for _ in range(SLOTS)]
+        counted = 0
+        with closing(self._records(PREFIXES[0], PREFIXES[SLOTS])) as records:
+            for slot, key, record in records:
+                state = slots[slot]
+                state.number = max(state.number, (record.epoch, record.seq))
+                state.keys += 1
+                state.bytes += len(key) + len(record.value)
+                counted += 1
+                if counted % COUNTED_RECORDS_PER_LINE == 0:
+                    log.info("%s was not closed: %d records counted, now in slot %d", self.disk.place, counted, slot)
+        with closing(self.disk.items(NUMBER + PREFIXES[0], NUMBER + PREFIXES[SLOTS])) as items:
+            for number_key, data in items:
+                record = self._decode(number_key, data)
+                state = slots[int.from_bytes(number_key[len(NUMBER) :], "big")]
+                state.number = max(state.number, (record.epoch, record.seq))
+        return slots
+
+    def _decode(self, disk_key: bytes, data: bytes) -> Record:
+        try:
+            return decode(disk_key, data)
+        except ValueError as error:
+            slot, key = disk_key[0] << 8 | disk_key[1], disk_key[2:]
+            shown = repr(key[:KEY_SHOWN_BYTES_MAX]) + ("..." if len(key) > KEY_SHOWN_BYTES_MAX else "")
+            what = f"key {shown} of slot {slot}" if slot < SLOTS else f"the entry {shown} beside the records"
+            raise Corrupt(
+                f"{what} in {self.disk.place} is not what was written: {error}. The disk or the memory is bad. {REBUILD}"
+            ) from error
+
+    # Cache
+
+    def _evict(self) -> None:
+        """Move the hand until the cache fits; twice round empties it."""
+        for _ in range(2 * SLOTS):
+            if self._cached_bytes <= self._cache_bytes_max:
+                return
+            state = self._slots[self._hand]
+            self._hand = (self._hand + 1) % SLOTS
+            if state.old:
+                self._cached_bytes -= _weight(state.old)
+                state.old = {}
+            state.young, state.old = state.old, state.young
+
+
+def _weight(records: dict[bytes, Record]) -> int:
+    return sum(len(key) + len(record.value) for key, record in records.items()) + ENTRY_BYTES * len(records)
+
+
+def _runs(slots: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each unbroken run of sorted numbers."""
+    first = last = -1
+    for slot in slots:
+        if slot != last + 1:
+            if last >= 0:
+                yield first, last
+            first = slot
+        last = slot
+    if last >= 0:
+        yield first, last

@@ -1,0 +1,618 @@
+"""The launcher: what it starts, brings back, adopts and ends, and what its folder remembers."""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringkeeper.actors.cluster_folder import (
+    LAUNCHER,
+    LOG_BYTES_MAX,
+    Cluster,
+    ClusterFolder,
+    FolderError,
+    FolderInUse,
+)
+from ringkeeper.actors.config import BRIDGE_PORT_OFFSET, ConfigError
+from ringkeeper.actors.launcher import (
+    BRING_BACK_SECONDS,
+    BRING_BACK_SECONDS_MAX,
+    REGISTER_AGAIN_SECONDS,
+    STEADY_SECONDS,
+    TERMINATE_SECONDS_MAX,
+    EndProcesses,
+    Launcher,
+    ListProcesses,
+    Processes,
+    ProcessesEnded,
+    ProcessExited,
+    ProcessStarted,
+    SignalProcess,
+    programs_of,
+)
+from ringkeeper.actors.local import Wishes, settle, why_not_serving
+from ringkeeper.runtime.actor import Ref
+from ringkeeper.runtime.children import KILL_SECONDS_MAX, ChildExited, ProcessId
+from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.process import free_port
+from ringkeeper.runtime.session import (
+    Answered,
+    CloseSession,
+    Connected,
+    CreateNode,
+    DeleteNode,
+    ReadNode,
+    SessionClosed,
+    Subscribe,
+)
+
+CLUSTER = Cluster(node_ports=(7001, 7002, 7003), zookeeper_port=2181, ecs_port=2182)
+ME = ProcessId(1, "mine")
+
+
+class FakeChildren:
+    """Processes that begin, live and end only in the tests' imagination."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.living: dict[int, str] = {}
+        self.signals: list[tuple[str, str]] = []
+        self.strangers: set[ProcessId] = set()
+        self.cannot_start = False
+        self._next_pid = 100
+
+    def start(
+        self, argv: tuple[str, ...], *, log_file: Path, tell: Ref, environment: Mapping[str, str] | None = None
+    ) -> ProcessId:
+        if self.cannot_start:
+            raise OSError(12, "Cannot allocate memory")
+        self._next_pid += 1
+        self.started.append(log_file.stem)
+        self.living[self._next_pid] = log_file.stem
+        return ProcessId(self._next_pid, f"mark of {self._next_pid}")
+
+    def adopt(self, process: ProcessId, *, tell: Ref) -> bool:
+        if process in self.strangers:
+            self.living[process.pid] = "adopted"
+        return process in self.strangers
+
+    def lives(self, process: ProcessId) -> bool:
+        return process in self.strangers
+
+    def terminate(self, pid: int) -> bool:
+        return self._signal(pid, "TERM")
+
+    def kill(self, pid: int) -> bool:
+        return self._signal(pid, "KILL")
+
+    def signal(self, pid: int, number: int) -> bool:
+        return self._signal(pid, str(number))
+
+    def _signal(self, pid: int, what: str) -> bool:
+        if pid in self.living:
+            self.signals.append((self.living[pid], what))
+        return pid in self.living
+
+    def pid_of(self, name: str) -> int:
+        return next(pid for pid, each in self.living.items() if each == name)
+
+
+class Stage:
+    """A launcher with its folder, its imagined children, and what it says."""
+
+    def __init__(self, path: Path, cluster: Cluster = CLUSTER, *, watches: str | None = None) -> None:
+        self.folder = OldFolder(path)
+        self.folder.lock()
+        self.children = FakeChildren()
+        self.cluster, self.watches = cluster, watches
+
+    def raise_curtain(self) -> "Stage":
+        self.harness = Harness(
+            Launcher,
+            programs=programs_of(self.cluster, self.folder),
+            children=self.children,
+            folder=self.folder,
+            me=(LAUNCHER, ME),
+            observer="probe:observer",
+            watches=self.watches,
+            registration="/ringkeeper/ringkeeper/launchers/127.0.0.1",
+        )
+        return self
+
+    def exits(self, name: str, status: int | None = -9) -> list[Any]:
+        pid = self.children.pid_of(name)
+        del self.children.living[pid]
+        return [message for _, message in self.harness.tell(ChildExited(pid=pid, status=status))]
+
+    def advance(self, seconds: float) -> list[Any]:
+        return [message for _, message in self.harness.advance(seconds)]
+
+    def tell(self, message: object) -> list[Any]:
+        return [answer for _, answer in self.harness.tell(message)]
+
+    def noted(self) -> dict[str, int]:
+        content = json.loads((self.folder.path / "cluster.json").read_text())
+        return {name: pid for name, (pid, _) in content["running"].items()}
+
+
+class OldFolder(ClusterFolder):
+    """A folder that believes what is noted in it, since the processes are imagined."""
+
+    def running(self) -> dict[str, ProcessId]:
+        noted = self._read().get("running", {})
+        return {name: ProcessId(*process) for name, process in noted.items()}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "data").raise_curtain()
+
+
+# Starting and coming back
+
+
+def test_zookeeper_the_ecs_and_every_node_are_started_and_noted(stage: Stage) -> None:
+    assert stage.children.started == ["zookeeper", "ecs", "node-7001", "node-7002", "node-7003"]
+    assert [m.program.name for _, m in stage.harness.sent] == stage.children.started
+    assert stage.noted() == {
+        LAUNCHER: 1,
+        "zookeeper": 101,
+        "ecs": 102,
+        "node-7001": 103,
+        "node-7002": 104,
+        "node-7003": 105,
+    }
+
+
+def test_with_a_zookeeper_of_ones_own_none_is_started(tmp_path: Path) -> None:
+    own = Cluster(node_ports=(7001,), zookeeper="zk1:2181,zk2:2181", ecs_port=2182)
+    stage = Stage(tmp_path, own).raise_curtain()
+    assert stage.children.started == ["ecs", "node-7001"]
+    for program in programs_of(own, stage.folder):
+        assert program.arguments[program.arguments.index("--zookeeper") + 1] == "zk1:2181,zk2:2181"
+
+
+@pytest.mark.parametrize("name", ["ecs", "zookeeper"])
+def test_ecs_and_zookeeper_come_back_after_a_pause_that_doubles(stage: Stage, name: str) -> None:
+    pauses = []
+    for _ in range(9):
+        (exited,) = stage.exits(name)
+        assert isinstance(exited, ProcessExited)
+        assert exited.back_in_seconds is not None
+        pauses.append(exited.back_in_seconds)
+        assert stage.advance(exited.back_in_seconds * 0.99) == []
+        (started,) = stage.advance(exited.back_in_seconds * 0.01)
+        assert isinstance(started, ProcessStarted)
+        assert (started.program.name, started.restarts) == (name, len(pauses))
+    assert pauses[:4] == [BRING_BACK_SECONDS * factor for factor in (1, 2, 4, 8)]
+    assert pauses[-1] == BRING_BACK_SECONDS_MAX
+
+
+def test_who_lived_long_comes_back_soon(stage: Stage) -> None:
+    for _ in range(5):
+        stage.exits("ecs")
+        stage.advance(BRING_BACK_SECONDS_MAX)
+    stage.advance(STEADY_SECONDS)
+    (exited,) = stage.exits("ecs")
+    assert exited.back_in_seconds == BRING_BACK_SECONDS
+
+
+def test_a_storage_node_stays_dead_and_its_death_is_told(stage: Stage) -> None:
+    (stage.folder.path / "logs" / "node-7002.log").write_text("all is well\nthe disk is on fire\n\n")
+    (exited,) = stage.exits("node-7002", status=3)
+    assert exited.back_in_seconds is None
+    assert exited.sentence == "node 127.0.0.1:7002 ended with status 3: the disk is on fire"
+    assert exited.program.command.startswith("ringkeeper node --port 7002 --data ")
+    assert stage.advance(3600) == []
+    assert "node-7002" not in stage.noted()
+    listed: Processes = stage.harness.ask(ListProcesses())
+    assert [(p.name, p.pid, p.status) for p in listed.processes if p.kind == "node"] == [
+        ("node-7001", 103, None),
+        ("node-7002", 0, 3),
+        ("node-7003", 105, None),
+    ]
+
+
+def test_a_killed_process_is_not_said_to_have_said_its_last_log_line(stage: Stage) -> None:
+    (stage.folder.path / "logs" / "node-7001.log").write_text("all is well\n")
+    (exited,) = stage.exits("node-7001", status=-9)
+    assert exited.sentence == "node 127.0.0.1:7001 was killed by signal 9 (SIGKILL)"
+
+
+def test_what_cannot_be_started_is_told_like_a_death_and_tried_again(stage: Stage) -> None:
+    stage.exits("ecs")
+    stage.children.cannot_start = True
+    (exited,) = stage.advance(BRING_BACK_SECONDS)
+    assert "Cannot allocate memory" in exited.sentence
+    stage.children.cannot_start = False
+    (started,) = stage.advance(exited.back_in_seconds)
+    assert started.program.name == "ecs"
+
+
+def test_the_processes_can_be_asked_for_by_another_actor(stage: Stage) -> None:
+    (answer,) = stage.harness.tell(ListProcesses(question=7, reply_to=stage.harness.probe("ecs actor")))
+    assert answer[0] == "ecs actor"
+    assert answer[1].question == 7
+
+
+def test_a_signal_reaches_the_named_process_if_it_runs(stage: Stage) -> None:
+    assert stage.harness.ask(SignalProcess(name="node-7001", number=19)) is True
+    assert stage.children.signals == [("node-7001", "19")]
+    stage.exits("node-7001")
+    assert stage.harness.ask(SignalProcess(name="node-7001", number=19)) is False
+    assert stage.harness.ask(SignalProcess(name="node-9999", number=19)) is False
+
+
+# Adopting
+
+
+def test_what_still_runs_is_adopted_and_the_rest_is_started(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    alive, dead = ProcessId(50, "alive"), ProcessId(51, "dead")
+    stage.folder.note_running({LAUNCHER: ProcessId(9, "before"), "node-7002": alive, "node-7003": dead})
+    stage.children.strangers.add(alive)
+    stage.raise_curtain()
+    assert stage.children.started == ["zookeeper", "ecs", "node-7001", "node-7003"]
+    assert [m.program.name for _, m in stage.harness.sent if m.adopted] == ["node-7002"]
+    assert stage.noted()["node-7002"] == 50
+    assert stage.noted()[LAUNCHER] == ME.pid
+
+
+def test_a_start_that_failed_spares_what_ran_before(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.folder.note_running({"node-7002": ProcessId(50, "alive")})
+    stage.children.strangers.add(ProcessId(50, "alive"))
+    stage.raise_curtain()
+    stage.tell(EndProcesses(spare_adopted=True))
+    for name in ("node-7001", "node-7003", "ecs"):
+        stage.exits(name, 0)
+    assert stage.exits("zookeeper", 0) == [ProcessesEnded(killed=())]
+    assert ("adopted", "TERM") not in stage.children.signals
+    assert stage.noted() == {LAUNCHER: 1, "node-7002": 50}
+
+
+# Ending
+
+
+def test_nodes_end_before_the_ecs_and_zookeeper_ends_last(stage: Stage) -> None:
+    assert stage.tell(EndProcesses()) == []
+    assert stage.children.signals == [(f"node-700{n}", "TERM") for n in (1, 2, 3)]
+    stage.exits("node-7002", 0)
+    stage.exits("node-7001", 0)
+    assert len(stage.children.signals) == 3, "a node still runs"
+    stage.exits("node-7003", 0)
+    assert stage.children.signals[3:] == [("ecs", "TERM")]
+    stage.exits("ecs", 0)
+    assert stage.children.signals[4:] == [("zookeeper", "TERM")]
+    assert stage.exits("zookeeper", 0) == [ProcessesEnded(killed=())]
+    assert stage.noted() == {LAUNCHER: 1}
+    assert stage.advance(3600) == []
+
+
+def test_who_does_not_end_in_time_is_killed_and_named(stage: Stage) -> None:
+    stage.tell(EndProcesses())
+    stage.exits("node-7001", 0)
+    stage.exits("node-7003", 0)
+    stage.advance(TERMINATE_SECONDS_MAX)
+    assert stage.children.signals[-1] == ("node-7002", "KILL")
+    stage.exits("node-7002")
+    stage.exits("ecs", 0)
+    assert stage.exits("zookeeper", 0) == [ProcessesEnded(killed=("node-7002",))]
+
+
+def test_the_end_goes_on_without_who_cannot_even_be_killed(stage: Stage) -> None:
+    stage.tell(EndProcesses())
+    stage.advance(TERMINATE_SECONDS_MAX + KILL_SECONDS_MAX)
+    assert stage.children.signals[-1] == ("ecs", "TERM")
+    stage.exits("ecs", 0)
+    assert stage.exits("zookeeper", 0) == [ProcessesEnded(killed=("node-7001", "node-7002", "node-7003"))]
+
+
+def test_at_once_everything_is_killed_together_even_in_the_middle_of_an_orderly_end(stage: Stage) -> None:
+    stage.tell(EndProcesses())
+    stage.tell(EndProcesses(at_once=True))
+    assert {name for name, what in stage.children.signals if what == "KILL"} == set(stage.children.started)
+    for name in ("zookeeper", "ecs", "node-7001", "node-7002"):
+        assert stage.exits(name) == []
+    (ended,) = stage.exits("node-7003")
+    assert set(ended.killed) == set(stage.children.started)
+
+
+def test_nobody_comes_back_while_all_is_ending(stage: Stage) -> None:
+    stage.exits("ecs")
+    stage.tell(EndProcesses())
+    assert stage.advance(BRING_BACK_SECONDS_MAX) == []
+    assert stage.children.started.count("ecs") == 1
+
+
+def test_with_nothing_left_to_end_the_end_comes_at_once(stage: Stage) -> None:
+    for name in list(stage.children.started):
+        stage.exits(name)
+    assert stage.tell(EndProcesses()) == [ProcessesEnded(killed=())]
+
+
+# Registering
+
+
+def registered(tmp_path: Path) -> tuple[Stage, CreateNode]:
+    stage = Stage(tmp_path, watches="probe:watches").raise_curtain()
+    assert ("watches", Subscribe(reply_to=stage.harness.ref)) in stage.harness.sent
+    (create,) = stage.tell(Connected(session_id=5, timeout_seconds=6.0))
+    return stage, create
+
+
+def answer(request: str, error: str = "", data: bytes | None = None) -> Answered:
+    return Answered(request=request, error=error, path="/x", data=data, version=3, owner=5)
+
+
+def test_the_launcher_registers_its_host_as_long_as_its_session_lives(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    assert create.path == "/ringkeeper/ringkeeper/launchers/127.0.0.1"
+    assert create.ephemeral
+    assert json.loads(create.data)["pid"] == ME.pid
+    assert stage.tell(answer("register")) == []
+
+
+def test_what_a_dead_launcher_left_registered_is_cleared_away(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    (read,) = stage.tell(answer("register", "node_exists"))
+    assert isinstance(read, ReadNode)
+    (delete,) = stage.tell(answer("look", data=b'{"pid": 9, "mark": "of one who died"}'))
+    assert isinstance(delete, DeleteNode)
+    assert delete.version == 3
+    (again,) = stage.tell(answer("clear"))
+    assert again == create
+
+
+def test_a_launcher_that_lives_keeps_its_registration_and_is_asked_again_later(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    stage.children.strangers.add(ProcessId(9, "alive"))
+    stage.tell(answer("register", "node_exists"))
+    assert stage.tell(answer("look", data=b'{"pid": 9, "mark": "alive"}')) == []
+    assert stage.advance(REGISTER_AGAIN_SECONDS) == [create]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"pid": "x", "mark": 1}', b'{"pid": null}'])
+def test_a_registration_that_makes_no_sense_is_cleared_away(tmp_path: Path, data: bytes) -> None:
+    stage, _ = registered(tmp_path)
+    stage.tell(answer("register", "node_exists"))
+    assert isinstance(stage.tell(answer("look", data=data))[0], DeleteNode)
+
+
+def test_our_own_registration_after_a_reconnection_is_left_alone(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    stage.tell(Connected(session_id=5, timeout_seconds=6.0))
+    stage.tell(answer("register", "node_exists"))
+    assert stage.tell(answer("look", data=create.data)) == []
+
+
+def test_trouble_with_the_registration_stops_nothing(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    assert stage.tell(answer("register", "connection_loss")) == []
+    assert stage.tell(answer("register", "no_auth")) == []
+    assert stage.advance(REGISTER_AGAIN_SECONDS) == [create]
+
+
+def test_the_session_is_closed_while_zookeeper_still_hears_it(tmp_path: Path) -> None:
+    stage, _ = registered(tmp_path)
+    stage.tell(EndProcesses())
+    for name in ("node-7001", "node-7002", "node-7003"):
+        assert stage.exits(name, 0) == []
+    assert stage.exits("ecs", 0) == [CloseSession(reply_to=stage.harness.ref)]
+    assert stage.children.signals[-1] == ("ecs", "TERM")
+    stage.tell(SessionClosed())
+    assert stage.children.signals[-1] == ("zookeeper", "TERM")
+    assert stage.exits("zookeeper", 0) == [ProcessesEnded(killed=())]
+
+
+# The folder
+
+
+def test_a_folder_gives_back_the_cluster_that_was_written(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    assert folder.cluster() is None
+    folder.found(CLUSTER)
+    folder.note_running({"me": ProcessId.of(os.getpid()), "gone": ProcessId(os.getpid(), "an earlier one")})
+    again = ClusterFolder(tmp_path)
+    assert again.cluster() == CLUSTER
+    assert again.running() == {"me": ProcessId.of(os.getpid())}
+
+
+def test_a_second_launcher_is_refused_with_the_process_that_holds_the_folder(tmp_path: Path) -> None:
+    first, second = ClusterFolder(tmp_path), ClusterFolder(tmp_path)
+    first.lock()
+    with pytest.raises(FolderInUse, match=f"process id {os.getpid()}"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
+def test_a_newer_format_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    file.write_text('{"format": 2, "cluster": {}, "wonders": true}')
+    for call in (ClusterFolder(tmp_path).cluster, lambda: ClusterFolder(tmp_path).found(CLUSTER)):
+        with pytest.raises(FolderError, match="newer release"):
+            call()
+    assert file.read_text() == '{"format": 2, "cluster": {}, "wonders": true}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"format": "x"}',
+        '{"format": 1, "cluster": {"node_ports": "no"}}',
+        '{"format": 1, "cluster": {"node_ports": null}}',
+        '{"format": 1, "cluster": []}',
+        '{"format": 1, "running": [1]}',
+        '{"format": 1, "running": {"x": 1}}',
+        "\ud800",
+    ],
+)
+def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    folder = ClusterFolder(tmp_path)
+    with pytest.raises(FolderError, match="damaged"):
+        folder.cluster()
+        folder.running()
+
+
+def test_a_field_of_a_neighbouring_release_does_no_harm(tmp_path: Path) -> None:
+    fields = {"node_ports": [7001], "zookeeper_port": 1, "ecs_port": 2, "moon": "full"}
+    (tmp_path / "cluster.json").write_text(json.dumps({"format": 1, "cluster": fields}))
+    assert ClusterFolder(tmp_path).cluster() == Cluster(node_ports=(7001,), zookeeper_port=1, ecs_port=2)
+
+
+def test_the_secret_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    secret = folder.make_secret().read_text()
+    assert len(secret.strip()) == 64
+    assert stat.S_IMODE(folder.secret_file.stat().st_mode) == 0o600
+    assert folder.make_secret().read_text() == secret
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FolderError, match="cannot make .*file"):
+            ClusterFolder(path).lock()
+
+
+def test_last_words_are_those_since_the_start_and_a_long_log_is_put_aside(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    folder.prepare()
+    assert folder.last_words("ecs", 0) == ""
+    assert folder.begin_log("ecs") == 0
+    folder.log_file("ecs").write_bytes(b"before\n")
+    offset = folder.begin_log("ecs")
+    assert folder.last_words("ecs", offset) == ""
+    with open(folder.log_file("ecs"), "ab") as file:
+        file.write(b"x" * 100_000 + b"\nnow \xff\n  \n")
+    assert folder.last_words("ecs", offset) == "now �"
+    os.truncate(folder.log_file("ecs"), LOG_BYTES_MAX + 1)
+    assert folder.begin_log("ecs") == 0
+    assert not folder.log_file("ecs").exists()
+
+
+# Settling what the cluster is
+
+
+def free_pair() -> int:
+    return free_port(beside=BRIDGE_PORT_OFFSET)
+
+
+def test_a_new_cluster_gets_ports_that_are_free_and_distinct(tmp_path: Path) -> None:
+    cluster = settle(ClusterFolder(tmp_path), Wishes(nodes=5), {})
+    nodes = cluster.node_ports
+    ports = {*nodes, *(port + BRIDGE_PORT_OFFSET for port in nodes), cluster.zookeeper_port, cluster.ecs_port}
+    assert len(ports) == 12
+    assert settle(ClusterFolder(tmp_path), Wishes(), {}) == cluster
+    assert settle(ClusterFolder(tmp_path), Wishes(nodes=5, port=nodes[0], place="even"), {}) == cluster
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(nodes=2),
+        Wishes(port=1000),
+        Wishes(zookeeper="elsewhere:2181"),
+        Wishes(place="md5"),
+        Wishes(fsync="always"),
+        Wishes(name="other"),
+    ],
+)
+def test_a_wish_that_contradicts_what_lives_there_is_refused_and_nothing_changes(
+    tmp_path: Path, wishes: Wishes
+) -> None:
+    folder = ClusterFolder(tmp_path)
+    settle(folder, Wishes(nodes=1), {})
+    before = (tmp_path / "cluster.json").read_bytes()
+    with pytest.raises(ConfigError, match="was asked for"):
+        settle(folder, wishes, {})
+    assert (tmp_path / "cluster.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(nodes=0),
+        Wishes(nodes=10_000),
+        Wishes(port=0),
+        Wishes(port=60_000),
+        Wishes(zookeeper="no port"),
+        Wishes(zookeeper="a:b"),
+    ],
+)
+def test_a_wish_that_cannot_be_fulfilled_is_refused(tmp_path: Path, wishes: Wishes) -> None:
+    with pytest.raises(ConfigError):
+        settle(ClusterFolder(tmp_path), wishes, {})
+    assert not (tmp_path / "cluster.json").exists()
+
+
+@pytest.mark.parametrize("offset", [0, BRIDGE_PORT_OFFSET])
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, offset: int) -> None:
+    port = free_pair()
+    with socket.create_server(("127.0.0.1", port + offset)), pytest.raises(FolderError, match=f"port {port + offset} "):
+        settle(ClusterFolder(tmp_path), Wishes(nodes=1, port=port), {})
+    assert not (tmp_path / "cluster.json").exists()
+
+
+def test_a_node_that_still_runs_may_hold_its_port(tmp_path: Path) -> None:
+    folder, port = ClusterFolder(tmp_path), free_pair()
+    settle(folder, Wishes(nodes=1, port=port), {})
+    with socket.create_server(("127.0.0.1", port)):
+        assert settle(folder, Wishes(), {f"node-{port}": ProcessId(1, "x")}).node_ports == (port,)
+
+
+def test_zookeeper_moves_to_another_port_when_its_own_is_taken_and_nobody_runs(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    before = settle(folder, Wishes(nodes=1), {})
+    with socket.create_server(("127.0.0.1", before.zookeeper_port)):
+        with pytest.raises(FolderError, match="in use by another program"):
+            settle(folder, Wishes(), {f"node-{before.node_ports[0]}": ProcessId(1, "x")})
+        after = settle(folder, Wishes(), {})
+    assert after.zookeeper_port != before.zookeeper_port
+    assert after.ecs_port == before.ecs_port
+    assert folder.cluster() == after
+
+
+# When does it serve?
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    nodes = [{"id": f"h:{n}", "state": "up", "pid": n, "epoch": 4} for n in (1, 2)]
+    return {"epoch": 4, "serving": True, "trouble": None, "refused": {}, "nodes": nodes, **changes}
+
+
+PIDS = {"h:1": 1, "h:2": 2}
+INFO = "cluster_state:ok\r\ncluster_current_epoch:4\r\n"
+
+
+def test_a_cluster_serves_when_ring_nodes_and_client_ports_say_so() -> None:
+    assert why_not_serving(status(), PIDS, [INFO, INFO]) == ""
+
+
+@pytest.mark.parametrize(
+    ("now", "infos", "why"),
+    [
+        (status(serving=False), [INFO], "does not serve"),
+        (status(trouble="the ring was lost"), [INFO], "the ring was lost"),
+        (status(nodes=status()["nodes"][:1]), [INFO], "h:2 is not in the ring: it has not registered"),
+        (status(nodes=[], refused={"h:1": "wrong data"}), [INFO], "h:1 is not in the ring: wrong data"),
+        (status(nodes=[{**n, "state": "down"} for n in status()["nodes"]]), [INFO], "h:1 is down"),
+        (status(nodes=[{**n, "pid": 77} for n in status()["nodes"]]), [INFO], "does not know this life of node h:1"),
+        (status(nodes=[{**n, "pid": None} for n in status()["nodes"]]), [INFO], "does not know this life of node h:1"),
+        (status(nodes=[{**n, "epoch": 3} for n in status()["nodes"]]), [INFO], "h:1 has not read the ring of epoch 4"),
+        (status(), [INFO, INFO.replace("ok", "fail")], "client port"),
+        (status(), [INFO, INFO.replace("4", "3")], "client port"),
+    ],
+)
+def test_a_cluster_does_not_serve_as_long_as(now: dict[str, Any], infos: list[str], why: str) -> None:
+    assert why in why_not_serving(now, PIDS, infos)
