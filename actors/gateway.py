@@ -22,6 +22,7 @@ unanswered.
 
 import hmac
 import json
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,10 +36,12 @@ from ..version import VERSION
 from .messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
 from .rules import cluster_view
 from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve
-from .rules.data_commands import SYNTAX_ERROR, glob
+from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
 from .rules.replies import OK, Reply, bulk, error, integer, simple
 from .rules.ring import Ring
 from .rules.slots import slot as slot_of
+
+log = logging.getLogger(__name__)
 
 QUESTION_SECONDS_MAX = 3.0
 """How long a client waits for an answer from another process before it gets an error instead."""
@@ -73,12 +76,13 @@ class Unanswered:
 class Session:
     """What the gateway keeps of one connection, besides what the connection itself says (id, name, protocol...)."""
 
-    __slots__ = ("connection", "library", "library_version", "queue", "readonly")
+    __slots__ = ("connection", "ending", "library", "library_version", "queue", "readonly")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.library = self.library_version = ""
         self.readonly = False
+        self.ending = False  # nothing more is read from it; it closes once what was asked is answered
         self.queue: deque[Exchange] = deque()
 
     def describe(self, now: float) -> str:
@@ -95,12 +99,13 @@ class Session:
 class Exchange:
     """The commands of one connection in one turn, and their replies as far as they are there."""
 
-    __slots__ = ("last", "missing", "on_store", "replies", "session")
+    __slots__ = ("missing", "on_store", "protocol", "replies", "session")
 
-    def __init__(self, session: Session, replies: list[Reply], on_store: list[int]) -> None:
-        self.session, self.replies, self.on_store = session, replies, on_store
+    def __init__(self, session: Session, replies: list[Reply]) -> None:
+        self.session, self.replies = session, replies
+        self.protocol = session.connection.protocol
+        self.on_store: list[int] = []  # positions of the commands that are the storage node's
         self.missing = 0
-        self.last = False  # the connection closes after it
 
 
 class Gateway(Actor):
@@ -146,7 +151,6 @@ class Gateway(Actor):
             "client|getname": lambda session, args: bulk(session.connection.name) if session.connection.name else None,
             "client|setname": self._client_setname,
             "client|setinfo": self._client_setinfo,
-            "client|kill": self._client_kill,
             "config|get": self._config_get,
             "config|set": self._config_set,
             "cluster|slots": self._cluster_slots,
@@ -212,29 +216,46 @@ class Gateway(Actor):
         waiting: list[Exchange] = []
         for connection, commands in message.take():
             session: Session = connection.session
-            trusted = connection.authenticated
-            replies: list[Reply] = [None] * len(commands)
-            on_store: list[int] = []
-            exchange = Exchange(session, replies, on_store)
-            session.queue.append(exchange)
+            if connection.closed or session.ending:
+                continue
+            exchange = self._begin(session, len(commands))
             exchanges.append(exchange)
-            for index, args in enumerate(commands):
+            on_store = exchange.on_store
+            trusted = connection.authenticated
+            index = 0
+            for args in commands:
                 command = direct.get(args[0])
                 if command is not None and trusted and command.accepts(len(args)):
                     on_store.append(index)
                     to_store.append((command, args))
                 else:
                     self._answer(exchange, index, args, to_store)
-            if on_store:
-                exchange.missing += len(on_store)
-                waiting.append(exchange)
+                    if session.ending:
+                        break
+                    trusted = connection.authenticated
+                    if connection.protocol != exchange.protocol:  # what follows is spelt in the other protocol
+                        left = len(exchange.replies) - index - 1
+                        del exchange.replies[index + 1 :]
+                        exchange = self._begin(session, left)
+                        exchanges.append(exchange)
+                        on_store, index = exchange.on_store, -1
+                index += 1
             self.commands += len(commands)
+        for exchange in exchanges:
+            if exchange.on_store:
+                exchange.missing += len(exchange.on_store)
+                waiting.append(exchange)
         if to_store:
             self._at_storage.append(waiting)
             self.send(self._storage, Execute(requests=to_store, reply_to=self.ref))
         for exchange in exchanges:
             if not exchange.missing:
                 self._write(exchange.session)
+
+    def _begin(self, session: Session, count: int) -> Exchange:
+        exchange = Exchange(session, [None] * count)
+        session.queue.append(exchange)
+        return exchange
 
     def _answer(
         self, exchange: Exchange, index: int, args: list[bytes], to_store: list[tuple[Command, list[bytes]]]
@@ -255,14 +276,28 @@ class Gateway(Actor):
             question = self._ask(exchange, index, lambda figures: self._info(args[1:], figures))
             self.send(self._storage, ReportFigures(question=question, reply_to=self.ref))
         elif command.name == "quit":
-            replies[index], exchange.last = OK, True
+            replies[index] = OK
+            self._end_after(exchange, index)
+        elif command.name == "client|kill":
+            replies[index] = self._client_kill(session, args)
+            if session.ending:
+                self._end_after(exchange, index)
         elif command.name.partition("|")[0] == "command":
             replies[index] = describe(args)
         elif command.name.endswith("|help"):
             container = find(COMMANDS, args[0])
             replies[index] = help_lines(container) if container is not None else SYNTAX_ERROR
         else:
-            replies[index] = self._answers[command.name](session, args)
+            try:
+                replies[index] = self._answers[command.name](session, args)
+            except Exception:  # a bug on one client's command must not end everybody's node
+                log.exception("%s failed on %s", self.id, command.name)
+                replies[index] = error(b"ERR internal error, see the log of this node; nothing was done")
+
+    def _end_after(self, exchange: Exchange, index: int) -> None:
+        """The connection closes behind this reply; what was asked after it is not done."""
+        exchange.session.ending = True
+        del exchange.replies[index + 1 :]
 
     def _executed(self, message: Executed) -> None:
         replies = iter(message.replies)
@@ -286,11 +321,11 @@ class Gateway(Actor):
             try:
                 connection.write(b"".join(replies), len(replies))
             except TypeError:  # something in it is spelt differently in RESP2 and RESP3
-                protocol = connection.protocol
+                protocol = exchange.protocol
                 spelt = [reply if type(reply) is bytes else encode(reply, protocol) for reply in replies]
                 connection.write(b"".join(spelt), len(replies))
-            if exchange.last:
-                connection.close_after_write()
+        if session.ending and not queue:
+            connection.close_after_write()
 
     # Questions to others
 
@@ -451,12 +486,17 @@ class Gateway(Actor):
                 and (each is not session or text.get(b"SKIPME", "yes").lower() == "no")
             ]
         for each in victims:
-            each.connection.close_after_write()
+            if each is session:
+                session.ending = True
+            else:
+                each.connection.abort()
         return OK if len(args) == 3 else integer(len(victims))
 
     # Settings
 
     def _config_get(self, session: Session, args: list[bytes]) -> Reply:
+        if any(len(word) > PATTERN_BYTES_MAX for word in args[2:]):
+            return error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
         patterns = [glob(word.lower()) for word in args[2:]]
         return {
             name: value

@@ -49,10 +49,17 @@ SCAN_KEYS_MAX = 10_000
 SCAN_BYTES_MAX = 4 * 1024 * 1024
 """The most that one visit to the disk reads for SCAN or KEYS."""
 
+READ_BYTES_PER_TURN_MAX = 256 * 1024 * 1024
+"""Values read for the commands of one turn; whoever would exceed it is asked to try again, so memory stays bounded."""
+
 CURSORS_MAX = 1024
 """Open SCAN cursors remembered; one that was forgotten starts its slot again (SCAN may return a key twice)."""
 
 NO_SUCH_SLOT = error(b"ERR Invalid slot")
+TOO_MUCH = error(
+    b"TRYAGAIN the values asked for at once exceed %d bytes; nothing was done, ask for fewer at a time"
+    % READ_BYTES_PER_TURN_MAX
+)
 PATTERN_TOO_LONG = error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
 
 
@@ -62,18 +69,29 @@ class SyncSoon:
     """A second has passed; local. StorageNode -> StorageNode."""
 
 
+class TooMuch(Exception):
+    """Raised when the values read in one turn exceed READ_BYTES_PER_TURN_MAX."""
+
+
 class SlotView:
     """One slot's data as the running command sees it; every change is stamped."""
 
-    __slots__ = ("_node", "_store", "slot", "value_bytes_max")
+    __slots__ = ("_node", "_store", "left", "slot", "value_bytes_max")
 
     def __init__(self, node: "StorageNode", store: Store, value_bytes_max: int) -> None:
         self._node, self._store, self.value_bytes_max = node, store, value_bytes_max
         self.slot = 0
+        self.left = 0
+        """Bytes that may still be read in this turn."""
 
     def get(self, key: bytes) -> bytes | None:
         record = self._store.get(self.slot, key)
-        return None if record is None else record.value
+        if record is None:
+            return None
+        self.left -= len(record.value)
+        if self.left < 0:
+            raise TooMuch
+        return record.value
 
     def put(self, key: bytes, value: bytes) -> None:
         self._store.put(self.slot, key, Record(value, *self._node.stamp(), 0))
@@ -196,6 +214,7 @@ class StorageNode(Actor):
     def _execute(self, message: Execute) -> None:
         requests, replies = message.requests, list[Reply]()
         writes: list[int] = []
+        self._view.left = READ_BYTES_PER_TURN_MAX
         while len(replies) < len(requests):  # once, unless a command looks at the whole node after a write
             done = len(replies)
             part = requests[done:] if done else requests
@@ -241,6 +260,9 @@ class StorageNode(Actor):
                                 add(None)
                             else:
                                 value = record.value
+                                view.left -= len(value)
+                                if view.left < 0:
+                                    raise TooMuch
                                 add(b"$%d\r\n%b\r\n" % (len(value), value))
                         else:
                             add(self._refuse(slot))
@@ -266,6 +288,8 @@ class StorageNode(Actor):
                 return replies
             except StoreError as failure:  # a record that cannot be read spoils its own command only
                 add(refusal(f"ERR {failure}"))
+            except TooMuch:
+                add(TOO_MUCH)
 
     def _run_one(self, command: Command, args: list[bytes], view: SlotView) -> Reply:
         own = self._whole_node.get(command.name)

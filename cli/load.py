@@ -13,8 +13,9 @@ than the cluster's own limit is opened.
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,22 @@ class Tally:
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--match", default="*", metavar="PATTERN", help="Only files with such names, for example '*.py'.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="No files, and nothing below folders, with such names."
+)
 @click.option("--prefix", default="", help="Put this in front of every key.")
 @click.option("--json", "as_json", is_flag=True, help="The counts for programs.")
 @cluster_options
 def load(
-    directory: Path, prefix: str, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
+    directory: Path,
+    match: str,
+    exclude: tuple[str, ...],
+    prefix: str,
+    as_json: bool,
+    cluster: str,
+    password: str | None,
+    timeout_seconds: float,
 ) -> None:
     """Store the files of a folder.
 
@@ -68,20 +80,23 @@ def load(
     \b
     Examples:
       ringkeeper load ./photos
-      ringkeeper load /usr/share/dict --prefix dict/
+      ringkeeper load ./project --match '*.py' --exclude .git --exclude build --prefix project/
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..actors.client_errors import ClientError
 
+    def chosen() -> Iterator[Path]:
+        return files_below(directory, match, exclude)
+
     with opened(cluster, password, timeout_seconds) as client:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task(f"loading {directory}", total=sum(1 for _ in files_below(directory)))
+            bar = progress.add_task(f"loading {directory}", total=sum(1 for _ in chosen()))
             tally = Tally()
             try:
-                for _ in load_files(client, directory, tally, prefix=os.fsencode(prefix)):
+                for _ in load_files(client, directory, chosen(), tally, prefix=os.fsencode(prefix)):
                     progress.update(bar, completed=tally.files)
             except ClientError as error:
                 raise Trouble(
@@ -103,15 +118,20 @@ def load(
     click.get_current_context().exit(NO if tally.skipped else 0)
 
 
-def files_below(directory: Path) -> Iterator[Path]:
-    """Every name in a folder and its subfolders that is no folder, in the same order every time.
+def files_below(directory: Path, match: str = "*", exclude: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Everything in a folder and its subfolders that is no folder, in the same order every time.
 
     Links to folders are not followed: they may lead in a circle.
     """
+
+    def left_out(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in exclude)
+
     for folder, folders, names in os.walk(directory):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not left_out(name))
         for name in sorted(names):
-            yield Path(folder, name)
+            if fnmatchcase(name, match) and not left_out(name):
+                yield Path(folder, name)
 
 
 def key_of(directory: Path, file: Path, prefix: bytes = b"") -> bytes:
@@ -119,12 +139,14 @@ def key_of(directory: Path, file: Path, prefix: bytes = b"") -> bytes:
     return prefix + os.fsencode(file.relative_to(directory).as_posix())
 
 
-def load_files(client: "Client", directory: Path, tally: Tally, *, prefix: bytes = b"") -> Iterator[None]:
-    """Store the files of a folder in batches, counting in ``tally``; yields after each batch. Raises ClientError."""
+def load_files(
+    client: "Client", directory: Path, files: Iterable[Path], tally: Tally, *, prefix: bytes = b""
+) -> Iterator[None]:
+    """Store files of a folder in batches, counting in ``tally``; yields after each batch. Raises ClientError."""
     value_bytes_max = _value_bytes_max(client)
     batch: dict[bytes, bytes] = {}
     size = 0
-    for file in files_below(directory):
+    for file in files:
         key = key_of(directory, file, prefix)
         content = _read(file, value_bytes_max)
         if isinstance(content, str):

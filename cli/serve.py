@@ -3,6 +3,7 @@
 Each stays in the foreground until SIGTERM or Ctrl-C and logs to standard error, as a service manager likes it.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import click
 
 from .options import FILE, FOLDER, Command, log_options
-from .outcomes import REFUSED, USAGE, Trouble
+from .outcomes import BUG, REFUSED, USAGE, Trouble
+
+log = logging.getLogger(__name__)
 
 
 def process_options(command: Command) -> Command:
@@ -82,9 +85,11 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
           --bind 0.0.0.0 --advertise node1.example.org --secret-file /etc/ringkeeper/secret
     """
     from ..actors.config import NodeConfig
+    from ..actors.node_folder import NodeFolderError
     from ..actors.processes import run_node
+    from ..runtime.store import StoreError
 
-    serve(lambda: run_node(NodeConfig(**settings)), log_level, log_file)
+    serve(lambda: run_node(NodeConfig(**settings)), (NodeFolderError, StoreError), log_level, log_file)
 
 
 @click.command()
@@ -118,7 +123,7 @@ def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
     from ..actors.config import EcsConfig
     from ..actors.processes import run_ecs
 
-    serve(lambda: run_ecs(EcsConfig(**settings)), log_level, log_file)
+    serve(lambda: run_ecs(EcsConfig(**settings)), (), log_level, log_file)
 
 
 @click.command()
@@ -147,18 +152,16 @@ def zookeeper(log_level: str, log_file: Path | None, **settings: Any) -> None:
     """
     from ..actors.config import ZooKeeperConfig
     from ..actors.processes import run_zookeeper
+    from ..runtime.zookeeper.storage import DataError
 
-    serve(lambda: run_zookeeper(ZooKeeperConfig(**settings)), log_level, log_file)
+    serve(lambda: run_zookeeper(ZooKeeperConfig(**settings)), (DataError,), log_level, log_file)
 
 
-def serve(run: Callable[[], int], log_level: str, log_file: Path | None) -> None:
-    """Run a process until its end, which becomes ours. What keeps it from starting becomes a sentence."""
+def serve(run: Callable[[], int], refusals: tuple[type[Exception], ...], log_level: str, log_file: Path | None) -> None:
+    """Run a process until its end, whose status becomes ours. ``refusals`` are what may keep it from starting."""
     from ..actors.config import ConfigError
-    from ..actors.node_folder import NodeFolderError
     from ..runtime.children import obey_leash
     from ..runtime.process import configure_log
-    from ..runtime.store import StoreError
-    from ..runtime.zookeeper.storage import DataError
 
     try:
         configure_log(log_level, log_file)
@@ -166,7 +169,10 @@ def serve(run: Callable[[], int], log_level: str, log_file: Path | None) -> None
         sys.exit(run())
     except ConfigError as error:
         raise Trouble(error, USAGE) from error
-    except (NodeFolderError, StoreError, DataError) as error:
+    except refusals as error:
         raise Trouble(error, REFUSED) from error
     except OSError as error:
         raise Trouble(error.strerror or error, REFUSED) from error
+    except Exception as bug:
+        log.critical("this should not have happened", exc_info=bug)
+        raise Trouble(f"failed in a way that it should not: {bug!r}; the log says more", BUG) from bug

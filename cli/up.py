@@ -109,8 +109,6 @@ class Launch:
             )
             with _signals_asking(cluster.hurry):
                 try:
-                    if in_foreground:
-                        click.echo(f"starting a cluster in {self.data} ...")
                     cluster.start()
                     self.serving = True
                     report(cluster.seeds)

@@ -33,7 +33,7 @@ import logging
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from .actor import Actor, Ref
 from .message import message
@@ -135,7 +135,10 @@ class Election(Actor):
     def on_start(self) -> None:
         self.send(self.watches, Subscribe(reply_to=self.ref))
 
-    def on_receive(self, message: Any) -> None:
+    def on_receive(
+        self,
+        message: Connected | Suspended | Lost | ChildrenChanged | NodeChanged | Answered | FollowLeader | _LookAgain,
+    ) -> None:
         match message:
             case Connected():
                 self._connected(message)

@@ -755,6 +755,7 @@ class RespServer:
         self._now = loop.time()
         self._unflushed: list[Connection] = []
         self._end_comes = False
+        self._closed = False
         self._listener = network.listen(host, port, lambda: Connection(self))
 
     @property
@@ -763,6 +764,7 @@ class RespServer:
 
     def close(self) -> None:
         """Stop listening and drop every connection."""
+        self._closed = True
         self.stop_listening()
         for connection in list(self.connections.values()):
             connection.abort()
@@ -829,6 +831,7 @@ class RespServer:
         try:
             self._receiver.tell(message)
         except ActorDeadError:
-            if self.connections:
+            if not self._closed:
                 log.warning("nobody serves the clients of port %d any more: it is closed", self.port)
+                self._closed = True
                 self.loop.call_soon(self.close)

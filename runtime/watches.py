@@ -19,15 +19,16 @@ after it is not older than anything that was ever told before, and its answer is
 
 *Lost* comes from our own clock or from kazoo, whichever is first: kazoo does not report it while no server can be
 reached. The server counts the session's time from when it last heard us; we count it from when we *sent* the last
-question that was answered (every session asks one in a sixth of its time), so our clock is never behind the server's.
-How much time the server granted kazoo does not say; the answer to its Connect is overheard.
+question that was answered (every session asks one in a sixth of its time), so our clock is never behind the server's;
+unless this machine sleeps, which its clock does not count. How much time the server granted kazoo does not say; the
+answer to its Connect is overheard.
 
 *Watches say "look again".* Per watched path at most one read is on its way; a watch that fires meanwhile causes one
 more. Every read sets its watch before it reads: ``exists`` sets one on missing nodes too. Everything watched is read
 again after every reconnection (kazoo forgets its watches then); watchers are told only what they were not told last.
 
 *Requests* are answered once. When the connection breaks, or is not there, the answer is connection_loss at once,
-after Suspended was told: nothing is queued for later, since who acts on levels would have to look again anyway.
+after Suspended was told: nothing waits for a connection, since who acts on levels would have to look again anyway.
 
 What others asked to be told lives in this actor only, so a failure of it must escalate: spawn it with ``ESCALATE``.
 """
@@ -37,6 +38,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,12 +97,13 @@ BEATS_PER_SESSION = 6
 REQUEST_SECONDS_MAX = 15.0
 """A request without an answer for so long is answered connection_loss, even if the connection seems to live."""
 
-REQUESTS_MAX = 100
-"""Requests on their way at once; more are refused. kazoo wakes its thread through a socket pair, one byte a question,
-and blocks the caller when some 270 bytes are unread: what we have on its way must stay well below that."""
+REQUESTS_MAX, READS_MAX = 100, 30
+"""Requests, and watched paths being read, that are on their way at once; the others wait for their turn. kazoo wakes
+its thread through a socket pair, a byte a question, and blocks the caller when 278 bytes are unread. A request or read
+is at most two questions, so the loop never comes there, even if kazoo's thread stands still."""
 
-READS_MAX = 30
-"""Watched paths that are being read at once; the others wait for their turn. (Two questions each; see REQUESTS_MAX.)"""
+WAITING_MAX = 10_000
+"""Requests that wait for their turn; more are refused."""
 
 DATA_BYTES_MAX = 1_000_000
 """More content than this is refused: past its limit (1 MiB with the path) a server cuts the connection unanswered."""
@@ -198,7 +201,8 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-# What happens on kazoo's threads, told to the actor by itself. Never sent to anybody else, hence not on the wire.
+# What the actor tells itself: first what happens on kazoo's threads, then its timers. Nobody else hears of it, hence it
+# is not on the wire.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +238,6 @@ class _Ended:
     """A session has been ended as CloseSession asked."""
 
 
-# Timers of the actor.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Begin:
     generation: int
@@ -255,6 +256,9 @@ class _Beat:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Overdue:
     number: int
+
+
+_Inner = _Turned | _Unreached | _Heard | _LookAgain | _Ended | _Begin | _GiveUp | _Beat | _Overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,9 +339,11 @@ class Watches(Actor):
         self.watched: dict[tuple[str, str], _Watched] = {}
         self.unread: dict[tuple[str, str], None] = {}
         """Watched paths that wait for their turn to be read."""
-        self.reads = 0
         self.questions: dict[int, _Question] = {}
-        self.asked = 0
+        self.asked = self.reads = self.requests = 0
+        """Questions ever asked; reads and requests that are on their way now."""
+        self.waiting: deque[Request] = deque()
+        """Requests that wait for their turn."""
         self.closers: list[Ref] = []
         self.ended = False
 
@@ -350,7 +356,9 @@ class Watches(Actor):
     def on_failure(self, *_: Any) -> None:
         self._discard_client(lambda: None)
 
-    def on_receive(self, message: Any) -> None:
+    def on_receive(
+        self, message: _Inner | Subscribe | CloseSession | WatchNode | WatchChildren | Unwatch | Request
+    ) -> None:
         match message:
             case _Heard():
                 self._heard(message)
@@ -490,8 +498,9 @@ class Watches(Actor):
     def _forget(self, error: str) -> None:
         """The connection is gone: nothing that was asked on it will be answered, nothing that was read holds."""
         questions, self.questions = self.questions, {}
+        waiting, self.waiting = self.waiting, deque()
         self.unread.clear()
-        self.reads, self.beating = 0, False
+        self.reads, self.requests, self.beating = 0, 0, False
         for watched in self.watched.values():
             watched.reading = watched.again = False
             watched.seen = None
@@ -500,6 +509,8 @@ class Watches(Actor):
                 question.overdue.cancel()
             if question.request is not None:
                 self._answer(question.request, error)
+        for request in waiting:
+            self._answer(request, error)
 
     def _give_up(self, due: _GiveUp) -> None:
         if due.generation == self.generation and self.session is None:
@@ -579,7 +590,12 @@ class Watches(Actor):
         refusal = self._refusal(request)
         if refusal:
             self._answer(request, refusal)
-            return
+        elif self.requests < REQUESTS_MAX:
+            self._pass_on(request)
+        else:
+            self.waiting.append(request)
+
+    def _pass_on(self, request: Request) -> None:
         client = self.client
         assert client is not None
         try:
@@ -604,7 +620,14 @@ class Watches(Actor):
         except (TypeError, ValueError) as error:  # kazoo looked at it and sent nothing
             self._answer(request, f"other:{error}")
         else:
+            self.requests += 1
             self._ask(result, partial(self._answered, request), request)
+
+    def _request_done(self) -> None:
+        """One request less is on its way: the next may go."""
+        self.requests -= 1
+        while self.waiting and self.requests < REQUESTS_MAX:
+            self._pass_on(self.waiting.popleft())
 
     def _refusal(self, request: Request) -> str:
         """Why a request is not passed on; "" if it is."""
@@ -614,14 +637,18 @@ class Watches(Actor):
             return f"other:{request.path!r} is no path: it must begin with a slash and not end with one"
         if isinstance(request, CreateNode | SetNode) and len(request.data) > DATA_BYTES_MAX:
             return f"other:{len(request.data)} bytes are more than the {DATA_BYTES_MAX} that a node may hold"
-        if sum(question.request is not None for question in self.questions.values()) >= REQUESTS_MAX:
-            return f"other:{REQUESTS_MAX} requests are on their way already"
+        if len(self.waiting) >= WAITING_MAX:
+            return f"other:{WAITING_MAX} requests wait already"
         return ""
 
     def _answered(self, request: Request, value: Any, error: Exception | None) -> None:
         if error is not None:
             self._answer(request, _word(error))
-            return
+        else:
+            self._answer_done(request, value)
+        self._request_done()
+
+    def _answer_done(self, request: Request, value: Any) -> None:
         match request:
             case CreateNode():
                 assert self.session is not None
@@ -641,6 +668,7 @@ class Watches(Actor):
         question = self.questions.pop(overdue.number, None)
         if question is not None and question.request is not None:
             self._answer(question.request, "connection_loss")
+            self._request_done()
 
     def _answer(
         self,
@@ -744,7 +772,8 @@ class Watches(Actor):
         assert self.reads == 0 if self.state != "connected" else 0 <= self.reads <= READS_MAX
         assert all(watched.told for watched in self.watched.values()), "a path is watched for nobody"
         assert self.unread.keys() <= self.watched.keys()
-        assert sum(question.request is not None for question in self.questions.values()) <= REQUESTS_MAX
+        assert self.requests == sum(question.request is not None for question in self.questions.values())
+        assert self.requests == REQUESTS_MAX if self.waiting else self.requests <= REQUESTS_MAX
 
 
 def check_hosts(hosts: str) -> None:

@@ -30,7 +30,7 @@ from typing import Any, Self
 
 import pytest
 import uvloop
-from kazoo.client import KazooClient
+from kazoo.client import KazooClient  # type: ignore[import-untyped]
 from ringkeeper.runtime.network import TcpNetwork
 from ringkeeper.runtime.process import free_port
 from ringkeeper.runtime.zookeeper.server import ZooKeeperServer
@@ -280,7 +280,12 @@ class EmbeddedZookeeper(Zookeeper):
 
     def cut(self) -> None:
         """Cut all connections, as a network does that forgets them."""
-        self.on_loop(lambda: [connection.abort() for connection in list(self.server.connections)])
+
+        def cut() -> None:
+            for connection in list(self.server.connections):
+                connection.abort()
+
+        self.on_loop(cut)
 
     def stop(self) -> None:
         if self._thread is None:

@@ -219,7 +219,7 @@ class Ring:
         for run, members in self.list_runs:
             table += [next((node for node in members if node.state == "up"), None)] * run.size
         for each in self.trouble:
-            if each.keeper is not None and table[each.slots.first] is None:
+            if each.keeper is not None:
                 table[each.slots.first : each.slots.last + 1] = [self.by_id[each.keeper]] * each.slots.size
         return tuple(table)
 
@@ -411,6 +411,8 @@ class Ring:
                     raise RingError(f"slots {each.slots}, written down as in trouble, do not belong to one list")
                 if each.keeper is not None and self.by_id[each.keeper].state != "returning":
                     raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, is not returning")
+                if each.keeper is not None and any(node.state == "up" for node in members):
+                    raise RingError(f"slots {each.slots} have a keeper, {each.keeper}, and a member that is up")
         if left:
             raise RingError(f"slots {left[0].slots} are written down as in trouble and are not, or stand there twice")
 

@@ -99,6 +99,26 @@ def returned(
     return _with_states(ring, nodes, f"{', '.join(nodes)} up", why, nonce, wall_seconds)
 
 
+def in_trouble(before: Ring, after: Mapping[str, Node]) -> Iterable[Trouble]:
+    """R14: the lists of a ring that have too few members up once its nodes are as in ``after``, with who was complete.
+
+    Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
+    stays, together with whoever is up; when enough are up again it goes. A keeper answers until it is down or somebody
+    is up (R15).
+    """
+    for run, members in before.list_runs:
+        up = {node.id: node.data_id for node in members if after[node.id].state == "up"}
+        if len(up) >= before.copies_needed:
+            continue
+        records = [each for each in before.trouble if run.first <= each.slots.first <= run.last]
+        if not records:
+            complete = {node.id: node.data_id for node in members if node.state == "up"}
+            records = [Trouble(slots=run, complete=tuple(sorted(complete.items())))]
+        for record in records:
+            keeper = record.keeper if record.keeper and not up and after[record.keeper].state == "returning" else None
+            yield replace(record, complete=tuple(sorted({**dict(record.complete), **up}.items())), keeper=keeper)
+
+
 def _member(ring: Ring, id: str) -> Node:
     node = ring.by_id.get(id)
     if node is None or node.state == "out":
@@ -117,26 +137,6 @@ def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, non
         why=why,
         wall_seconds=wall_seconds,
         nodes=tuple(after.values()),
-        trouble=tuple(_trouble(ring, after)),
+        trouble=tuple(in_trouble(ring, after)),
         change=None,
     )
-
-
-def _trouble(before: Ring, after: Mapping[str, Node]) -> Iterable[Trouble]:
-    """R14: the lists of a ring that have too few members up once its nodes are as in ``after``, with who was complete.
-
-    Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
-    stays, together with whoever is up; when enough are up again it goes. A keeper answers until it is down or somebody
-    is up (R15).
-    """
-    for run, members in before.list_runs:
-        up = {node.id: node.data_id for node in members if after[node.id].state == "up"}
-        if len(up) >= before.copies_needed:
-            continue
-        records = [each for each in before.trouble if run.first <= each.slots.first <= run.last]
-        if not records:
-            complete = {node.id: node.data_id for node in members if node.state == "up"}
-            records = [Trouble(slots=run, complete=tuple(sorted(complete.items())))]
-        for record in records:
-            keeper = record.keeper if record.keeper and not up and after[record.keeper].state == "returning" else None
-            yield replace(record, complete=tuple(sorted({**dict(record.complete), **up}.items())), keeper=keeper)

@@ -2,12 +2,12 @@
 
     slot (2 bytes, big endian) + key                           a record
     FF FF "n" + slot                                           a slot's number, when no record carries it (see store.py)
-    FF FF "s"                                                  the summary that `Store.close` leaves
+    FF FF "s"                                                  the summary that `Store.close` leaves (slots.py)
 
-So a range of slots is a range of the disk, and what is not a record lies above every record. All values are built alike,
-whatever they are:
+So a range of slots is a range of the disk, and what is not a record lies above every record. All values are built
+alike, whatever they are:
 
-    format (1 byte) epoch (8) seq (8) expiry (8), big endian; value; CRC-32 (4, little endian) of disk key and all before
+    format (1 byte) epoch (8) seq (8) expiry (8), big endian; value; CRC-32 (4, little endian) of disk key and all this
 
 The checksum covers the key, so a value that turns up under another key is found out, too. It stands last, in its own
 byte order, because then the CRC-32 of the whole is a constant, and checking needs no slice.
@@ -35,7 +35,6 @@ _TAIL = struct.Struct("<I")
 _BARE_BYTES = _HEAD_BYTES + _TAIL.size
 _RESIDUE = 0x2144DF1C  # CRC-32 of anything followed by its own CRC-32
 _FIGURES = struct.Struct(">QQQI")
-_SLOT_SUMMARY = struct.Struct(">HQQQQ")
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -72,13 +71,3 @@ def digest(key: bytes, record: Record) -> int:
     of the value. Independent of how either copy lies on its disk."""
     figures = _FIGURES.pack(record.epoch, record.seq, record.expiry, crc32(record.value))
     return int.from_bytes(blake2b(figures + key, digest_size=8).digest(), "big")
-
-
-def pack_summary(slots: list[tuple[int, tuple[int, int], int, int]]) -> bytes:
-    """Number, keys and bytes of slots, each ``(slot, number, keys, bytes)``."""
-    return b"".join(_SLOT_SUMMARY.pack(slot, *number, keys, bytes) for slot, number, keys, bytes in slots)
-
-
-def unpack_summary(packed: bytes) -> list[tuple[int, tuple[int, int], int, int]]:
-    """The reverse."""
-    return [(slot, (epoch, seq), keys, size) for slot, epoch, seq, keys, size in _SLOT_SUMMARY.iter_unpack(packed)]

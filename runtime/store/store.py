@@ -1,10 +1,10 @@
-"""Keeps the records of a node: staging and committing batches, numbering and counting slots, caching records.
+"""Keeps the records of a node: stages and commits batches, numbers and counts slots, caches records.
 
 What is put or deleted is *staged*: `get`, the numbers and the counts see it at once, the disk and `scan` only after
 `commit`, which writes all of it as one atomic batch.
 
     staged --commit--> true, and out of the process (kill -9 loses nothing) --sync--> survives a power cut
-       '----commit raises StoreError--> gone: cache, counts and numbers are as before the batch
+       '----commit raises StoreError--> gone: records, counts and numbers are as before the batch
 
 **Numbers (R4).** A slot's number is the version of the last operation applied to it, and must be stored in the batch of
 that operation. A put carries its version in its record, so it costs one disk put: the number is the highest version
@@ -18,10 +18,11 @@ disk, where a bloom filter makes absence cheap.
 **Opening.** `close` leaves a summary of numbers and counts. It says "all of this is true and synced", so the first
 commit after opening takes it away, synced, before anything else is written. Without it every record is read once.
 
-**The cache** holds records by slot in two generations. One hand goes round over the slots; where it passes, the old
-generation is dropped and the young becomes old, and what is asked for becomes young again. So it forgets roughly what
-was not used for longest, a slot at a time: one cache of two big dictionaries was as fast but stood still for 12 ms
-whenever a generation of 32 MiB was freed. Absent keys are not remembered: asking the disk costs 1 us.
+**The cache** holds records in shards of two generations. One hand goes round over the shards whenever the cache is too
+big: it drops a shard's old generation and makes the young one old; what is asked for becomes young again. So what goes
+is roughly what was not used for longest. Shards, because freeing a whole generation stops the process for 12 ms per
+32 MiB, and because emptying a slot can simply drop its shard; not one for every slot, because a get would then miss the
+processor's cache twice more. Absent keys are not remembered: asking the disk for one costs little more.
 
 One thread uses a store; `sync` alone may be called from others.
 """
@@ -31,7 +32,8 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 
 from .disk import REBUILD, Corrupt, Disk, StoreError
-from .layout import NUMBER, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, pack_summary, unpack_summary
+from .layout import NUMBER, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode
+from .slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -41,59 +43,46 @@ CACHE_BYTES_MAX = 64 * 1024 * 1024
 ENTRY_BYTES = 260
 """What a cached record costs beside its key and value: objects, numbers, its place in a dictionary (measured)."""
 
+SHARDS = 256
+"""Parts of the cache; a power of two."""
+
 COUNTED_RECORDS_PER_LINE = 1_000_000
 """How often the count at opening tells how far it is."""
 
 KEY_SHOWN_BYTES_MAX = 64
 
 
-class Slot:
-    """What is known about one slot without asking the disk."""
-
-    __slots__ = ("bytes", "keys", "number", "old", "young")
-
-    def __init__(self) -> None:
-        self.number = (0, 0)
-        self.keys = self.bytes = 0
-        self.young: dict[bytes, Record] = {}
-        self.old: dict[bytes, Record] = {}
-
-
 class Store:
-    """The records of one disk, by slot (0 to 16383) and key. See the module for what holds when."""
+    """The records of one disk, by slot (0 to 16383) and key; the same key is always in the same slot."""
 
     def __init__(self, disk: Disk, *, cache_bytes: int = CACHE_BYTES_MAX) -> None:
         """Take over an open disk. Raises Corrupt when what is on it is damaged."""
         self.disk = disk
-        self._cache_bytes_max = cache_bytes
-        self._cached_bytes = 0
+        self._young: list[dict[bytes, Record]] = [{} for _ in range(SHARDS)]  # by slot % SHARDS, then by key
+        self._old: list[dict[bytes, Record]] = [{} for _ in range(SHARDS)]
         self._hand = 0
-        self._staged: dict[bytes, Record | None] = {}  # by disk key, None is a delete
+        self._cached_bytes = 0
+        self._cache_bytes_max = cache_bytes
+        self._staged: dict[bytes, Record | None] = {}  # by disk key; None is a delete
         self._emptied: set[int] = set()  # slots whose records on disk go before what is staged comes
         self._renumbered: set[int] = set()  # slots that need a number record
         self._forgotten: set[int] = set()  # slots that lose theirs
-        self._before: dict[int, tuple[tuple[int, int], int, int]] = {}  # number, keys, bytes of all slots touched
+        self._before: dict[int, tuple[int, int, int, int]] = {}  # figures of every slot that the batch touches
         self._closed = False
         summary = self._read_summary()
-        self._slots = self._count() if summary is None else summary
+        self._slots = self._counted() if summary is None else summary
         self.closed_cleanly = self._summary_stands = summary is not None
         """Whether whoever had this disk before closed it: then nothing that it was told can be missing."""
-        self.keys = sum(state.keys for state in self._slots)
-        self.bytes = sum(state.bytes for state in self._slots)
+        self.keys, self.bytes = sum(self._slots.keys), sum(self._slots.bytes)
         """Of all slots, counting what is staged. Bytes are those of keys and values."""
-        log.info(
-            "%s: %d keys, %d bytes, %s",
-            disk.place,
-            self.keys,
-            self.bytes,
-            "as its summary says" if self.closed_cleanly else "counted",
-        )
+        how = "as its summary says" if self.closed_cleanly else "counted"
+        log.info("%s: %d keys, %d bytes, %s", disk.place, self.keys, self.bytes, how)
 
     # Records
 
     def get(self, slot: int, key: bytes) -> Record | None:
         """The record, staged or committed. Raises StoreError, Corrupt."""
-        record = self._slots[slot].young.get(key)
+        record = self._young[slot % SHARDS].get(key)
         if record is None:
             record = self._recall(slot, key)
             if self._cached_bytes > self._cache_bytes_max:
@@ -101,47 +90,47 @@ class Store:
         return record
 
     def put(self, slot: int, key: bytes, record: Record) -> None:
-        """Stage a record. Raises StoreError when it cannot be found out whether the key is new; then nothing changed."""
-        state = self._slots[slot]
-        old = state.young.get(key)
+        """Stage a record. Raises StoreError, with nothing changed, when the disk cannot say whether the key is new."""
+        old = self._young[slot % SHARDS].get(key)
         if old is None:
             old = self._recall(slot, key)
+        slots = self._slots
+        epoch, seq = record.epoch, record.seq
+        now = slots.epochs[slot], slots.seqs[slot], slots.keys[slot], slots.bytes[slot]
         if slot not in self._before:
-            self._before[slot] = (state.number, state.keys, state.bytes)
+            self._before[slot] = now
+        if (epoch, seq) > now[:2]:
+            slots.epochs[slot], slots.seqs[slot] = epoch, seq
+        else:
+            self._renumbered.add(slot)
         if old is None:
             grown = len(key) + len(record.value)
-            self._cached_bytes += grown + ENTRY_BYTES
-            state.keys += 1
+            self._cached_bytes += ENTRY_BYTES
+            slots.keys[slot] += 1
             self.keys += 1
         else:
             grown = len(record.value) - len(old.value)
+        if grown:
             self._cached_bytes += grown
-        state.bytes += grown
-        self.bytes += grown
-        version = (record.epoch, record.seq)
-        if version > state.number:
-            state.number = version
-        else:
-            self._renumbered.add(slot)
-        state.young[key] = record
+            slots.bytes[slot] += grown
+            self.bytes += grown
+        self._young[slot % SHARDS][key] = record
         self._staged[PREFIXES[slot] + key] = record
 
     def delete(self, slot: int, key: bytes, epoch: int, seq: int) -> bool:
         """Stage that a key goes; True if it was there. Numbers the slot either way. Raises StoreError like `put`."""
-        state = self._slots[slot]
-        old = state.young.get(key)
-        if old is None:
-            old = self._recall(slot, key)
+        old = self._young[slot % SHARDS].get(key) or self._recall(slot, key)
         self._touch(slot)
-        self._renumber(slot, (epoch, seq))
+        self._slots.apply(slot, epoch, seq)
+        self._renumbered.add(slot)
         if old is None:
             return False
-        del state.young[key]
+        del self._young[slot % SHARDS][key]
         size = len(key) + len(old.value)
         self._cached_bytes -= size + ENTRY_BYTES
-        state.keys -= 1
+        self._slots.keys[slot] -= 1
+        self._slots.bytes[slot] -= size
         self.keys -= 1
-        state.bytes -= size
         self.bytes -= size
         self._staged[PREFIXES[slot] + key] = None
         return True
@@ -149,24 +138,25 @@ class Store:
     def flush(self, slot: int, epoch: int, seq: int) -> int:
         """Stage that every key of the slot goes; how many those are. Reads nothing, so damaged records go as well."""
         keys = self._empty(slot)
-        self._renumber(slot, (epoch, seq))
+        self._slots.apply(slot, epoch, seq)
+        self._renumbered.add(slot)
         return keys
 
     def drop(self, slots: Iterable[int]) -> None:
         """Forget slots, their records and numbers, and commit at once, together with what else is staged."""
         for slot in slots:
             self._empty(slot)
-            self._slots[slot].number = (0, 0)
+            self._slots[slot] = (0, 0, 0, 0)
             self._renumbered.discard(slot)
             self._forgotten.add(slot)
         self.commit()
 
     def _recall(self, slot: int, key: bytes) -> Record | None:
         """The record of a key that is not in the young generation, and from then on is."""
-        state = self._slots[slot]
-        record = state.old.pop(key, None)
+        shard = slot % SHARDS
+        record = self._old[shard].pop(key, None)
         if record is not None:
-            state.young[key] = record
+            self._young[shard][key] = record
             return record
         disk_key = PREFIXES[slot] + key
         if disk_key in self._staged:
@@ -174,7 +164,7 @@ class Store:
         elif slot not in self._emptied and (data := self.disk.get(disk_key)) is not None:
             record = self._decode(disk_key, data)
         if record is not None:
-            state.young[key] = record
+            self._young[shard][key] = record
             self._cached_bytes += len(key) + len(record.value) + ENTRY_BYTES
         return record
 
@@ -191,7 +181,7 @@ class Store:
             if self._summary_stands:
                 self._remove_summary()
             batch = self.disk.batch()
-            for first, last in _runs(sorted(slot for slot in self._emptied if self._before[slot][1])):
+            for first, last in _runs(sorted(slot for slot in self._emptied if self._before[slot][2])):
                 batch.delete_range(PREFIXES[first], PREFIXES[last + 1])
             put = batch.put
             for disk_key, record in self._staged.items():
@@ -203,7 +193,7 @@ class Store:
                 batch.delete(NUMBER + PREFIXES[slot])
             for slot in self._renumbered:
                 number_key = NUMBER + PREFIXES[slot]
-                put(number_key, encode(number_key, Record(b"", *self._slots[slot].number)))
+                put(number_key, encode(number_key, Record(b"", *self.number(slot))))
             self.disk.write(batch)
         except BaseException:
             self._roll_back()
@@ -214,28 +204,21 @@ class Store:
 
     def _touch(self, slot: int) -> None:
         if slot not in self._before:
-            state = self._slots[slot]
-            self._before[slot] = (state.number, state.keys, state.bytes)
-
-    def _renumber(self, slot: int, version: tuple[int, int]) -> None:
-        state = self._slots[slot]
-        state.number = max(state.number, version)
-        self._renumbered.add(slot)
+            self._before[slot] = self._slots[slot]
 
     def _empty(self, slot: int) -> int:
-        state = self._slots[slot]
+        """Every key of the slot goes; how many those are."""
         if slot in self._before:
             prefix = PREFIXES[slot]
             for disk_key in [disk_key for disk_key in self._staged if disk_key.startswith(prefix)]:
                 del self._staged[disk_key]
         self._touch(slot)
         self._emptied.add(slot)
-        self._cached_bytes -= _weight(state.young) + _weight(state.old)
-        state.young, state.old = {}, {}
-        keys = state.keys
+        self._drop_shard(slot % SHARDS)
+        keys, size = self._slots.keys[slot], self._slots.bytes[slot]
+        self._slots.keys[slot] = self._slots.bytes[slot] = 0
         self.keys -= keys
-        self.bytes -= state.bytes
-        state.keys = state.bytes = 0
+        self.bytes -= size
         return keys
 
     def _forget_staged(self) -> None:
@@ -247,29 +230,27 @@ class Store:
 
     def _roll_back(self) -> None:
         """As before the batch. The cache may hold what was staged, so all of it goes: this is rare."""
-        for slot, (number, keys, size) in self._before.items():
-            state = self._slots[slot]
-            self.keys += keys - state.keys
-            self.bytes += size - state.bytes
-            state.number, state.keys, state.bytes = number, keys, size
-        for state in self._slots:
-            state.young, state.old = {}, {}
-        self._cached_bytes = 0
+        for slot, before in self._before.items():
+            self.keys += before[2] - self._slots.keys[slot]
+            self.bytes += before[3] - self._slots.bytes[slot]
+            self._slots[slot] = before
+        for shard in range(SHARDS):
+            self._drop_shard(shard)
         self._forget_staged()
 
     # Slots
 
     def number(self, slot: int) -> tuple[int, int]:
         """Version of the last operation applied to the slot, staged or committed; (0, 0): none (R4)."""
-        return self._slots[slot].number
+        return self._slots.epochs[slot], self._slots.seqs[slot]
 
     def keys_in(self, slot: int) -> int:
         """How many keys the slot has, counting what is staged."""
-        return self._slots[slot].keys
+        return self._slots.keys[slot]
 
     def bytes_in(self, slot: int) -> int:
         """Bytes of the slot's keys and values, counting what is staged."""
-        return self._slots[slot].bytes
+        return self._slots.bytes[slot]
 
     def scan(
         self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int, bytes_max: int
@@ -295,13 +276,13 @@ class Store:
         return found
 
     def digest(self, slot: int) -> int:
-        """64 bits over what is committed in the slot: every key, version, expiry and checksum of the value, in any order.
+        """64 bits over what is committed in the slot: each key, version, expiry and checksum of the value, in any order.
         Copies that hold the same have the same, whatever their disks. Reads the slot. Raises StoreError, Corrupt."""
         with closing(self._records(PREFIXES[slot], PREFIXES[slot + 1])) as records:
             return sum(digest(key, record) for _, key, record in records) & (1 << 64) - 1
 
     def _records(self, begin: bytes, end: bytes) -> Generator[tuple[int, bytes, Record], None, None]:
-        """What is committed between two disk keys. Must be closed: an open disk iterator keeps the disk from closing."""
+        """What is committed between two disk keys. To be closed: an open iterator would keep the disk from closing."""
         with closing(self.disk.items(begin, end)) as items:
             for disk_key, data in items:
                 yield disk_key[0] << 8 | disk_key[1], disk_key[2:], self._decode(disk_key, data)
@@ -332,36 +313,25 @@ class Store:
     def check(self) -> None:
         """Assert that numbers, counts and cache agree with the disk. Reads all of it; nothing may be staged."""
         assert not self._before
-        assert self.keys == sum(state.keys for state in self._slots)
-        assert self.bytes == sum(state.bytes for state in self._slots)
-        cached = 0
-        for slot, (mine, true) in enumerate(zip(self._slots, self._count(), strict=True)):
-            assert (mine.number, mine.keys, mine.bytes) == (true.number, true.keys, true.bytes), slot
-            assert not mine.young.keys() & mine.old.keys(), slot
-            cached += _weight(mine.young) + _weight(mine.old)
-            for key, record in (mine.young | mine.old).items():
-                data = self.disk.get(PREFIXES[slot] + key)
-                assert data is not None and self._decode(PREFIXES[slot] + key, data) == record, (slot, key)
-        assert cached == self._cached_bytes
+        assert (self.keys, self.bytes) == (sum(self._slots.keys), sum(self._slots.bytes))
+        assert self._slots.pack() == self._counted().pack()
+        cached = {}
+        for shard in range(SHARDS):
+            assert not self._young[shard].keys() & self._old[shard].keys(), shard
+            cached |= self._young[shard] | self._old[shard]
+        assert self._cached_bytes == _weight(cached)
+        with closing(self._records(PREFIXES[0], PREFIXES[SLOTS])) as records:
+            for _, key, record in records:
+                assert cached.pop(key, record) == record, key
+        assert not cached, "cached, and not on disk"
 
-    def _read_summary(self) -> list[Slot] | None:
+    def _read_summary(self) -> Slots | None:
         data = self.disk.get(SUMMARY)
-        if data is None:
-            return None
-        slots = [Slot() for _ in range(SLOTS)]
-        for slot, number, keys, size in unpack_summary(self._decode(SUMMARY, data).value):
-            state = slots[slot]
-            state.number, state.keys, state.bytes = number, keys, size
-        return slots
+        return None if data is None else Slots(self._decode(SUMMARY, data).value)
 
     def _write_summary(self) -> None:
-        summary = [
-            (slot, state.number, state.keys, state.bytes)
-            for slot, state in enumerate(self._slots)
-            if state.keys or state.number != (0, 0)
-        ]
         batch = self.disk.batch()
-        batch.put(SUMMARY, encode(SUMMARY, Record(pack_summary(summary), 0, 0)))
+        batch.put(SUMMARY, encode(SUMMARY, Record(self._slots.pack(), 0, 0)))
         self.disk.write(batch)
         self.disk.sync()
 
@@ -372,24 +342,22 @@ class Store:
         self.disk.sync()
         self._summary_stands = False
 
-    def _count(self) -> list[Slot]:
-        """All slots, numbers and counts found by reading everything."""
-        slots = [Slot() for _ in range(SLOTS)]
+    def _counted(self) -> Slots:
+        """Numbers and counts of all slots, found by reading everything."""
+        slots = Slots()
         counted = 0
         with closing(self._records(PREFIXES[0], PREFIXES[SLOTS])) as records:
             for slot, key, record in records:
-                state = slots[slot]
-                state.number = max(state.number, (record.epoch, record.seq))
-                state.keys += 1
-                state.bytes += len(key) + len(record.value)
+                slots.apply(slot, record.epoch, record.seq)
+                slots.keys[slot] += 1
+                slots.bytes[slot] += len(key) + len(record.value)
                 counted += 1
                 if counted % COUNTED_RECORDS_PER_LINE == 0:
-                    log.info("%s was not closed: %d records counted, now in slot %d", self.disk.place, counted, slot)
+                    log.info("%s has no summary: %d records counted, now in slot %d", self.disk.place, counted, slot)
         with closing(self.disk.items(NUMBER + PREFIXES[0], NUMBER + PREFIXES[SLOTS])) as items:
             for number_key, data in items:
                 record = self._decode(number_key, data)
-                state = slots[int.from_bytes(number_key[len(NUMBER) :], "big")]
-                state.number = max(state.number, (record.epoch, record.seq))
+                slots.apply(int.from_bytes(number_key[len(NUMBER) :], "big"), record.epoch, record.seq)
         return slots
 
     def _decode(self, disk_key: bytes, data: bytes) -> Record:
@@ -400,22 +368,23 @@ class Store:
             shown = repr(key[:KEY_SHOWN_BYTES_MAX]) + ("..." if len(key) > KEY_SHOWN_BYTES_MAX else "")
             what = f"key {shown} of slot {slot}" if slot < SLOTS else f"the entry {shown} beside the records"
             raise Corrupt(
-                f"{what} in {self.disk.place} is not what was written: {error}. The disk or the memory is bad. {REBUILD}"
+                f"{what} in {self.disk.place} is not what was written: {error}. "
+                f"The disk or the memory is bad. {REBUILD}"
             ) from error
 
     # Cache
 
     def _evict(self) -> None:
         """Move the hand until the cache fits; twice round empties it."""
-        for _ in range(2 * SLOTS):
-            if self._cached_bytes <= self._cache_bytes_max:
-                return
-            state = self._slots[self._hand]
-            self._hand = (self._hand + 1) % SLOTS
-            if state.old:
-                self._cached_bytes -= _weight(state.old)
-                state.old = {}
-            state.young, state.old = state.old, state.young
+        while self._cached_bytes > self._cache_bytes_max:
+            shard = self._hand
+            self._hand = (shard + 1) % SHARDS
+            self._cached_bytes -= _weight(self._old[shard])
+            self._young[shard], self._old[shard] = {}, self._young[shard]
+
+    def _drop_shard(self, shard: int) -> None:
+        self._cached_bytes -= _weight(self._young[shard]) + _weight(self._old[shard])
+        self._young[shard], self._old[shard] = {}, {}
 
 
 def _weight(records: dict[bytes, Record]) -> int:
@@ -423,7 +392,7 @@ def _weight(records: dict[bytes, Record]) -> int:
 
 
 def _runs(slots: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each unbroken run of sorted numbers."""
+    """First and last of each unbroken run of ascending numbers."""
     first = last = -1
     for slot in slots:
         if slot != last + 1:

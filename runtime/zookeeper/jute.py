@@ -3,8 +3,8 @@
 Jute is ZooKeeper's own encoding: big-endian integers, strings and buffers behind a 32-bit length (-1: null), vectors
 behind a count, records as their fields one after the other. A frame is a 32-bit length and that many bytes.
 
-No length is trusted: each is held against what is left of the frame before anything is made, and a count against
-how many of the smallest possible elements could be there. Whatever does not decode raises Malformed. Bytes after the
+No length is trusted: each is held against what is left of the frame before anything is made, and a list ends with the
+frame, whatever its count says. Whatever does not decode raises Malformed. Bytes after the
 last known field are ignored, as newer clients may send more.
 """
 
@@ -76,8 +76,6 @@ FRAMED_HEADER = Struct(">iiqi")
 CONNECTED = Struct(">iiqi")
 OPERATION_HEADER = Struct(">i?i")
 STAT = Struct(">qqqqiiiqiiq")
-STRING_BYTES_MIN = 4
-ACL_BYTES_MIN = 12
 
 
 class Malformed(Exception):
@@ -129,17 +127,11 @@ class Reader:
         except UnicodeDecodeError as error:
             raise Malformed(f"a string before byte {self._at} is not UTF-8: {error}") from None
 
-    def count(self, element_bytes_min: int) -> int:
-        count = self.integer()
-        if count > self.left // element_bytes_min:
-            raise Malformed(f"a list of {count} at byte {self._at - 4}, where the frame has {self.left} bytes left")
-        return max(count, 0)
-
     def strings(self) -> tuple[str, ...]:
-        return tuple(self.string() for _ in range(self.count(STRING_BYTES_MIN)))
+        return tuple(self.string() for _ in range(self.integer()))
 
     def acls(self) -> Acls:
-        return tuple(Acl(self.integer(), self.string(), self.string()) for _ in range(self.count(ACL_BYTES_MIN)))
+        return tuple(Acl(self.integer(), self.string(), self.string()) for _ in range(self.integer()))
 
 
 # Requests.

@@ -67,6 +67,9 @@ from .watching import WatchTable
 IDENTITIES_MAX = 64
 """Identities one connection may prove; every access check walks them."""
 
+MULTI_READ_BYTES_MAX = 16 << 20
+"""What one multiple read may answer: its request could name a large znode tens of thousands of times."""
+
 
 @dataclass(eq=False, slots=True)
 class Client:
@@ -205,14 +208,21 @@ class Keeper:
 
     def _multi_read(self, request: MultiRead, client: Client) -> Results:
         results: list[Result] = []
+        size = 0
         for read in request.reads:
             try:
                 if isinstance(read, GetData):
-                    results.append(self.tree.get_data(read, client.caller()))
+                    data = self.tree.get_data(read, client.caller())
+                    results.append(data)
+                    size += data.stat.data_length
                 else:
-                    results.append(self.tree.get_children(read, client.caller()))
+                    children = self.tree.get_children(read, client.caller())
+                    results.append(children)
+                    size += sum(map(len, children.names))
             except Refused as refused:
                 results.append(Status(refused.code))
+            if size > MULTI_READ_BYTES_MAX:
+                raise Refused(Code.QUOTA_EXCEEDED, f"one request may read {MULTI_READ_BYTES_MAX} bytes")
         return Results(tuple(zip(request.reads, results, strict=True)))
 
     def _add_auth(self, request: AddAuth, client: Client) -> Nothing:

@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
         return False  # close; nothing that is still on its way to this client can be answered
 
     def pause_writing(self) -> None:
-        pass
+        self._is_writable = False
         self._pause_reading()
 
     def resume_writing(self) -> None:

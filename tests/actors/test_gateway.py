@@ -52,6 +52,8 @@ class Client:
     def close_after_write(self) -> None:
         self.closed = True
 
+    abort = close_after_write
+
     def replies(self) -> list[Any]:
         """What has arrived since the last look."""
         found = []
@@ -187,6 +189,29 @@ def test_quit_closes_after_the_replies_before_it(stage: Stage) -> None:
     assert ann.replies() == [b"1", b"OK"] and ann.closed
 
 
+def test_what_was_asked_after_quit_is_not_done(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    ((_, execute),) = stage.send((ann, ["SET a 1", "QUIT", "SET a 2"]), (bob, ["GET b"]), (ann, ["SET a 3"]))
+    assert [args for _, args in execute.requests] == [[b"SET", b"a", b"1"], [b"GET", b"b"]]
+    stage.harness.tell(Executed(replies=[b"+OK\r\n", None]))
+    assert ann.replies() == [b"OK", b"OK"] and ann.closed and bob.replies() == [None]
+
+
+def test_who_closes_its_own_connection_still_gets_the_reply(stage: Stage) -> None:
+    ann = stage.client()
+    assert stage.ask(ann, f"CLIENT KILL ID {ann.id} SKIPME no", "PING") == [1] and ann.closed
+
+
+def test_each_reply_is_spelt_in_the_protocol_of_its_time(stage: Stage) -> None:
+    ann = stage.client()
+    written: list[bytes] = []
+    ann.write = lambda data, answers=1: written.append(data)  # type: ignore[method-assign]
+    stage.send((ann, ["GET a", "HELLO 3", "GET b", "PING", "HELLO 2", "GET c"]))
+    stage.harness.tell(Executed(replies=[None, None, None]))
+    sent = b"".join(written)
+    assert sent.startswith(b"$-1\r\n%7\r\n") and b"_\r\n+PONG\r\n*14\r\n" in sent and sent.endswith(b"$-1\r\n")
+
+
 def test_a_client_that_has_gone_leaves_the_others_replies_in_place(stage: Stage) -> None:
     ann, bob = stage.client(), stage.client()
     stage.send((ann, ["GET a"]), (bob, ["GET b"]))
@@ -246,6 +271,8 @@ def test_settings_are_shown_and_only_what_they_are_may_be_set(stage: Stage) -> N
     shown, same, other, unknown = stage.ask(
         ann, "CONFIG GET append* port", "CONFIG SET appendfsync everysec", "CONFIG SET appendfsync no", "CONFIG SET x 1"
     )
+    (long,) = stage.ask(ann, "CONFIG GET " + "*a" * 4096)
+    assert "a pattern has at most" in str(long)
     assert shown == [b"appendfsync", b"everysec", b"port", b"7001"] and same == b"OK"
     assert "can't set immutable config" in str(other) and "Unknown option" in str(unknown)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ringkeeper.actors import storage_node
 from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
 from ringkeeper.actors.rules.commands import Command, resolve
 from ringkeeper.actors.rules.life import Registration
@@ -180,6 +181,19 @@ def test_a_disk_that_refuses_a_batch_leaves_nothing_of_it_and_reads_go_on(
     assert replies[1::2] == [b"$1\r\n1\r\n", None]
     monkeypatch.undo()
     assert stage.run("GET a", "SET a 3", "GET a") == [b"$1\r\n1\r\n", b"+OK\r\n", b"$1\r\n3\r\n"]
+
+
+def test_what_one_turn_reads_is_bounded_and_the_rest_is_asked_to_try_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_node, "READ_BYTES_PER_TURN_MAX", 100)
+    value = "x" * 60
+    assert stage.run(f"MSET {{t}}1 {value} {{t}}2 {value}") == [b"+OK\r\n"]
+    replies = stage.run("GET {t}1", "GET {t}2", "SET other 1", "APPEND {t}1 y", "STRLEN {t}1")
+    assert [reply[:9] for reply in replies] == [b"$60\r\nxxxx", b"-TRYAGAIN", b"+OK\r\n", b"-TRYAGAIN", b"-TRYAGAIN"]
+    assert stage.run("STRLEN {t}1") == [b":60\r\n"], "a refused command did nothing"
+    (reply,) = stage.run("MGET {t}1 {t}2")
+    assert reply.startswith(b"-TRYAGAIN")
 
 
 def test_a_command_on_the_whole_node_sees_what_was_written_in_its_turn(stage: Stage) -> None:

@@ -247,6 +247,19 @@ def test_only_the_leaders_content_is_watched() -> None:
     observer.harness.stop()
 
 
+def test_the_candidate_that_a_lost_session_left_is_not_taken_for_the_leader(candidate: Candidate) -> None:
+    candidate.tell(FollowLeader(reply_to=candidate.harness.probe("ann")))
+    candidate.stand()
+    candidate.tell(NodeChanged(path=f"{PATH}/{name(7, 3)}", data=b"7001", version=0))
+    nobody = LeaderChanged(path=PATH, data=None, term=-1)
+    assert candidate.tell(Lost()) == [DEPOSED, nobody]
+    candidate.tell(connected(8), children(name(7, 3), name(9, 4)))
+    assert candidate.tell(FollowLeader(reply_to=candidate.harness.probe("bob"))) == [nobody]
+    assert candidate.harness.actor.watched is None
+    candidate.tell(children(name(9, 4), name(8, 5)))
+    assert candidate.harness.actor.watched == name(9, 4)
+
+
 # All together, in a small world: one tree, and between it and each process two queues that move when the test says
 
 

@@ -676,15 +676,18 @@ def test_without_a_password_a_client_may_be_idle_for_ever() -> None:
     assert wire.open and wire.protocol.authenticated
 
 
-def test_when_the_receiver_is_gone_its_clients_are_let_go() -> None:
+def test_when_the_receiver_is_gone_its_clients_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage()
-    wire = stage.connect()
+    wires = [stage.connect() for _ in range(3)]
     stage.mail.dead = True
-    wire.protocol.data_received(packed(b"PING"))
+    for wire in wires:
+        wire.protocol.data_received(packed(b"PING"))
     stage.loop.run_until_idle()
-    assert wire.aborted and not stage.network.listening
-    wire.protocol.connection_lost(None)
+    assert all(wire.aborted for wire in wires) and not stage.network.listening
+    for wire in wires:
+        wire.protocol.connection_lost(None)
     assert stage.server.connections == {}
+    assert len(caplog.records) == 1, "said once, not for every client"
 
 
 def test_everything_is_counted() -> None:

@@ -580,12 +580,24 @@ def test_content_that_would_make_the_server_cut_the_connection_is_refused(stage:
     assert stage.kazoo.pending == []
 
 
-def test_more_requests_than_kazoo_can_take_without_blocking_are_refused(stage: Stage) -> None:
+def test_more_requests_than_kazoo_can_take_without_blocking_wait_for_their_turn(stage: Stage) -> None:
     stage.connect()
-    answers = stage.tell(*(stage.read(str(number)) for number in range(REQUESTS_MAX + 5)))
-    assert [answer.request for answer in answers] == [str(REQUESTS_MAX + n) for n in range(5)]
-    assert all(answer.error.startswith("other:") for answer in answers)
-    assert len(stage.settle()) == REQUESTS_MAX
+    names = [f"{number}" for number in range(3 * REQUESTS_MAX)]
+    assert stage.tell(*(stage.read(name) for name in names)) == []
+    assert len(stage.kazoo.pending) == 2 * REQUESTS_MAX
+    assert [answer.request for answer in stage.settle()] == names
+    stage.tell(*(stage.read(name) for name in names))
+    stage.kazoo.cut()
+    assert [answer.request for answer in stage.told()[1:]] == names
+
+
+def test_requests_that_nobody_could_ever_pass_on_are_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches_module, "WAITING_MAX", 7)
+    stage.connect()
+    answers = stage.tell(*(stage.read(f"{number}") for number in range(REQUESTS_MAX + 10)))
+    assert [answer.request for answer in answers] == [f"{REQUESTS_MAX + number}" for number in (7, 8, 9)]
+    assert {answer.error for answer in answers} == {"other:7 requests wait already"}
+    assert len(stage.settle()) == REQUESTS_MAX + 7
 
 
 # Watches
@@ -1118,8 +1130,7 @@ def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(h
     until(lambda: ann.of(Lost))
     assert len(ann.of(Suspended)) == 1
     until(lambda: len(ann.of(Answered)) == 500)
-    outcomes = {answer.error for answer in ann.of(Answered)}
-    assert outcomes <= {"connection_loss", "session_lost", f"other:{REQUESTS_MAX} requests are on their way already"}
+    assert {answer.error for answer in ann.of(Answered)} <= {"connection_loss", "session_lost"}
 
 
 def test_a_session_that_the_server_ends_is_lost_and_another_one_follows(zookeeper: Any, home: Home) -> None:

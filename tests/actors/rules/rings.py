@@ -1,6 +1,7 @@
 """Makes rings for tests: by hand, and any that the rules allow."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import strategies as st
 from ringkeeper.actors.rules.life import Registration, Stamp
@@ -53,6 +54,17 @@ def lost(ring: Ring, *gone: str) -> Ring:
     """The next ring, in which these nodes are down."""
     lives = {id: ring.by_id[id].incarnation for id in gone}
     return downed(ring, lives, why="gone", nonce=hex64(ring.epoch + 1), wall_seconds=1_700_000_000.0 + ring.epoch)
+
+
+def kept(replicas: int) -> Ring:
+    """A ring of three, all of which were down; the first on the circle is back and keeper of its own list."""
+    ring = lost(founded(3, replicas), *ids(3))
+    first = ring.circle[0]
+    return replace(
+        ring,
+        nodes=(replace(first, state="returning"), *ring.circle[1:]),
+        trouble=(replace(ring.trouble[0], keeper=first.id), *ring.trouble[1:]),
+    )
 
 
 def standing(tokens: dict[str, int], replicas: int = 1) -> Ring:

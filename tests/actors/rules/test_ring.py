@@ -16,7 +16,7 @@ from ringkeeper.actors.rules.life import Stamp
 from ringkeeper.actors.rules.placement import CIRCLE, place
 from ringkeeper.actors.rules.ring import CHAIN_MAX, HISTORY_MAX, RULES, Node, Ring, Trouble
 from ringkeeper.actors.rules.slots import SLOTS, Run, position, runs
-from ringkeeper.tests.actors.rules.rings import all_up, any_ring, founded, hex64, ids, lost, node, standing
+from ringkeeper.tests.actors.rules.rings import all_up, any_ring, founded, hex64, ids, kept, lost, node, standing
 
 SEED = [f"localhost:{port}" for port in (5000, 5100, 5200, 5300, 5400)]
 
@@ -186,15 +186,17 @@ def test_a_write_needs_no_more_copies_than_a_list_can_have(
 
 
 def test_a_keeper_answers_for_its_list_only() -> None:
-    ring = lost(founded(3), *ids(3))
-    first, second, third = ring.circle
-    nodes = (replace(first, state="returning"), second, third)
-    trouble = tuple(
-        replace(each, keeper=first.id) if each.slots in ring.slots_of(first.id) else each for each in ring.trouble
-    )
-    kept = replace(ring, nodes=nodes, trouble=trouble)
-    assert kept.coordinated_by(first.id) == ring.slots_of(first.id)
-    assert kept.coordinator(ring.slots_of(second.id)[0].first) is None
+    ring = kept(replicas=1)
+    first, second, _ = ring.circle
+    assert ring.coordinated_by(first.id) == ring.slots_of(first.id)
+    assert ring.coordinator(ring.slots_of(second.id)[0].first) is None
+
+
+def test_a_list_has_no_keeper_beside_a_member_that_is_up() -> None:
+    ring = kept(replicas=2)
+    up = tuple(replace(node, state="up") if node is ring.circle[1] else node for node in ring.nodes)
+    with pytest.raises(RingError, match="slots 0-5460 have a keeper, 127.0.0.1:7003, and a member that is up"):
+        replace(ring, nodes=up)
 
 
 def test_towards_redis_clients_a_node_is_the_sha1_of_the_clusters_name_and_its_id() -> None:
@@ -370,7 +372,7 @@ def test_a_malformed_field_is_named_and_the_ring_refused(damage: Callable[[Any],
         (b'{"rules": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b" " * (JSON_BYTES_MAX + 1), "more than 1000000 cannot be one"),
     ],
-    ids=["nothing", "no text", "an array", "deep", "deep inside", "twice", "NaN", "infinity", "a huge number", "too long"],
+    ids=["nothing", "no text", "an array", "deep", "deep inside", "twice", "NaN", "infinity", "a huge int", "too long"],
 )
 def test_what_is_no_ring_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(RingError, match=message):

@@ -9,8 +9,18 @@ from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import Run
-from ringkeeper.actors.rules.transitions import downed, found, returned
-from ringkeeper.tests.actors.rules.rings import CLUSTER_ID, all_up, any_ring, founded, hex64, ids, lost, registration
+from ringkeeper.actors.rules.transitions import downed, found, in_trouble, returned
+from ringkeeper.tests.actors.rules.rings import (
+    CLUSTER_ID,
+    all_up,
+    any_ring,
+    founded,
+    hex64,
+    ids,
+    kept,
+    lost,
+    registration,
+)
 
 A, B, C = ids(3)
 
@@ -220,6 +230,30 @@ def test_a_node_that_shares_its_slots_is_not_up_by_merely_being_back() -> None:
 def test_the_only_node_of_a_ring_has_the_only_copy_whatever_replicas_says() -> None:
     ring = lost(founded(1, replicas=3), A)
     assert back(ring, again(ring, A)).by_id[A].state == "up"
+
+
+# ---- lists in trouble
+
+
+def test_a_keeper_keeps_while_others_come_and_go_and_until_it_dies() -> None:
+    ring = kept(replicas=2)
+    first, second, _ = ring.circle
+    both = replace(ring, nodes=tuple(replace(n, state="returning") if n is second else n for n in ring.nodes))
+    assert lost(both, second.id).trouble[0].keeper == first.id
+    after = lost(both, first.id)
+    assert after.trouble[0].keeper is None
+    assert complete(after) == complete(ring)
+
+
+def test_a_keeper_gives_way_to_a_member_that_is_up_which_then_counts_as_complete() -> None:
+    ring = kept(replicas=3)
+    first, second, third = ring.circle
+    ring = replace(ring, trouble=tuple(replace(each, complete=((first.id, first.data_id),)) for each in ring.trouble))
+    after = list(in_trouble(ring, {**ring.by_id, third.id: replace(third, state="up")}))
+    assert [each.keeper for each in after] == [None] * 3
+    assert {frozenset(dict(each.complete)) for each in after} == {frozenset((first.id, third.id))}
+    both = {**ring.by_id, second.id: replace(second, state="up"), third.id: replace(third, state="up")}
+    assert list(in_trouble(ring, both)) == []
 
 
 # ---- what holds after any of them

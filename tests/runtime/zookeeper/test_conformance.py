@@ -10,8 +10,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import (
+from kazoo.client import KazooClient, KazooState  # type: ignore[import-untyped]
+from kazoo.exceptions import (  # type: ignore[import-untyped]
     AuthFailedError,
     BadVersionError,
     InvalidACLError,
@@ -23,7 +23,7 @@ from kazoo.exceptions import (
     RolledBackError,
     RuntimeInconsistency,
 )
-from kazoo.security import make_acl, make_digest_acl
+from kazoo.security import make_acl, make_digest_acl  # type: ignore[import-untyped]
 from ringkeeper.tests.zookeepers import (
     Wire,
     Zookeeper,
@@ -107,7 +107,7 @@ def test_a_znode_is_made_read_changed_and_deleted(client: KazooClient) -> None:
 def test_refusals_have_their_own_errors(client: KazooClient) -> None:
     client.create("/a/b", makepath=True)
     client.create("/e", ephemeral=True)
-    for error, call in [
+    refused: list[tuple[type[Exception], Callable[[], Any]]] = [
         (NoNodeError, lambda: client.get("/no")),
         (NoNodeError, lambda: client.create("/no/b")),
         (NodeExistsError, lambda: client.create("/a")),
@@ -115,7 +115,8 @@ def test_refusals_have_their_own_errors(client: KazooClient) -> None:
         (BadVersionError, lambda: client.set("/a", b"", version=3)),
         (NoChildrenForEphemeralsError, lambda: client.create("/e/b")),
         (InvalidACLError, lambda: client.create("/c", acl=[make_acl("world", "nobody", all=True)])),
-    ]:
+    ]
+    for error, call in refused:
         with pytest.raises(error):
             call()
 
@@ -364,13 +365,14 @@ def test_a_digest_opens_what_was_locked_with_it(client: KazooClient, connect: Ca
     assert client.get("/locked")[0] == b"secret"
     client.create("/mine", acl=[make_acl("auth", "", all=True)])
     bob = connect(auth_data=[("digest", "bob:2")])
-    for call in (
+    refused: list[Callable[[], Any]] = [
         lambda: bob.get("/mine"),
         lambda: bob.set("/mine", b""),
         lambda: bob.create("/mine/b"),
         lambda: bob.get_acls("/mine"),
         lambda: bob.get_children("/mine"),
-    ):
+    ]
+    for call in refused:
         with pytest.raises(NoAuthError):
             call()
     assert bob.exists("/mine") is not None

@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kazoo.protocol import serialization as kazoo
-from kazoo.security import ACL, Id
+from kazoo.protocol import serialization as kazoo  # type: ignore[import-untyped]
+from kazoo.security import ACL, Id  # type: ignore[import-untyped]
 from ringkeeper.runtime.zookeeper import jute
 from ringkeeper.runtime.zookeeper.records import (
     Acl,

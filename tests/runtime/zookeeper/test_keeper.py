@@ -8,6 +8,7 @@ from ringkeeper.runtime.zookeeper.records import (
     CloseSession,
     Code,
     Create,
+    DataAndStat,
     Event,
     EventKind,
     Exists,
@@ -15,7 +16,9 @@ from ringkeeper.runtime.zookeeper.records import (
     GetData,
     Mode,
     MultiRead,
+    Names,
     Refused,
+    Results,
     Status,
     WhoAmI,
 )
@@ -109,6 +112,18 @@ def test_reads_made_together_are_refused_one_by_one() -> None:
     ann = Client()
     keeper = keeper_with(ann)
     keeper.handle(Create("/a", b"x", OPEN_TO_ALL), ann, 0)
-    results = keeper.handle(MultiRead((GetData("/a"), GetData("/no"), GetChildren("/a"))), ann, 0)[0]
-    parts = [part for _, part in results[0]]
-    assert parts[0][0] == b"x" and parts[1] == Status(Code.NO_NODE) and parts[2] == ((),)
+    results, _ = keeper.handle(MultiRead((GetData("/a"), GetData("/no"), GetChildren("/a"))), ann, 0)
+    assert isinstance(results, Results)
+    data, missing, children = (part for _, part in results.results)
+    assert isinstance(data, DataAndStat) and data.data == b"x"
+    assert missing == Status(Code.NO_NODE)
+    assert children == Names(())
+
+
+def test_reads_made_together_are_bounded() -> None:
+    ann = Client()
+    keeper = keeper_with(ann)
+    keeper.handle(Create("/a", b"x" * 1_000_000, OPEN_TO_ALL), ann, 0)
+    with pytest.raises(Refused) as refused:
+        keeper.handle(MultiRead((GetData("/a"),) * 60_000), ann, 0)
+    assert refused.value.code is Code.QUOTA_EXCEEDED

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.client import KazooState
+from kazoo.client import KazooState  # type: ignore[import-untyped]
 from ringkeeper.runtime.zookeeper.server import Limits
 from ringkeeper.runtime.zookeeper.storage import DataError
 from ringkeeper.tests.zookeepers import (
@@ -156,9 +156,9 @@ def test_rubbish_on_the_port_hurts_nobody(
     chance = random.Random(7)
     with embedded_zookeeper.wire().connect() as client:
         for _ in range(50):
-            with socket.create_connection(("127.0.0.1", embedded_zookeeper.port)) as connection:
-                with contextlib.suppress(OSError):  # it may have hung up already
-                    connection.sendall(bytes_sent(chance))
+            connection = socket.create_connection(("127.0.0.1", embedded_zookeeper.port))
+            with connection, contextlib.suppress(OSError):  # it may have hung up already
+                connection.sendall(bytes_sent(chance))
         wait_until(lambda: len(embedded_zookeeper.server.connections) == 1)
         assert client.request(CREATE, creation("/a"))[0] == 0
 

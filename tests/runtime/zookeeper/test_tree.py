@@ -455,7 +455,7 @@ def test_the_same_transactions_give_the_same_tree_and_the_disk_can_follow(steps:
             for path, node in changes.znodes:
                 if node is None:
                     disk.pop(path, None)
-            sessions.update({id: value for id, value in changes.sessions})
+            sessions.update(changes.sessions)
     assert contents(trees[0]) == contents(trees[1])
     if disk:
         present = {id: value for id, value in sessions.items() if value is not None}

@@ -5,7 +5,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ringkeeper.runtime.virtual import VirtualLoop
@@ -35,7 +35,7 @@ class Peer:
         self.unfetched = 0
         self.is_paused = self.is_closed = self.is_aborted = False
         self.connection: Connection = world.accept()
-        self.connection.connection_made(self)  # type: ignore[arg-type]
+        self.connection.connection_made(cast(asyncio.Transport, self))
         self._xid = 0
 
     # What the server calls.
@@ -127,7 +127,7 @@ class World:
         )
         self.server.start()
         if self.server._storage is not None:
-            self._write = self.server._storage.write
+            self._write: Callable[[Any], None] = self.server._storage.write
             self.server._storage.write = self.write  # type: ignore[method-assign]
 
     def write(self, changes: Any) -> None:

@@ -1,0 +1,78 @@
+"""The main job: a cluster takes in real files, loses every process at once, comes back, and has lost nothing.
+
+A cluster of three stores the source files of this Python's standard library, some thousand files. Each is read back
+and compared. While a client goes on writing, every process of the cluster is killed with -9 in the same moment: nodes,
+ECS, ZooKeeper, launcher. It is started again from its disk. Every file must be as it was, and every write that the
+cluster had acknowledged must be there; nothing is left running.
+
+    python -m ringkeeper.scenarios.main_job        (or: make run)
+
+Exit status 0 when all of that was so, 1 otherwise.
+"""
+
+import sys
+import sysconfig
+from pathlib import Path
+
+from .terminal import Terminal, Writer, sources
+
+NODES = 3
+WRITES_BEFORE_THE_CRASH = 2000
+
+
+def main(library: Path | None = None, writes: int = WRITES_BEFORE_THE_CRASH) -> int:
+    """Play the story; returns the exit status. ``library``: this Python's own if None."""
+    with Terminal(NODES) as terminal:
+        say, account = terminal.say, terminal.account
+        try:
+            story(terminal, library or Path(sysconfig.get_paths()["stdlib"]), writes)
+        except Exception as trouble:
+            account.differences.append(f"the story broke off: {trouble}")
+        for difference in account.differences[:20]:
+            say(f"NOT AS IT SHOULD BE: {difference}")
+        say(f"{account.requests} requests, {account.errors} errors, {len(account.differences)} differences")
+    say("all as it should be" if not account.differences else "failed")
+    return 1 if account.differences else 0
+
+
+def story(terminal: Terminal, library: Path, writes: int) -> None:
+    """What happens, in order. What is not as it should be is noted in the terminal's account."""
+    say, account = terminal.say, terminal.account
+    say(f"three nodes, an ECS and ZooKeeper start in {terminal.folder}")
+    terminal.up()
+    terminal.ringkeeper("ring", quiet=False)
+
+    say(f"the sources in {library} are taken in")
+    stored = terminal.load(library, "--match", "*.py", "--exclude", "site-packages", "--exclude", "dist-packages")
+    say(f"{stored} files are stored; every one is read back and compared")
+    equal = terminal.compare(sources(library))
+    say(f"{equal} files are equal")
+    if not equal == stored > 0:
+        account.differences.append(f"{stored} files were stored and {equal} read back")
+
+    say("a client writes on and on")
+    writer = Writer(terminal).start()
+    try:
+        writer.wait_for(writes)
+        killed = terminal.kill_everything()
+    finally:
+        acknowledged = writer.stop()
+    say(f"all {killed} processes are killed with -9: {len(acknowledged)} writes acknowledged, {writer.errors} not")
+    if left := terminal.left_running():
+        account.differences.append(f"still there after kill -9: {', '.join(left)}")
+
+    say("the cluster is started again from its disk")
+    terminal.up()
+    say("every file is read and compared again, and every acknowledged write")
+    again, kept = terminal.compare(sources(library)), terminal.compare(acknowledged.items())
+    say(f"{again} files and {kept} acknowledged writes are there and equal")
+    terminal.ringkeeper("ring", quiet=False)
+
+    terminal.down()
+    left = terminal.left_running()
+    say(f"all processes have ended; left running: {', '.join(left) or 'nothing'}")
+    account.differences += left
+
+
+if __name__ == "__main__":
+    sys.exit(main())
