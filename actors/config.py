@@ -115,7 +115,8 @@ class ZooKeeperConfig:
     bind: str = "127.0.0.1"
     port: int = 2181
     data: Path
-    tick_milliseconds: int = 500
+    tick_milliseconds: int = 1500
+    """Sessions last 2 to 20 ticks."""
 
 
 def is_loopback(host: str) -> bool:

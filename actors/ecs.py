@@ -62,6 +62,9 @@ log = logging.getLogger(__name__)
 FIGURES_SECONDS_MAX = 1.0
 """How long ``status`` waits for the nodes' figures; those of a silent node are left empty."""
 
+READ_AGAIN_SECONDS = 1.0
+"""So long after a read that failed it is tried again; also when the connection to ZooKeeper is back."""
+
 VERBS_MAX = 64
 """Verbs in the works at once; more are refused."""
 
@@ -69,7 +72,7 @@ VERBS_MAX = 64
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAgain:
-    """Time has passed, which may make a silent node a dead one; local. Ecs -> Ecs."""
+    """Time has passed: a silent node may be a dead one, a read that failed may work; local. Ecs -> Ecs."""
 
 
 @message
@@ -153,8 +156,7 @@ class Ecs(Actor):
                 self._deposed()
             case Connected():
                 self._connected = True
-                self._read_registrations()
-                self._look()
+                self._read_again()
             case Suspended() | Lost():
                 self._connected = False
             case NodeChanged():
@@ -170,7 +172,7 @@ class Ecs(Actor):
             case Suspected():
                 self._suspected(message)
             case LookAgain():
-                self._look()
+                self._read_again()
             case FiguresDue():
                 self._report_status(message.question)
             case _:
@@ -193,6 +195,13 @@ class Ecs(Actor):
 
     def _read_ring(self) -> ReadNode:
         return ReadNode(request="read ring", path=paths.ring(self._cluster_name), reply_to=self.ref)
+
+    def _read_again(self) -> None:
+        """Ask for what is not known because reading it failed, then look."""
+        if self._version is None and not self._writing:
+            self.send(self._watches, self._read_ring())
+        self._read_registrations()
+        self._look()
 
     def _ring_read(self, data: bytes | None, version: int) -> None:
         if data is None:
@@ -230,6 +239,8 @@ class Ecs(Actor):
             case "read ring":
                 if message.error in ("", "no_node"):
                     self._ring_read(message.data if not message.error else None, message.version)
+                else:
+                    self.after(READ_AGAIN_SECONDS, LookAgain())
             case "write ring":
                 self._writing = False
                 if message.error:
@@ -244,7 +255,8 @@ class Ecs(Actor):
         self._reading.discard(name)
         if message.error or message.data is None or name not in self._names:
             if message.error in ("connection_loss", "session_lost"):
-                return  # read again when connected
+                self.after(READ_AGAIN_SECONDS, LookAgain())
+                return
             self._names.pop(name, None)
             return
         try:
@@ -379,12 +391,14 @@ class Ecs(Actor):
 
     def _run_verb(self, message: RunVerb) -> None:
         match message.verb:
+            case _ if self._leading_since is None:
+                self._answer(message, error=f"TRYAGAIN the ECS at {self.id} does not lead")
             case "STATUS" if len(self._statuses) < VERBS_MAX:
                 self._gather_status(message)
             case "STATUS":
-                self._answer(message, error=f"{VERBS_MAX} questions are in the works; ask again")
+                self._answer(message, error=f"TRYAGAIN {VERBS_MAX} questions are in the works; ask again")
             case _:
-                self._answer(message, error=f"unknown verb {message.verb!r}; this release knows STATUS")
+                self._answer(message, error=f"ERR unknown verb {message.verb!r}; this release knows STATUS")
 
     def _answer(self, message: RunVerb, text: str = "", error: str = "") -> None:
         self.send(message.reply_to, VerbRun(question=message.question, text=text, error=error))
@@ -403,7 +417,8 @@ class Ecs(Actor):
 
     def _figures(self, message: Figures) -> None:
         status = self._statuses.get(message.question)
-        if status is not None:
+        node = self._ring.by_id.get(message.node) if self._ring is not None else None
+        if status is not None and node is not None and node.incarnation == message.incarnation:
             status.figures[message.node] = message
             if status.figures.keys() >= status.expected:
                 self._report_status(message.question)

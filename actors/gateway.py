@@ -601,7 +601,7 @@ def _verb_reply(answer: VerbRun | None) -> Reply:
     if answer is None:
         return error(b"TRYAGAIN the leading ECS did not answer in time; nothing is known of the outcome of a change")
     if answer.error:
-        return error(f"ERR {answer.error}".encode())
+        return error(answer.error.encode())
     return answer.text
 
 

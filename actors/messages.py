@@ -89,6 +89,7 @@ class VerbRun:
     question: int
     text: str = ""
     error: str = ""
+    """As clients get it, with its code."""
 
 
 @message(urgent=True)

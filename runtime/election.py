@@ -24,6 +24,10 @@ are few of them, and a look at the whole cannot be wrong about who precedes whom
 told by our own clock before ZooKeeper can have removed it. What a leader writes must be fenced all the same (versions):
 a process can be frozen at any place. The term, the candidate's number, grows from leader to leader.
 
+*A former life's candidate is removed.* A process that was killed leaves its candidate until its session ends. Who comes
+after it says the same of itself (the address that only one process can have), so a leader that says what we say and is
+not us is dead, and we need not wait. Two that say the same by mistake depose each other for ever, and do no harm.
+
 There is one election per path and session. Stopping the actor leaves the candidate until the session ends.
 """
 
@@ -260,7 +264,11 @@ class Election(Actor):
 
     def _node_changed(self, changed: NodeChanged) -> None:
         # A candidate that is gone says nothing yet about who leads: its going is seen among the children.
-        if self.watched is not None and changed.path == self._path_of(self.watched) and changed.data is not None:
+        if self.watched is None or changed.path != self._path_of(self.watched) or changed.data is None:
+            return
+        if changed.data == self.candidate and _session(self.watched) != self.session:
+            self.send(self.watches, DeleteNode(request="remove", path=changed.path, reply_to=self.ref))
+        else:
             self._tell_followers(LeaderChanged(path=self.path, data=changed.data, term=_number(self.watched)))
 
     def _tell_followers(self, leader: LeaderChanged) -> None:

@@ -1,5 +1,6 @@
 """What all tests share: the ZooKeeper servers, and the promise to leave nothing behind."""
 
+import contextlib
 import gc
 import os
 import threading
@@ -17,8 +18,11 @@ GONE_SECONDS_MAX = 10.0
 
 def children() -> set[str]:
     """The processes that this one has started and not reaped."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {pid for task in tasks for pid in task.read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends while we look
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def threads() -> set[str]:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 CACHE_BYTES_MAX = 64 * 1024 * 1024
 """Memory for cached records unless the owner says otherwise."""
 
-ENTRY_BYTES = 260
+ENTRY_BYTES = 230
 """What a cached record costs beside its key and value: objects, numbers, its place in a dictionary (measured)."""
 
 SHARDS = 256
@@ -95,25 +95,24 @@ class Store:
         if old is None:
             old = self._recall(slot, key)
         slots = self._slots
-        epoch, seq = record.epoch, record.seq
-        now = slots.epochs[slot], slots.seqs[slot], slots.keys[slot], slots.bytes[slot]
         if slot not in self._before:
-            self._before[slot] = now
-        if (epoch, seq) > now[:2]:
-            slots.epochs[slot], slots.seqs[slot] = epoch, seq
-        else:
+            self._before[slot] = slots[slot]
+        if record.seq > slots.seqs[slot] and record.epoch == slots.epochs[slot]:  # the tenure goes on
+            slots.seqs[slot] = record.seq
+        elif not slots.apply(slot, record.epoch, record.seq):
             self._renumbered.add(slot)
-        if old is None:
-            grown = len(key) + len(record.value)
-            self._cached_bytes += ENTRY_BYTES
+        grown = len(record.value)
+        if old is not None:
+            grown -= len(old.value)
+        else:
+            grown += len(key)
             slots.keys[slot] += 1
             self.keys += 1
-        else:
-            grown = len(record.value) - len(old.value)
+            self._cached_bytes += ENTRY_BYTES
         if grown:
-            self._cached_bytes += grown
             slots.bytes[slot] += grown
             self.bytes += grown
+            self._cached_bytes += grown
         self._young[slot % SHARDS][key] = record
         self._staged[PREFIXES[slot] + key] = record
 
@@ -181,19 +180,22 @@ class Store:
             if self._summary_stands:
                 self._remove_summary()
             batch = self.disk.batch()
-            for first, last in _runs(sorted(slot for slot in self._emptied if self._before[slot][2])):
-                batch.delete_range(PREFIXES[first], PREFIXES[last + 1])
+            if self._emptied:
+                for first, last in _runs(sorted(slot for slot in self._emptied if self._before[slot][2])):
+                    batch.delete_range(PREFIXES[first], PREFIXES[last + 1])
             put = batch.put
             for disk_key, record in self._staged.items():
-                if record is None:
-                    batch.delete(disk_key)
-                else:
+                if record is not None:
                     put(disk_key, encode(disk_key, record))
-            for slot in self._forgotten:
-                batch.delete(NUMBER + PREFIXES[slot])
-            for slot in self._renumbered:
-                number_key = NUMBER + PREFIXES[slot]
-                put(number_key, encode(number_key, Record(b"", *self.number(slot))))
+                else:
+                    batch.delete(disk_key)
+            if self._forgotten:
+                for slot in self._forgotten:
+                    batch.delete(NUMBER + PREFIXES[slot])
+            if self._renumbered:
+                for slot in self._renumbered:
+                    number_key = NUMBER + PREFIXES[slot]
+                    put(number_key, encode(number_key, Record(b"", *self.number(slot))))
             self.disk.write(batch)
         except BaseException:
             self._roll_back()
@@ -222,11 +224,8 @@ class Store:
         return keys
 
     def _forget_staged(self) -> None:
-        self._staged.clear()
-        self._emptied.clear()
-        self._renumbered.clear()
-        self._forgotten.clear()
-        self._before.clear()
+        for staged in self._staged, self._before, self._emptied, self._renumbered, self._forgotten:
+            staged.clear()
 
     def _roll_back(self) -> None:
         """As before the batch. The cache may hold what was staged, so all of it goes: this is rare."""
@@ -315,7 +314,7 @@ class Store:
         assert not self._before
         assert (self.keys, self.bytes) == (sum(self._slots.keys), sum(self._slots.bytes))
         assert self._slots.pack() == self._counted().pack()
-        cached = {}
+        cached: dict[bytes, Record] = {}
         for shard in range(SHARDS):
             assert not self._young[shard].keys() & self._old[shard].keys(), shard
             cached |= self._young[shard] | self._old[shard]

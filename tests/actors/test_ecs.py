@@ -74,12 +74,15 @@ class Stage:
     def registered(self) -> None:
         self.play(self.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=tuple(sorted(self.lives)))))
 
-    def play(self, sent: list[tuple[str, Any]], refuse_writes: str = "") -> None:
-        """Answer as ZooKeeper would, until nothing more is asked."""
+    def play(self, sent: list[tuple[str, Any]], fault: str = "", faults: int = 0) -> None:
+        """Answer as ZooKeeper would, until nothing more is asked; the first answers about the ring are ``fault``."""
         asked = list(sent)
         while asked:
             _, message = asked.pop(0)
             match message:
+                case ReadNode() | CreateNode() | SetNode() if faults and message.path == RING:
+                    faults -= 1
+                    answer = Answered(request=message.request, error=fault, path=RING)
                 case ReadNode(path=path) if path == RING:
                     error = "" if self.data is not None else "no_node"
                     answer = Answered(
@@ -88,8 +91,6 @@ class Stage:
                 case ReadNode(path=path):
                     content = self.lives[path.rpartition("/")[2]].to_json()
                     answer = Answered(request=message.request, path=path, data=content, version=0)
-                case CreateNode() | SetNode() if refuse_writes:
-                    answer = Answered(request=message.request, error=refuse_writes, path=RING)
                 case CreateNode(data=data) if self.data is None:
                     self.data, self.version, self.writes = data, 0, self.writes + 1
                     answer = Answered(request=message.request, path=RING, version=0)
@@ -214,6 +215,27 @@ def test_without_a_session_nothing_is_written(founded: Stage) -> None:
     assert founded.writes == 2
 
 
+def test_a_ring_that_could_not_be_read_after_a_write_is_read_when_the_connection_is_back(founded: Stage) -> None:
+    lost = life(2, incarnation=2, held=founded.ring.stamp)
+    founded.lives[name_of(lost)] = lost
+    names = tuple(sorted(founded.lives))
+    founded.play(founded.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=names)), "connection_loss", 2)
+    assert founded.writes == 1 and founded.harness.actor._version is None
+    founded.harness.tell(Suspended())
+    founded.play(founded.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    assert founded.writes == 2
+    assert founded.ring.by_id["127.0.0.1:7002"].incarnation == lost.incarnation
+
+
+def test_a_read_that_failed_is_tried_again_though_nothing_else_happens(founded: Stage) -> None:
+    lost = life(2, incarnation=2, held=founded.ring.stamp)
+    founded.lives[name_of(lost)] = lost
+    names = tuple(sorted(founded.lives))
+    founded.play(founded.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=names)), "connection_loss", 2)
+    founded.pass_time(1.1)
+    assert founded.writes == 2
+
+
 def test_no_ring_is_founded_over_data_that_belongs_to_a_lost_one(stage: Stage) -> None:
     stage.lead()
     held = Stamp("00000000000000aa", 7, "00000000000000bb")
@@ -230,7 +252,8 @@ def test_an_ecs_that_meets_a_newer_ring_on_a_node_writes_nothing(founded: Stage)
 
 
 def test_an_unreadable_ring_is_left_alone(founded: Stage) -> None:
-    founded.play(founded.harness.tell(NodeChanged(path=RING, data=b"{nonsense", version=4)))
+    founded.data, founded.version = b"{nonsense", 4
+    founded.play(founded.harness.tell(NodeChanged(path=RING, data=founded.data, version=founded.version)))
     founded.vanish(life(1))
     founded.pass_time()
     assert founded.writes == 1
@@ -257,7 +280,7 @@ def test_status_has_the_figures_of_who_answers_and_says_who_does_not(founded: St
     questions = [m for _, m in founded.harness.tell(verb) if isinstance(m, ReportFigures)]
     assert len(questions) == 3
     figures = Figures(
-        question=questions[0].question, node="127.0.0.1:7001", incarnation="", pid=42, epoch=1, keys=7, bytes=70,
+        question=questions[0].question, node="127.0.0.1:7001", incarnation=life(1).incarnation, pid=42, epoch=1, keys=7, bytes=70,
         commands=1, writes=1, refused=0, synced=True,
     )  # fmt: skip
     founded.harness.tell(figures)
@@ -270,7 +293,26 @@ def test_status_has_the_figures_of_who_answers_and_says_who_does_not(founded: St
     assert sum(node["slots"] for node in status["nodes"]) == 16384
 
 
+def test_figures_of_a_life_that_the_ring_does_not_name_are_not_shown(founded: Stage) -> None:
+    verb = RunVerb(question=5, verb="STATUS", arguments=(), reply_to=founded.harness.probe("gateway"))
+    question = next(m for _, m in founded.harness.tell(verb) if isinstance(m, ReportFigures)).question
+    figures = Figures(
+        question=question, node="127.0.0.1:7001", incarnation=life(1, incarnation=2).incarnation, pid=43, epoch=1,
+        keys=7, bytes=70, commands=1, writes=1, refused=0, synced=True,
+    )  # fmt: skip
+    founded.harness.tell(figures)
+    (answer,) = [m for name, m in founded.harness.advance(1.1) if name == "gateway"]
+    assert not any(node["reachable"] for node in json.loads(answer.text)["nodes"])
+
+
+def test_who_does_not_lead_answers_no_verb(stage: Stage) -> None:
+    verb = RunVerb(question=5, verb="STATUS", arguments=(), reply_to=stage.harness.probe("gateway"))
+    ((_, answer),) = stage.harness.tell(verb)
+    assert answer.error.startswith("TRYAGAIN")
+
+
 def test_an_unknown_verb_is_refused_with_its_name(stage: Stage) -> None:
+    stage.lead()
     verb = RunVerb(question=5, verb="DANCE", arguments=(), reply_to=stage.harness.probe("gateway"))
     ((_, answer),) = stage.harness.tell(verb)
     assert "DANCE" in answer.error

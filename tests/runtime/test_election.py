@@ -33,7 +33,7 @@ from ringkeeper.runtime.session import (
 from ringkeeper.runtime.system import ESCALATE, ActorSystem
 from ringkeeper.runtime.virtual import VirtualLoop
 from ringkeeper.runtime.watches import Watches
-from ringkeeper.tests.runtime.test_watches import either
+from ringkeeper.tests.runtime import test_watches
 from ringkeeper.tests.zookeepers import wait_until as until
 
 PATH = "/election"
@@ -515,17 +515,15 @@ def test_an_election_of_three_has_a_leader_and_another_after_its_death() -> None
 # On real servers
 
 
-class Ear:
-    """A ref that keeps what it is told, in one list with other ears."""
+class Ear(test_watches.Ear):
+    """Keeps what it is told in one list with other ears."""
 
     def __init__(self, name: str, heard: list[tuple[str, Any]]) -> None:
-        self.name, self.address, self._heard = name, f"local://{name}", heard
-
-    def is_alive(self) -> bool:
-        return True
+        super().__init__(name)
+        self._all = heard
 
     def tell(self, message: Any) -> None:
-        self._heard.append((self.name, message))
+        self._all.append((self.name, message))
 
 
 class Hosts:
@@ -575,7 +573,7 @@ class Hosts:
 
 @pytest.fixture(params=["embedded", pytest.param("debian", marks=[pytest.mark.processes, pytest.mark.real_zookeeper])])
 def zookeeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    with either(request.param, tmp_path) as server:
+    with test_watches.either(request.param, tmp_path) as server:
         yield server
 
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kazoo.client import KazooClient
-from kazoo.exceptions import (
+from kazoo.client import KazooClient  # type: ignore[import-untyped]
+from kazoo.exceptions import (  # type: ignore[import-untyped]
     BadVersionError,
     ConnectionLoss,
     NoAuthError,
@@ -775,7 +776,7 @@ STEPS = st.sampled_from(
 def test_whatever_happens_requests_are_answered_once_and_facts_never_go_back(steps: list[str]) -> None:
     stage = Stage()
     heard: list[Any] = stage.tell(Subscribe(reply_to=stage.ann))
-    asked = []
+    asked: list[str] = []
     for step in steps:
         kazoo = stage.kazoo
         match step:
@@ -848,6 +849,15 @@ class Ear:
 
     def tell(self, message: Any) -> None:
         self.heard.append(message)
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        raise NotImplementedError
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        raise NotImplementedError
+
+    def proxy(self) -> Any:
+        raise NotImplementedError
 
     def of(self, *kinds: type) -> list[Any]:
         return [message for message in self.heard if isinstance(message, kinds)]
@@ -992,7 +1002,7 @@ def test_a_real_session_is_granted_what_the_server_grants(zookeeper: Any, home: 
     for seconds, granted in [(0.1, 0.4), (2.0, 2.0), (60.0, 20.0)]:
         ear = Ear("ann")
         home.watches(zookeeper.hosts, seconds).tell(Subscribe(reply_to=ear))
-        until(lambda ear=ear: ear.of(Connected))
+        until(partial(ear.of, Connected))
         assert ear.of(Connected)[0].timeout_seconds == granted
 
 
@@ -1226,7 +1236,7 @@ def test_what_is_made_with_a_user_is_for_that_user_only(zookeeper: Any, home: Ho
     for watches in (ours, theirs):
         ear = Ear("ear")
         watches.tell(Subscribe(reply_to=ear))
-        until(lambda ear=ear: ear.of(Connected))
+        until(partial(ear.of, Connected))
     assert ask(ours, CreateNode(request="1", path="/a/node", data=b"one", reply_to=ann)).error == ""
     assert ask(ours, ReadNode(request="2", path="/a/node", reply_to=ann)).data == b"one"
     assert ask(theirs, ReadNode(request="3", path="/a/node", reply_to=ann)).error == "no_auth"

@@ -1,0 +1,93 @@
+"""A fake cluster that also answers what the commands ask: RING verbs, CONFIG, INFO, STRLEN."""
+
+import json
+from typing import Any
+
+from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.slots import slot
+from ringkeeper.actors.rules.transitions import found
+from ringkeeper.tests.actors.test_client import FakeCluster, Refusal
+
+VALUE_BYTES_MAX = 100_000
+
+
+class FakeRing(FakeCluster):
+    """Three nodes and a ring in which each has a third of the slots."""
+
+    def __init__(self) -> None:
+        super().__init__(nodes=3)
+        lives = [
+            Registration(
+                id=self.address(index),
+                incarnation=f"{index + 1:016x}",
+                data_id=f"{index + 101:016x}",
+                host="127.0.0.1",
+                port=port,
+                bridge_host="127.0.0.1",
+                bridge_port=index + 1,
+            )
+            for index, port in enumerate(self.ports)
+        ]
+        self.ring = found(lives, cluster_id="c" * 16, cluster_name="fake", nonce="d" * 16, wall_seconds=1e9, replicas=1)
+        self.epoch = self.ring.epoch
+        addresses = [self.address(index) for index in range(3)]
+        self.table = [addresses.index(node.address) for node in self.ring.coordinators if node is not None]
+        self.serving, self.leader = True, "127.0.0.1:9999"
+        self.asked: list[bytes] = []
+        """Names of the commands about keys."""
+
+    @property
+    def status(self) -> dict[str, Any]:
+        nodes = [
+            {
+                "id": node.id,
+                "state": node.state,
+                "token": f"{node.token:032x}",
+                "slots": sum(run.size for run in self.ring.coordinated_by(node.id)),
+                "incarnation": node.incarnation,
+                "reachable": True,
+                "keys": 4711,
+                "bytes": 3 * 1024 * 1024,
+                "pid": 5000 + number,
+                "suspected_by": [],
+            }
+            for number, node in enumerate(self.ring.nodes)
+        ]
+        return {
+            "cluster": "fake",
+            "epoch": self.ring.epoch,
+            "leader": self.leader,
+            "serving": self.serving,
+            "change": None,
+            "trouble": None,
+            "refused": {"127.0.0.1:1": "it is a stranger"},
+            "waiting": ["127.0.0.1:2"],
+            "nodes": nodes,
+        }
+
+    def _execute(self, index: int, words: list[bytes]) -> Any:
+        if words[0] in (b"STRLEN", b"GET", b"SET", b"DEL"):
+            self.asked.append(words[0])
+        match words:
+            case [b"RING", b"SHOW"]:
+                return self.ring.to_json()
+            case [b"RING", b"STATUS"]:
+                if not self.leader:
+                    raise Refusal("TRYAGAIN no ECS leads at the moment")
+                return json.dumps(self.status).encode()
+            case [b"RING", b"LOCATE", key]:
+                node = self.ring.coordinators[slot(key)]
+                assert node is not None
+                located = {"slot": slot(key), "epoch": self.epoch, "coordinator": node.id, "address": node.address}
+                return json.dumps({**located, "list": [{"id": node.id, "state": "up"}]}).encode()
+            case [b"CONFIG", b"GET", name]:
+                return [name, b"%d" % VALUE_BYTES_MAX]
+            case [b"INFO", *_]:
+                return b"# Server\r\nprocess_id:%d\r\n" % (6000 + index)
+            case [b"STRLEN", key]:
+                return len(self.values.get(key, b""))
+        return super()._execute(index, words)
+
+    @staticmethod
+    def _keys(words: list[bytes]) -> list[bytes]:
+        return words[1:2] if words[0] == b"STRLEN" else FakeCluster._keys(words)

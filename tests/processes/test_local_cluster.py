@@ -1,0 +1,95 @@
+"""A cluster as part of a program: three lines to have it, and nothing of it stays, however the program ends."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ringkeeper import LocalCluster
+from ringkeeper.actors.cluster_folder import PROGRAM, ClusterFolder, FolderError, FolderInUse
+from ringkeeper.actors.config import BRIDGE_PORT_OFFSET
+from ringkeeper.runtime.children import ProcessId
+from ringkeeper.runtime.process import free_port
+from ringkeeper.tests.zookeepers import wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+
+def test_a_cluster_in_three_lines() -> None:
+    with LocalCluster(nodes=2) as cluster, cluster.client() as client:
+        client.set("user:42", "Ada")
+        assert client.get("user:42") == b"Ada"
+        folder = cluster.folder.path
+        running = cluster.folder.running()
+        assert set(running) == {PROGRAM, *(process.name for process in cluster.processes())}
+        status = cluster.status()
+        assert [node["id"] for node in status["nodes"]] == sorted(
+            cluster.seeds, key=lambda id: status_token(status, id)
+        )
+
+        before = next(process for process in cluster.processes() if process.name == "ecs")
+        cluster.kill("ecs")
+        wait_until(lambda: next(process for process in cluster.processes() if process.name == "ecs").restarts == 1)
+        assert before.pid not in [process.pid for process in cluster.processes()]
+
+        cluster.kill(cluster.seeds[0])
+        assert [process.pid == 0 for process in cluster.processes() if process.kind == "node"] == [True, False]
+        with pytest.raises(KeyError, match="no process of this cluster"):
+            cluster.kill("nobody")
+    del running[PROGRAM]
+    assert not [name for name, process in running.items() if process.lives()]
+    assert not folder.exists(), "a temporary folder is removed"
+
+
+def status_token(status: dict[str, list[dict[str, str]]], id: str) -> str:
+    return next(node["token"] for node in status["nodes"] if node["id"] == id)
+
+
+def test_a_given_folder_is_kept_and_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with LocalCluster(nodes=1, data=tmp_path) as cluster:
+        with cluster.client() as client:
+            client.set("user:42", "Ada")
+        with pytest.raises(FolderInUse):
+            LocalCluster(data=tmp_path).start()
+        assert cluster.status()["serving"]
+        seeds = cluster.seeds
+    with LocalCluster(data=tmp_path) as cluster, cluster.client() as client:
+        assert cluster.seeds == seeds
+        assert client.get("user:42") == b"Ada"
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port(beside=BRIDGE_PORT_OFFSET)
+    cluster = LocalCluster(nodes=1, port=port, data=tmp_path)
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(FolderError, match=f"port {port} is in use"):
+        cluster.start()
+    assert ClusterFolder(tmp_path).running() == {}
+    cluster.stop()
+    with LocalCluster(nodes=1, port=port, data=tmp_path) as again:
+        assert again.seeds == (f"127.0.0.1:{port}",)
+
+
+PROGRAM_TEXT = """
+import sys
+from ringkeeper import LocalCluster
+cluster = LocalCluster(nodes=1, data=sys.argv[1])
+cluster.start()
+print("serves", flush=True)
+{ending}
+"""
+
+
+@pytest.mark.parametrize("ending", ["sys.stdin.read()", "sys.exit(3)", "raise SystemError('on purpose')"])
+def test_a_program_that_ends_in_any_way_leaves_no_process(tmp_path: Path, ending: str) -> None:
+    text = PROGRAM_TEXT.format(ending=ending)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", text, str(tmp_path)], text=True, **pipes) as program:  # type: ignore[call-overload]
+        assert program.stdout.readline() == "serves\n"
+        seen: dict[str, ProcessId] = ClusterFolder(tmp_path).running() if "stdin" in ending else {}
+        if "stdin" in ending:
+            assert len(seen) == 4
+            program.kill()
+        program.wait(30)
+    wait_until(lambda: not [name for name, process in seen.items() if process.lives()], 30.0)
+    wait_until(lambda: not ClusterFolder(tmp_path).running(), 30.0)
