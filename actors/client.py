@@ -543,6 +543,8 @@ class Node:
             if code == "ERR" and "max number of clients" in says:
                 code = "busy"
             raise _NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
+        if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
+            raise _NoConnection("garbage", "did not greet as a Redis server does")
 
 
 class Flight:

@@ -4,9 +4,11 @@ This is where the real world is handed to the actors: the event loop, TCP, the d
 raised before anything runs, with a text for people; a failure later escalates and ends the process.
 """
 
+import contextlib
+import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -97,9 +99,25 @@ def bridge_of(process: Process, network: TcpNetwork, config: ProcessConfig, secr
         **more,
     }
     try:
-        return Bridge(process.system, network, BridgeConfig(**settings))  # type: ignore[arg-type]
+        checked = BridgeConfig(**settings)  # type: ignore[arg-type]
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    with listening(checked.host, checked.port, "other processes"):
+        return Bridge(process.system, network, checked)
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, whom: str) -> Iterator[None]:
+    """Say in a sentence which port could not be had, and for whom it was meant."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise OSError(f"cannot listen on {host}:{port} for {whom}: {error.strerror or error}") from error
+        raise OSError(
+            f"port {port} on {host} is in use by another program, so this one cannot listen there for {whom}: "
+            "end the other program, or choose another port."
+        ) from error
 
 
 def watches_of(process: Process, config: ProcessConfig) -> Ref:
@@ -211,9 +229,10 @@ class NodeProcess:
         election = system.spawn(Election, watches=self._watches, path=paths.ecs(config.cluster_name), name="election")
         for follower in (gateway, detector):
             election.tell(FollowLeader(reply_to=follower))
-        self._server = RespServer(
-            process.loop, network, config.bind, config.port, gateway, limits, password_needed=bool(config.password)
-        )
+        with listening(config.bind, config.port, "clients"):
+            self._server = RespServer(
+                process.loop, network, config.bind, config.port, gateway, limits, password_needed=bool(config.password)
+            )
         log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
 
     def close(self, done: Callable[[], None]) -> None:
@@ -278,7 +297,8 @@ class ZooKeeperProcess:
             data=config.data,
             tick_ms=config.tick_milliseconds,
         )
-        self._server.start()
+        with listening(config.bind, config.port, "ZooKeeper clients"):
+            self._server.start()
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop()

@@ -11,67 +11,61 @@ from typing import Any
 
 import click
 
+from ..actors.config import FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
+from ..actors.rules.placement import PLACES
 from .options import FILE, FOLDER, Command, log_options
 from .outcomes import BUG, REFUSED, USAGE, Trouble
 
 log = logging.getLogger(__name__)
 
 
+def setting(config: type, name: str, option: str = "", **more: Any) -> Callable[[Command], Command]:
+    """The option for a field of a configuration, with the field's own default."""
+    default = config.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+    more = {"default": default, "show_default": default != "", **more}
+    return click.option(option or f"--{name.replace('_', '-')}", name, **more)
+
+
 def process_options(command: Command) -> Command:
     """What every process of a cluster is told: see ``actors.config.ProcessConfig``."""
     for option in (
-        click.option(
-            "--session-timeout",
+        setting(
+            NodeConfig,
             "session_timeout_seconds",
+            "--session-timeout",
             type=float,
-            default=6.0,
-            show_default=True,
             metavar="SECONDS",
             help="A process that ZooKeeper does not hear for so long is gone.",
         ),
-        click.option(
-            "--cluster-name", default="ringkeeper", show_default=True, help="Clusters can share a ZooKeeper by name."
-        ),
-        click.option(
-            "--secret-file",
+        setting(NodeConfig, "cluster_name", help="Clusters can share a ZooKeeper by name."),
+        setting(
+            NodeConfig,
+            "secret_file",
             type=FILE,
             help="Holds what the processes of a cluster prove to each other. The same content everywhere, mode 0600; "
             "needed unless --bind is a loopback address.",
         ),
-        click.option(
-            "--advertise", default="", help="The name that others reach this host by.  [default: the --bind address]"
-        ),
-        click.option("--bind", default="127.0.0.1", show_default=True, help="The address to listen on."),
-        click.option(
-            "--zookeeper",
-            default="127.0.0.1:2181",
-            show_default=True,
-            metavar="HOST:PORT[,...]",
-            help="The cluster's ZooKeeper.",
-        ),
+        setting(NodeConfig, "advertise", help="The name that others reach this host by.  [default: as --bind]"),
+        setting(NodeConfig, "bind", help="The address to listen on."),
+        setting(NodeConfig, "zookeeper", metavar="HOST:PORT[,...]", help="The cluster's ZooKeeper."),
     ):
         command = option(command)
     return command
 
 
 @click.command()
-@click.option("--port", type=int, default=7001, show_default=True, help="For clients. The bridge is 10000 higher.")
+@setting(NodeConfig, "port", type=int, help="For clients. The bridge is 10000 higher.")
 @click.option("--data", type=FOLDER, required=True, help="This node's own folder, made if it is not there.")
-@click.option(
-    "--fsync",
-    type=click.Choice(("always", "everysec", "never")),
-    default="everysec",
-    show_default=True,
+@setting(
+    NodeConfig,
+    "fsync",
+    type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk. A killed process loses nothing either way; a power cut may.",
 )
-@click.option("--password", envvar="RINGKEEPER_PASSWORD", default="", help="What clients must AUTH with.")
-@click.option("--clients-max", type=int, default=10_000, show_default=True, help="Connections at once.")
-@click.option(
-    "--value-bytes-max", type=int, default=16 * 1024 * 1024, show_default=True, help="Larger values are refused."
-)
-@click.option(
-    "--cache-bytes", type=int, default=256 * 1024 * 1024, show_default=True, help="Records kept in memory as well."
-)
+@setting(NodeConfig, "password", envvar="RINGKEEPER_PASSWORD", help="What clients must AUTH with.")
+@setting(NodeConfig, "clients_max", type=int, help="Connections at once.")
+@setting(NodeConfig, "value_bytes_max", type=int, help="Larger values are refused.")
+@setting(NodeConfig, "cache_bytes", type=int, help="Records kept in memory as well.")
 @process_options
 @log_options
 def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
@@ -84,7 +78,6 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
       ringkeeper node --port 7001 --data /var/lib/ringkeeper --zookeeper zk1:2181,zk2:2181,zk3:2181 \\
           --bind 0.0.0.0 --advertise node1.example.org --secret-file /etc/ringkeeper/secret
     """
-    from ..actors.config import NodeConfig
     from ..actors.node_folder import NodeFolderError
     from ..actors.processes import run_node
     from ..runtime.store import StoreError
@@ -93,22 +86,15 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
 
 
 @click.command()
-@click.option("--port", type=int, default=0, help="For the other processes.  [default: a free one]")
-@click.option(
-    "--found-with",
+@setting(EcsConfig, "port", type=int, show_default="a free one", help="For the other processes.")
+@setting(
+    EcsConfig,
+    "found_with",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
     metavar="NODES",
     help="A new ring is founded once so many nodes have registered.",
 )
-@click.option(
-    "--place",
-    type=click.Choice(("even", "md5")),
-    default="even",
-    show_default=True,
-    help="How a new ring places its nodes.",
-)
+@setting(EcsConfig, "place", type=click.Choice(PLACES), help="How a new ring places its nodes.")
 @process_options
 @log_options
 def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
@@ -120,22 +106,20 @@ def ecs(log_level: str, log_file: Path | None, **settings: Any) -> None:
     Example:
       ringkeeper ecs --found-with 3 --zookeeper zk1:2181 --bind 10.0.0.5 --secret-file /etc/ringkeeper/secret
     """
-    from ..actors.config import EcsConfig
     from ..actors.processes import run_ecs
 
     serve(lambda: run_ecs(EcsConfig(**settings)), (), log_level, log_file)
 
 
 @click.command()
-@click.option("--port", type=int, default=2181, show_default=True, help="For ZooKeeper clients.")
-@click.option("--bind", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@setting(ZooKeeperConfig, "port", type=int, help="For ZooKeeper clients.")
+@setting(ZooKeeperConfig, "bind", help="The address to listen on.")
 @click.option("--data", type=FOLDER, required=True, help="Its folder, made if it is not there.")
-@click.option(
-    "--tick",
+@setting(
+    ZooKeeperConfig,
     "tick_milliseconds",
+    "--tick",
     type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
     metavar="MILLISECONDS",
     help="Sessions last 2 to 20 ticks.",
 )
@@ -150,7 +134,6 @@ def zookeeper(log_level: str, log_file: Path | None, **settings: Any) -> None:
     Example:
       ringkeeper zookeeper --port 2181 --data ./zookeeper
     """
-    from ..actors.config import ZooKeeperConfig
     from ..actors.processes import run_zookeeper
     from ..runtime.zookeeper.storage import DataError
 
@@ -159,7 +142,6 @@ def zookeeper(log_level: str, log_file: Path | None, **settings: Any) -> None:
 
 def serve(run: Callable[[], int], refusals: tuple[type[Exception], ...], log_level: str, log_file: Path | None) -> None:
     """Run a process until its end, whose status becomes ours. ``refusals`` are what may keep it from starting."""
-    from ..actors.config import ConfigError
     from ..runtime.children import obey_leash
     from ..runtime.process import configure_log
 

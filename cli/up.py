@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ..actors.config import FSYNC_POLICIES
+from ..actors.rules.placement import PLACES
 from .options import FOLDER, log_level_option, opened
 from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
 
@@ -42,10 +44,10 @@ class _Asked(BaseException):
 @click.option("--port", type=int, help="Of the first node; the others follow upwards.  [default: 7001]")
 @click.option("--data", type=FOLDER, default=DEFAULT_DATA, show_default=True, help="Where all of it is kept.")
 @click.option("--zookeeper", metavar="HOST:PORT[,...]", help="A ZooKeeper of your own.  [default: the embedded one]")
-@click.option("--place", type=click.Choice(("even", "md5")), help="How the nodes stand on the ring.  [default: even]")
+@click.option("--place", type=click.Choice(PLACES), help="How the nodes stand on the ring.  [default: even]")
 @click.option(
     "--fsync",
-    type=click.Choice(("always", "everysec", "never")),
+    type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk; only a power cut can tell.  [default: everysec]",
 )
 @click.option("--cluster-name", "name", help="Needed if clusters share a ZooKeeper.  [default: ringkeeper]")

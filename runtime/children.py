@@ -63,7 +63,9 @@ class ProcessId(NamedTuple):
         except (FileNotFoundError, ProcessLookupError):
             return cls(pid, "")
         state, *fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may contain anything
-        return cls(pid, "" if state in "ZX" else f"{boot}/{fields[18]}")
+        threads, started = fields[16], fields[18]
+        # A first thread that has ended is a zombie, too, while others still run and hold the process's files and ports.
+        return cls(pid, "" if state in "ZX" and int(threads) <= 1 else f"{boot}/{started}")
 
     def lives(self) -> bool:
         """Whether this very process still runs."""

@@ -103,10 +103,10 @@ class TcpNetwork:
     async def _connected(self, host: str, port: int) -> socket.socket:
         failure = OSError(errno.EHOSTUNREACH, f"{host} has no address")
         for family, address in await self._resolve(host, port):
-            dialing = socket.socket(family, socket.SOCK_STREAM)
+            dialing = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
                 dialing.setblocking(False)
-                dialing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones have it from the loop
+                dialing.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._loop.sock_connect(dialing, address)
                 return dialing
             except OSError as error:
@@ -119,22 +119,24 @@ class TcpNetwork:
 
     async def _resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
         try:
-            try:  # a literal address needs no thread
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-            except socket.gaierror:
-                found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError as error:
-            raise OSError(errno.EINVAL, f"{host!r} is not the name of a host") from error
-        return [(entry[0], entry[4]) for entry in found]
+            return _addresses(host, port, socket.AI_NUMERICHOST)  # a literal address needs no thread
+        except socket.gaierror:
+            return await self._loop.run_in_executor(None, _addresses, host, port, 0)
+
+
+def _addresses(host: str, port: int, flags: int) -> list[tuple[int, Any]]:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, f"{host!r} is not the name of a host") from error
+    return [(entry[0], entry[4]) for entry in found]
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     failure = OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
     try:
-        for family, _, _, _, address in socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        for family, address in _addresses(host, port, socket.AI_PASSIVE):
             if sockets:  # one port for all of them
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:
@@ -153,7 +155,8 @@ def _bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind_one(family: int, address: Any) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, so that the loop knows that TCP_NODELAY is for the connections accepted here.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

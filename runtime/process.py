@@ -6,6 +6,7 @@ The end is bounded: what has not closed after ``CLOSE_SECONDS_MAX`` is abandoned
 nothing was marked clean.
 """
 
+import asyncio
 import logging
 import os
 import signal
@@ -70,6 +71,7 @@ class Process:
             if main:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self.loop.remove_signal_handler(number)
+            self._end_tasks()
             self.loop.close()
         if self._again:
             log.info("%s starts again", self.name)
@@ -94,6 +96,14 @@ class Process:
         log.warning("%s starts again: %s", self.name, why)
         self._again = True
         self.close()
+
+    def _end_tasks(self) -> None:
+        """Cancel what the edges have left running on the loop, and let it take notice."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
 
     def _give_up(self) -> None:
         log.error("%s did not close within %.0f s; what is left of it is abandoned", self.name, CLOSE_SECONDS_MAX)

@@ -250,7 +250,11 @@ class ActorSystem:
         """Handle some messages of one mailbox; returns how many. Leaves ``scheduled`` set when mail remains."""
         actor = mailbox.owner
         assert actor is not None
-        counters = self._lives[actor.name].counters
+        life = self._lives.get(actor.name)
+        if life is None:  # it ended after its mail had been announced
+            mailbox.scheduled = False
+            return 0
+        counters = life.counters
         counted, stopwatch = counters.messages, self._stopwatch
         counters.depth_max = max(counters.depth_max, len(mailbox))
         self.sender = actor.ref

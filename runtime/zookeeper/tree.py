@@ -13,6 +13,7 @@ Invariants (``check``): a znode's parent exists and is not ephemeral; an ephemer
 indexes say what the znodes say; the zxid only grows, and by one per transaction.
 """
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple, assert_never
 
@@ -66,6 +67,10 @@ TREE_BYTES_MAX = 256 << 20
 
 ZNODE_BYTES = 400
 """Counted for each znode beside its path and data: about what Python takes for one."""
+
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]")
+"""What no path may have in it, by the rules of ZooKeeper's own clients."""
 
 
 class Znode(NamedTuple):
@@ -187,7 +192,7 @@ class Tree:
                     done = [Status(code) for code in codes]
                     happenings = []
                 result = Results(tuple(zip(request.operations, done, strict=True)))
-        except Refused:
+        except BaseException:
             self._roll_back()
             raise
         if self._before:
@@ -493,10 +498,5 @@ def validate(path: str) -> None:
     for name in path[1:].split("/"):
         if name in ("", ".", ".."):
             raise Refused(Code.BAD_ARGUMENTS, f"no znode may be called {name!r}: {path!r}")
-    if any(is_unprintable(character) for character in path):
+    if _UNPRINTABLE.search(path):
         raise Refused(Code.BAD_ARGUMENTS, f"unprintable characters in {path!r}")
-
-
-def is_unprintable(character: str) -> bool:
-    number = ord(character)
-    return number <= 0x1F or 0x7F <= number <= 0x9F or 0xD800 <= number <= 0xF8FF or 0xFFF0 <= number <= 0xFFFF

@@ -67,6 +67,8 @@ def encoded(value: Any) -> bytes:
             return b"$%d\r\n%b\r\n" % (len(value), value)
         case str():
             return b"+%b\r\n" % value.encode()
+        case dict():
+            return b"%%%d\r\n" % len(value) + b"".join(encoded(part) for pair in value.items() for part in pair)
         case _:
             return b"*%d\r\n" % len(value) + b"".join(map(encoded, value))
 
@@ -272,7 +274,7 @@ class FakeCluster:
         mine = [key for key in values if self.table[slot(key)] == index]
         match words:
             case [b"HELLO", b"3", *_]:
-                return []
+                return {"server": "fake", "proto": 3}
             case [b"PING"]:
                 return "PONG"
             case [b"CLUSTER", b"INFO"]:
@@ -361,7 +363,7 @@ def client(cluster: FakeCluster) -> Iterator[Client]:
         yield client
 
 
-def hurried(cluster: FakeCluster, seconds: float = 0.25) -> Client:
+def hurried(cluster: FakeCluster, seconds: float = 0.3) -> Client:
     """A client for operations that are to run out of time."""
     return Client(cluster.address(0), timeout_seconds=seconds)
 
@@ -589,7 +591,7 @@ def test_a_map_of_an_older_epoch_is_refused(
 def test_a_ring_that_was_rolled_back_is_not_followed(cluster: FakeCluster) -> None:
     with hurried(cluster) as client:
         key = cluster.key(1)
-        client.set(key, 1)
+        assert client.locate(key)[1] == cluster.address(1)
         cluster.epoch = 3
         cluster.table = [0] * SLOTS
         cluster.stop_node(1)
@@ -752,7 +754,7 @@ def test_a_refusal_that_comes_before_the_command_is_sent_whole_is_heard(cluster:
             connection, _ = strict.accept()
             with connection:
                 connection.recv(1000)
-                connection.sendall(b"*0\r\n")
+                connection.sendall(b"%0\r\n")
                 connection.recv(1000)
                 connection.sendall(said)
                 while connection.recv(1 << 20):
@@ -795,13 +797,15 @@ def test_a_node_that_is_gone_is_waited_for_until_another_has_its_slots(cluster: 
 
 
 def test_a_node_that_stays_gone_is_named(cluster: FakeCluster) -> None:
-    with hurried(cluster) as client:
+    with Client(cluster.address(0)) as client:
         client.get("k")
         cluster.stop_node(1)
+        client.timeout_seconds = 0.3
         with pytest.raises(Unavailable, match=f"{cluster.address(1)} .*refuses connections. Nothing was written"):
             client.set(cluster.key(1), 1)
         with pytest.raises(Unavailable, match="Reading changes nothing"):
             client.get(cluster.key(1))
+        client.timeout_seconds = 10
         assert client.set(cluster.key(2), 1)
     for index in (0, 2):
         cluster.stop_node(index)
@@ -812,23 +816,25 @@ def test_a_node_that_stays_gone_is_named(cluster: FakeCluster) -> None:
 def test_a_write_to_a_silent_node_is_in_doubt_when_its_time_is_over(cluster: FakeCluster) -> None:
     cluster.script(1, "SET", SILENT)
     with hurried(cluster) as client:
+        client.nodes()
         with pytest.raises(InDoubt, match="did not answer in time. It may have taken effect, or may still") as raised:
             client.set(cluster.key(1), 1)
         assert raised.value.code == "silent"
+        client.timeout_seconds = 10
         assert client.set(cluster.key(1), 2)
     assert len(cluster.commands("SET")) == 2
 
 
 def test_a_read_from_a_silent_node_is_asked_again_within_its_time(cluster: FakeCluster) -> None:
     cluster.script(1, "GET", SILENT)
-    with hurried(cluster, 1.0) as client:
+    with hurried(cluster, 2.0) as client:
         assert client.get(cluster.key(1)) is None
     assert len(cluster.commands("GET")) == 2
 
 
 def test_a_silent_node_keeps_nobody_from_hearing_the_others(cluster: FakeCluster) -> None:
     cluster.script(0, "INCRBY", SILENT)
-    with hurried(cluster) as client, client.pipeline() as pipeline:
+    with hurried(cluster, 1.0) as client, client.pipeline() as pipeline:
         for index in range(3):
             pipeline.incr(cluster.key(index))
         results = pipeline.execute(raise_on_error=False)
@@ -837,8 +843,9 @@ def test_a_silent_node_keeps_nobody_from_hearing_the_others(cluster: FakeCluster
 
 
 def test_a_node_that_does_not_even_greet_is_sent_nothing(cluster: FakeCluster) -> None:
-    with hurried(cluster) as client:
+    with Client(cluster.address(0)) as client:
         client.get(cluster.key(0))
+        client.timeout_seconds = 0.3
         cluster.script(1, "HELLO", *[SILENT] * 10)
         with pytest.raises(Unavailable, match="Nothing was written"):
             client.set(cluster.key(1), 1)
@@ -846,10 +853,12 @@ def test_a_node_that_does_not_even_greet_is_sent_nothing(cluster: FakeCluster) -
 
 
 def test_a_write_is_not_sent_when_its_time_is_nearly_over() -> None:
-    with FakeCluster(nodes=6) as cluster, hurried(cluster) as client:
+    with FakeCluster(nodes=6) as cluster, Client(cluster.address(0)) as client:
         client.nodes()
         cluster.drop_connections(0)
         *mute, last = sorted(range(6), key=cluster.address)
+        client.get(cluster.key(last))
+        client.timeout_seconds = 0.3
         for index in mute:
             cluster.script(index, "HELLO", *[SILENT] * 10)
         with client.pipeline() as pipeline:
@@ -991,7 +1000,7 @@ def test_an_mset_that_failed_in_part_names_the_keys(cluster: FakeCluster) -> Non
     keys = [cluster.key(0), cluster.key(1), cluster.key(2)]
     cluster.script(1, "MSET", *[NOREPLICAS] * 1000)
     cluster.script(2, "MSET", EXECUTE_INDOUBT)
-    with hurried(cluster) as client, pytest.raises(PartlyDone, match="MSET of 3 keys was done in part") as raised:
+    with hurried(cluster, 1.0) as client, pytest.raises(PartlyDone, match="MSET of 3 keys was done in part") as raised:
         client.mset(dict.fromkeys(keys, 1))
     assert {key: type(error) for key, error in raised.value.errors.items()} == {
         keys[1].encode(): NoReplicas,
@@ -1064,7 +1073,10 @@ def test_a_scan_finds_every_key_though_slots_move_meanwhile(
     assert found == keys
 
 
-def test_a_scan_goes_on_when_a_node_dies_and_others_have_its_slots(cluster: FakeCluster, client: Client) -> None:
+def test_a_scan_goes_on_when_a_node_dies_and_others_have_its_slots(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.0)
     keys = {f"key:{n}".encode() for n in range(60)}
     client.mset(dict.fromkeys(keys, 1))
     found = set()
@@ -1075,6 +1087,7 @@ def test_a_scan_goes_on_when_a_node_dies_and_others_have_its_slots(cluster: Fake
             cluster.epoch += 1
             cluster.stop_node(0)
     assert found == keys
+    assert client.statistics.retries < 3
 
 
 # Threads, processes, the end.
@@ -1119,6 +1132,40 @@ def test_eight_threads_share_a_client_and_its_one_connection_per_node(cluster: F
         assert client.statistics.requests == 8 * 40 * 9 + 1 + 6
         assert client.statistics.troubles == {}
     assert cluster.connections_max == 1
+
+
+def test_all_threads_take_connections_in_one_order(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    acquire = client_module.Node.acquire
+
+    def recorded(node: client_module.Node, deadline: float) -> client_module.Connection:
+        taken.append(node.address)
+        return acquire(node, deadline)
+
+    client.nodes()
+    monkeypatch.setattr(client_module.Node, "acquire", recorded)
+    for order in (0, 1, 2), (2, 1, 0), (1, 0, 2):
+        client.mget([cluster.key(index) for index in order])
+    assert taken == sorted(map(cluster.address, range(3))) * 3
+
+
+def test_an_echo_is_not_taken_for_a_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as echo:
+        address = f"127.0.0.1:{echo.getsockname()[1]}"
+
+        def reflect() -> None:
+            connection, _ = echo.accept()
+            with connection:
+                while data := connection.recv(1000):
+                    connection.sendall(data)
+
+        thread = threading.Thread(target=reflect)
+        thread.start()
+        with Client(address) as client, pytest.raises(Unavailable, match="did not greet"):
+            client.execute_on(address, "SET", "k", 1)
+        thread.join()
 
 
 def test_who_waits_too_long_for_a_connection_sends_nothing(cluster: FakeCluster) -> None:

@@ -226,6 +226,16 @@ def test_mail_of_a_stopped_actor_becomes_dead_letters_and_questions_are_answered
     system.stop()
 
 
+def test_a_turn_that_was_announced_before_the_system_stopped_does_nothing() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    notebook = system.spawn(Notebook, name="notebook")
+    notebook.tell(Note(text="one"))
+    system.stop()
+    loop.run_until_idle()
+    assert system.dead_letters == 1
+
+
 def test_what_one_message_causes_is_handled_in_the_same_turn() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
