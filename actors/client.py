@@ -96,10 +96,11 @@ Key = bytes | str
 Value = bytes | str | int
 
 REDIRECTIONS_FREE = 5
-"""So many attempts of an operation may end in nothing but MOVED and ASK before these, too, wait for another."""
+"""So many attempts of an operation may end in nothing but MOVED and ASK before these, too, make it pause."""
 PAUSE_SECONDS_MIN = 0.01
+"""The pause before a retry is at most this after the first attempt, twice as much after the second, and so on..."""
 PAUSE_SECONDS_MAX = 0.5
-"""Back-off: the longest pause before the first retry; it doubles with every attempt up to the second."""
+"""...up to this. It is at least half of its most."""
 REFRESH_PAUSE_SECONDS = 0.1
 """The map is not asked for again before this is over, doubted or not."""
 REFRESH_ASK_SECONDS_MAX = 1.0
@@ -539,7 +540,7 @@ class Node:
             raise _NoConnection(*flight.trouble)
         reply = flight.replies[0]
         if isinstance(reply, ReplyError):
-            code, says = str(reply).split(" ", 1)[0], f"says: {reply}"
+            code, says = str(reply).split(" ", 1)[0], _says(reply)
             if code == "ERR" and "max number of clients" in says:
                 code = "busy"
             raise _NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
@@ -731,7 +732,7 @@ class Client:
         self._seeds = _parse_seeds(seeds)
         self._login = () if password is None else ("AUTH", username or "default", password)
         self._connections_per_node_max = connections_per_node_max
-        self._budget = _RetryBudget(retries_per_second_max)
+        self._retries_per_second_max = retries_per_second_max
         self._map = ClusterMap()
         self._map_trouble: Trouble | None = None
         """Why the last reading of the map failed."""
@@ -750,6 +751,7 @@ class Client:
         self._refreshing = threading.Lock()
         self._nodes_lock = threading.Lock()
         self._counting = threading.Lock()
+        self._budget = _RetryBudget(self._retries_per_second_max)
 
     def __enter__(self) -> Self:
         return self
@@ -857,7 +859,7 @@ class Client:
         by_key = {_key(key): _value(value) for key, value in values.items()}
         self._do_all("MSET", by_key, values=by_key)
 
-    # Commands for all keys: every coordinator is asked.
+    # Commands for all keys: every coordinator is asked. They raise when a slot has none: a part is not all.
 
     def dbsize(self) -> int:
         """How many keys there are, as the nodes count at about the same moment."""
@@ -881,10 +883,10 @@ class Client:
             raise ValueError(f"count is {count}; it must be 1 or more")
         options = (*(() if match is None else ("MATCH", _key(match))), "COUNT", count)
         scanned_at: list[str | None] = [None] * SLOTS
-        self._load_map(_Operation(self.timeout_seconds))
         while True:
+            self._load_map(_Operation(self.timeout_seconds), whole=True)
             coordinators = self._map.coordinators
-            behind = {slot for slot in range(SLOTS) if coordinators[slot] not in (None, scanned_at[slot])}
+            behind = {slot for slot in range(SLOTS) if coordinators[slot] != scanned_at[slot]}
             if not behind:
                 return
             address = cast("str", coordinators[min(behind)])
@@ -940,9 +942,9 @@ class Client:
 
     def locate(self, key: Key) -> tuple[int, str]:
         """Slot of a key and address of its coordinator, as the client's map has them."""
+        slot = slot_of(_key(key))
         operation = _Operation(self.timeout_seconds)
         self._load_map(operation)
-        slot = slot_of(_key(key))
         address = self._map.coordinators[slot]
         if address is None:
             raise self._ended(not_done(f"locating {_text(key)}", True, self._nobody(slot), 1, operation.seconds))
@@ -993,12 +995,13 @@ class Client:
     def _everywhere(self, *args: Value, reads: bool) -> list[Any]:
         """A command without a key on every coordinator. A read begins again when these changed meanwhile."""
         operation = _Operation(self.timeout_seconds)
-        self._load_map(operation)
+        self._load_map(operation, whole=True)
         while True:
             nodes = self.nodes()
             requests = [Request(args, (), reads, node=address) for address in nodes]
             self._settle(requests, operation)
-            if not reads or all(request.error is None for request in requests) or self.nodes() == nodes:
+            done = all(request.error is None for request in requests)
+            if done or not reads or monotonic() > operation.sends_until or self.nodes() == nodes:
                 break
         _raise_unless_done(_text(args[0]), [((request.node,), request) for request in requests])
         return [request.reply for request in requests]
@@ -1031,18 +1034,18 @@ class Client:
                 try:
                     connection = node.acquire(operation.part(1 / 2))
                 except _NoConnection as why:
-                    self._blame(node)
+                    if why.code != "busy":
+                        self._blame(node)
                     for request in group:
                         self._turn_away(request, operation, Trouble(why.code, why.says, address))
                 else:
                     flights.append(Flight(node, connection, group))
             if monotonic() > operation.sends_until:
-                for flight in flights:
-                    flight.trouble = "late", "could not be asked while there was time for an answer"
-            else:
-                # A silent node may soon have a successor: reads leave time to ask that one.
-                patient = any(request.node or not request.reads for request in requests)
-                exchange(flights, operation.deadline if patient else operation.part(1 / 2))
+                self._call_off(flights, operation)
+                return
+            # A silent node may soon have a successor: reads leave time to ask that one.
+            patient = any(request.node or not request.reads for request in requests)
+            exchange(flights, operation.deadline if patient else operation.part(1 / 2))
         except BaseException:
             for flight in flights:
                 flight.node.discard(flight.connection)
@@ -1072,6 +1075,15 @@ class Client:
             else:
                 groups[address] = [request]
         return sorted(groups.items()) if len(groups) > 1 else list(groups.items())
+
+    def _call_off(self, flights: list[Flight], operation: _Operation) -> None:
+        """It took too long to get the connections. What stood in the way before says more than this."""
+        for flight in flights:
+            flight.node.release(flight.connection)
+            for request in flight.expected:
+                if request is not None and request.trouble is None:
+                    says = "could not be asked while there was time for an answer"
+                    self._turn_away(request, operation, Trouble("late", says, flight.node.address))
 
     def _judge(self, flight: Flight, operation: _Operation) -> None:
         """Read the verdict on each request of a flight from its reply, or from the lack of one."""
@@ -1107,7 +1119,7 @@ class Client:
 
     def _judge_error(self, request: Request, reply: str, address: str, operation: _Operation) -> None:
         code, _, rest = reply.partition(" ")
-        trouble = Trouble(code, f"says: {reply}", address)
+        trouble = Trouble(code, _says(reply), address)
         redirection = _redirection(rest, address) if code in REDIRECTIONS and request.node is None else None
         if redirection is not None:
             slot, target = redirection
@@ -1197,15 +1209,19 @@ class Client:
     def _is_doubted(self) -> bool:
         return self._asked_at <= self._doubted_at or not self._map.nodes
 
-    def _load_map(self, operation: _Operation) -> None:
-        """See to it that there is a map; a doubted one is read again if that is possible. Raises NotDone."""
+    def _load_map(self, operation: _Operation, whole: bool = False) -> None:
+        """See to it that there is a map, ``whole``: one with a coordinator for every slot. A doubted one is read again
+        if that is possible. Raises NotDone."""
         while True:
             if self._is_doubted and not self._closed.is_set():
                 self._refresh(operation)
             operation.attempt += 1
-            trouble = CLOSED if self._closed.is_set() else self._nobody()
-            if self._map.nodes and trouble is not CLOSED:
+            coordinators = self._map.coordinators
+            slot = coordinators.index(None) if whole and None in coordinators else None
+            if self._map.nodes and slot is None and not self._closed.is_set():
                 return
+            trouble = CLOSED if self._closed.is_set() else self._nobody(slot)
+            self._doubted_at = monotonic()
             if trouble.code in REFUSALS or trouble is CLOSED or not self._back_off(operation):
                 raise self._ended(not_done("reading the ring", True, trouble, operation.attempt, operation.seconds))
 
@@ -1233,7 +1249,8 @@ class Client:
                 troubles.append(trouble)
                 self._count_trouble(trouble.code)
             self._doubted_at = monotonic()
-            self._map_trouble = _together(troubles)
+            if troubles:
+                self._map_trouble = _together(troubles)
         finally:
             self._refreshing.release()
 
@@ -1259,7 +1276,7 @@ class Client:
         for reply in flight.replies:
             if type(reply) is ReplyError:
                 code = "NOCLUSTER" if "cluster support disabled" in str(reply) else str(reply).partition(" ")[0]
-                return Trouble(code, f"says: {reply}", address)
+                return Trouble(code, _says(reply), address)
         try:
             info, slots = flight.replies
             newer = ClusterMap.read(info, slots, address.rpartition(":")[0])
@@ -1426,6 +1443,11 @@ class Pipeline:
     def _add(self, request: Request) -> Self:
         self._requests.append(request)
         return self
+
+
+def _says(reply: object) -> str:
+    """An error of a server, as part of a sentence."""
+    return f"says: {str(reply).rstrip('.')}"
 
 
 def _raise_unless_done(label: str, named: Sequence[tuple[Sequence[Any], Request]], results: Sequence[Any] = ()) -> None:

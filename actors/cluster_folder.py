@@ -24,6 +24,9 @@ from typing import IO, Any
 from ..runtime.children import ProcessId
 from ..runtime.durable import DurableFile, holder_of, lock_folder
 
+BEFORE_THE_FIRST_START = {"logs", "launcher.lock", "secret", "secret.new", "cluster.json.new"}
+"""What a folder may hold without holding a cluster: a launcher stopped before it wrote down what it would start."""
+
 FORMAT = 1
 """Version of the layout; a folder with a newer one is refused."""
 
@@ -86,9 +89,16 @@ class ClusterFolder:
     # Whose it is
 
     def prepare(self) -> None:
-        """Make the folder, and the one for logs in it, if they are not there."""
+        """Make the folder, and the one for logs in it, if they are not there. Refuses a folder of something else."""
         with self._sayable("make"):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            strange = sorted(each.name for each in self.path.iterdir() if each.name not in BEFORE_THE_FIRST_START)
+            if strange and self._file.read() is None:
+                some = ", ".join(strange[:3]) + ", ..." * (len(strange) > 3)
+                raise FolderError(
+                    f"{self} holds files ({some}), but none that says it is a cluster's (cluster.json). Nothing was "
+                    "changed; use an empty --data folder, or a cluster's own."
+                )
             (self.path / "logs").mkdir(exist_ok=True)
 
     def lock(self) -> None:

@@ -28,7 +28,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.children import KILL_SECONDS_MAX, ChildExited, ProcessId, how_it_ended
@@ -135,7 +135,7 @@ class SignalProcess:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndProcesses:
-    """End all processes. LocalCluster -> Launcher."""
+    """End all processes; local. LocalCluster -> Launcher."""
 
     at_once: bool = False
     """Kill them, without an order."""
@@ -149,7 +149,7 @@ class EndProcesses:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStarted:
-    """A process runs: the first time, again, or still (adopted). Launcher -> observer."""
+    """A process runs: the first time, again, or still (adopted); local. Launcher -> observer."""
 
     program: Program
     pid: int
@@ -160,7 +160,7 @@ class ProcessStarted:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExited:
-    """A process is gone, and nobody asked for that. Launcher -> observer."""
+    """A process is gone, and nobody asked for that; local. Launcher -> observer."""
 
     program: Program
     pid: int
@@ -182,7 +182,7 @@ class ProcessExited:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessesEnded:
-    """Nothing that EndProcesses should end runs any more. Launcher -> observer."""
+    """Nothing that EndProcesses should end runs any more; local. Launcher -> observer."""
 
     killed: tuple[str, ...]
     """Who had to be killed."""
@@ -205,6 +205,22 @@ class _Overdue:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Register:
     pass
+
+
+Heard = (
+    ListProcesses
+    | SignalProcess
+    | EndProcesses
+    | ChildExited
+    | Connected
+    | Suspended
+    | Lost
+    | SessionClosed
+    | Answered
+    | _BringBack
+    | _Overdue
+    | _Register
+)
 
 
 class Kin(Protocol):
@@ -276,7 +292,7 @@ class Launcher(Actor):
         if self.watches is not None:
             self.send(self.watches, Subscribe(reply_to=self.ref))
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Heard) -> Processes | bool | None:
         match message:
             case ChildExited():
                 self._child_exited(message)
@@ -300,7 +316,7 @@ class Launcher(Actor):
             case Suspended() | Lost():
                 pass  # the registration is ZooKeeper's to remove, and ours to make again when Connected
             case _:
-                raise TypeError(f"a launcher does not understand {type(message).__name__}")
+                assert_never(message)
         return None
 
     def check(self) -> None:

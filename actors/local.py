@@ -136,6 +136,7 @@ class LocalCluster:
         self._cluster: Cluster | None = None
         self._thread: threading.Thread | None = None
         self._process: Process | None = None
+        self._children: Children | None = None
         self._launcher: LocalRef | None = None
         self._failure: BaseException | None = None
         self._news: deque[News] = deque(maxlen=NEWS_MAX)
@@ -159,8 +160,8 @@ class LocalCluster:
         Raises FolderError (FolderInUse...) or ConfigError before anything runs; StartFailed, with everything ended
         that this call started, when it did not serve within ``seconds_max``.
         """
-        if self._thread is not None:
-            raise RuntimeError("this cluster was started already")
+        if self._cluster is not None:
+            raise RuntimeError("this cluster was started before; make another LocalCluster, with the same data")
         self.folder.lock()
         try:
             found = self.folder.running()
@@ -178,23 +179,30 @@ class LocalCluster:
                 raise
         except BaseException:
             self.folder.unlock()
+            if self._temporary is not None:
+                self._temporary.cleanup()
             raise
 
     def stop(self, *, at_once: bool = False, spare_adopted: bool = False) -> None:
-        """End every process, nodes first; ``at_once``: by SIGKILL. Does nothing when nothing runs."""
+        """End every process, nodes first; ``at_once``: by SIGKILL. Does nothing when nothing runs.
+
+        ``spare_adopted``: not those that ran before. If the launcher has failed and its processes may outlive it, they
+        do: it is only a launcher.
+        """
         if self._thread is not None:
             atexit.unregister(self.stop)
+            failed = self.failure() is not None
             try:
                 self._tell(EndProcesses(at_once=at_once, spare_adopted=spare_adopted))
                 self._wait(lambda: self._all_ended or not self._runs(), STOP_SECONDS_MAX)
             except (pykka.ActorDeadError, TimeoutError) as trouble:
-                log.error("the launcher did not end its processes (%s)", trouble)
+                log.error("the launcher has not ended its processes: %s", trouble)
             with suppress(RuntimeError):  # its loop is closed
                 if self._process is not None:
                     self._process.loop.call_soon_threadsafe(self._process.close)
             self._thread.join()
             self._thread = None
-            if not spare_adopted:
+            if not spare_adopted and not (failed and self._outlive):
                 end_what_runs(self.folder)
             self.folder.note_end()
             self.folder.unlock()
@@ -282,9 +290,9 @@ class LocalCluster:
         try:
             status = json.loads(client.execute_on(self.seeds[0], "RING", "STATUS"))
             infos = [client.execute_on(seed, "CLUSTER", "INFO").decode() for seed in self.seeds]
-        except ClientError as trouble:
+            pids = {process.id: process.pid for process in self.processes() if process.kind == "node"}
+        except (ClientError, pykka.ActorDeadError) as trouble:
             return str(trouble)
-        pids = {process.id: process.pid for process in self.processes() if process.kind == "node"}
         return why_not_serving(status, pids, infos)
 
     # The launcher's thread
@@ -298,12 +306,15 @@ class LocalCluster:
         except BaseException as failure:
             log.critical("the launcher failed: %s", failure)
             self._failure = failure
+        finally:
+            if self._children is not None:
+                self._children.close()
         with self._heard:
             self._heard.notify_all()
 
     def _make(self, process: Process) -> "_Contents":
         cluster = self.cluster
-        children = Children(process.loop, leashed=not self._outlive)
+        self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
         watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)
         self._launcher = process.system.spawn(
@@ -327,7 +338,10 @@ class LocalCluster:
             self._all_ended = self._all_ended or isinstance(news, ProcessesEnded)
             self._heard.notify_all()
         if self._on_news is not None:
-            self._on_news(news)
+            try:
+                self._on_news(news)
+            except Exception:
+                log.exception("whoever listens to the launcher failed on %s", type(news).__name__)
 
     def _runs(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and self._failure is None

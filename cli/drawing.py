@@ -6,6 +6,7 @@ up is a small one. Fits into 80 columns.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
@@ -74,12 +75,17 @@ def circle(ring: Ring) -> Text:
     """
     band = sorted(_band())
     owners = [ring.lists[int(turn * SLOTS)][0].id for turn, _, _ in band]
+    drawn = Counter(owners)
     for node in ring.circle:
-        if node.id not in owners and (runs := ring.slots_of(node.id)):
-            middle = (runs[0].first + runs[0].size / 2) / SLOTS
-            nearest = min(range(len(band)), key=lambda index: abs(band[index][0] - middle))
-            if owners.count(owners[nearest]) > 1:
-                owners[nearest] = node.id
+        if node.id in drawn or not (runs := ring.slots_of(node.id)):
+            continue
+        middle = (runs[0].first + runs[0].size / 2) / SLOTS
+        free = [index for index, owner in enumerate(owners) if drawn[owner] > 1]
+        if free:
+            nearest = min(free, key=lambda index: abs((band[index][0] - middle + 0.5) % 1.0 - 0.5))
+            drawn[owners[nearest]] -= 1
+            drawn[node.id] = 1
+            owners[nearest] = node.id
     canvas: dict[tuple[int, int], tuple[str, str]] = {}
     marks = _marks(ring)
     for (_, row, column), id in zip(band, owners, strict=True):
@@ -99,8 +105,8 @@ def circle(ring: Ring) -> Text:
     text = Text(no_wrap=True)
     for row in range(-1, CIRCLE_ROWS + 1):
         columns = range(-MARGIN_COLUMNS, max(column for at, column in canvas if at == row) + 1)
-        drawn = [canvas.get((row, column), (" ", "")) for column in columns]
-        for style, letters in groupby(drawn, key=itemgetter(1)):
+        line = [canvas.get((row, column), (" ", "")) for column in columns]
+        for style, letters in groupby(line, key=itemgetter(1)):
             text.append("".join(letter for letter, _ in letters), style=style)
         text.append("\n")
     text.right_crop(1)

@@ -36,11 +36,15 @@ def draw_ring(client: "Client") -> None:
     """Print the ring as the cluster knows it, with what each node holds if its leader says so."""
     from rich.console import Console
 
+    from ..actors.client_errors import ClientError
     from ..actors.rules.ring import Ring
     from .drawing import Contents, drawing
 
     shown = Ring.from_json(client.execute("RING", "SHOW"))
-    nodes = read_status(client)["nodes"]
+    try:
+        nodes = read_status(client)["nodes"]
+    except ClientError:
+        nodes = []  # the picture is worth showing without figures
     contents = {node["id"]: Contents(node["keys"], node["bytes"]) for node in nodes if node["bytes"] is not None}
     Console(highlight=False).print(drawing(shown, contents))
 

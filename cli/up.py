@@ -117,7 +117,9 @@ class Launch:
                     while cluster.failure() is None:
                         cluster.wait_for_news(LOOK_SECONDS)
                     raise Trouble(
-                        f"the launcher failed: {cluster.failure()}. Its log: {folder.log_file(LAUNCHER)}", BUG
+                        f"the launcher failed: {cluster.failure()} ({folder.log_file(LAUNCHER)}). The cluster runs on "
+                        f"without it; `ringkeeper up --data {self.data}` takes it over, `down` ends it.",
+                        BUG,
                     )
                 except _Asked:
                     if in_foreground:

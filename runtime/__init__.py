@@ -1,0 +1,19 @@
+"""A home for any actor: event loop, mailboxes, supervision, a bridge between processes, ZooKeeper, stores.
+
+Knows nothing of keys' meaning, rings or Redis commands; everything here would serve another program as well.
+
+`message.py`      what may be said between actors
+`world.py`        what an actor's surroundings can do: loop, network, timers
+`actor.py`        actors on the event loop, and their refs
+`system.py`       the actors of one process: turns, supervision, death watch, counters
+`virtual.py`      the event loop of tests and simulations; `harness.py` drives one actor in it
+`process.py`      one operating-system process; `children.py` starts others; `durable.py` keeps small files
+
+`bridge.py`       joins the actors of several processes; below it `peer.py`, `connection.py`, `handshake.py`, `wire.py`,
+                  `network.py`; `faults.py` holds, delays and drops
+`session.py`      what actors and ZooKeeper tell each other; `watches.py` carries it, `election.py` elects by it
+`resp.py`         the RESP edge: connections, requests, replies
+
+``zookeeper/``    the embedded ZooKeeper
+``store/``        records on disk
+"""

@@ -79,7 +79,7 @@ class ChildExited:
 
     pid: int
     status: int | None
-    """Its exit status; -N when signal N ended it; None for an adopted one."""
+    """Its exit status; -N when signal N ended it; None: only its own parent was told."""
 
 
 class Readable(Protocol):
@@ -93,9 +93,9 @@ class Readable(Protocol):
 class _Child:
     pid: int
     pidfd: int
-    process: subprocess.Popen[bytes] | None
-    """None: adopted."""
     tell: Ref
+    ours: bool
+    """False: adopted."""
 
 
 class Children:
@@ -123,7 +123,14 @@ class Children:
                 env=environment,
                 start_new_session=True,
             )
-        self._watch(_Child(process.pid, os.pidfd_open(process.pid), process, tell))
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:  # forbidden here, or no descriptor is left: who cannot be watched must not run
+            process.kill()
+            process.wait()
+            raise
+        process.returncode = 0  # from here on it is ours to reap; subprocess need not remember it
+        self._watch(_Child(process.pid, pidfd, tell, ours=True))
         return ProcessId.of(process.pid)
 
     def adopt(self, process: ProcessId, *, tell: Ref) -> bool:
@@ -131,7 +138,7 @@ class Children:
         pidfd = _open(process)
         if pidfd is None:
             return False
-        self._watch(_Child(process.pid, pidfd, None, tell))
+        self._watch(_Child(process.pid, pidfd, tell, ours=False))
         return True
 
     def lives(self, process: ProcessId) -> bool:
@@ -155,6 +162,8 @@ class Children:
         """Look after nobody any more. Leashed children that still live end; others live on."""
         for child in list(self._living.values()):
             self._forget(child)
+            if child.ours:  # if it ends before this process does, it must not stay a zombie
+                threading.Thread(target=_reap, args=(child.pid,), name=f"reaper of {child.pid}", daemon=True).start()
         if self._leash is not None:
             for end in self._leash:
                 os.close(end)
@@ -166,12 +175,13 @@ class Children:
 
     def _gone(self, child: _Child) -> None:
         self._forget(child)
-        status = child.process.poll() if child.process is not None else None
+        status = _reap(child.pid) if child.ours else None
         with suppress(ActorDeadError):
             child.tell.tell(ChildExited(pid=child.pid, status=status))
 
     def _forget(self, child: _Child) -> None:
-        self._loop.remove_reader(child.pidfd)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.remove_reader(child.pidfd)
         os.close(child.pidfd)
         del self._living[child.pid]
 
@@ -186,7 +196,7 @@ def how_it_ended(status: int | None) -> str:
 
 
 def end_all(processes: Mapping[str, ProcessId], *, seconds_max: float) -> tuple[str, ...]:
-    """End processes that are not our children: SIGTERM, after ``seconds_max`` SIGKILL. Waits for them; for edges.
+    """End processes that nobody here looks after: SIGTERM, after ``seconds_max`` SIGKILL. Waits for them; for edges.
 
     Returns the names of those that had to be killed. Raises PermissionError.
     """
@@ -224,6 +234,14 @@ def _open(process: ProcessId) -> int | None:
         return pidfd
     os.close(pidfd)
     return None
+
+
+def _reap(pid: int) -> int | None:
+    """The exit status of a child, which the kernel may forget then; waits for its end. None: somebody else has it."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return None
 
 
 def _wait(pidfd: int, seconds_max: float) -> bool:

@@ -129,6 +129,9 @@ class Peer:
     def put(self, lane: Lane, parcel: Parcel, exempt: bool = False) -> None:
         """Let a frame leave at the end of this turn, or as soon as there is a link. ``exempt`` from the bounds."""
         state, config = self.lanes[lane], self._bridge.config
+        if self._bridge.closed:
+            parcel.lost("this process closed its bridge")
+            return
         if not exempt and (
             len(state.queue) >= config.outbound_messages_max
             or state.queued_bytes + len(parcel.content) > config.outbound_bytes_max
@@ -139,7 +142,8 @@ class Peer:
         state.queue.append(parcel)
         state.queued_bytes += len(parcel.content)
         if state.connection is not None:
-            self._bridge.flush_later(self, lane)
+            if len(state.queue) == 1:
+                self._bridge.flush_later(self, lane)
         elif not self.up:  # otherwise this lane is about to open, or the link about to be lost
             self._dial()
 
@@ -308,6 +312,7 @@ class Peer:
             if timer is not None:
                 timer.cancel()
         self._pairing = self._parting = self._tick_timer = None
+        level = logging.INFO if self._why or self._bridge.closed else logging.WARNING
         self._why = ""
         parcels = []
         for state in self.lanes.values():
@@ -317,7 +322,7 @@ class Peer:
             parcels += state.empty()
         self._give_dials_up()
         self._back_off()
-        log.warning("link to %s (%s, %s) is lost: %s", self.address, self.node, self.incarnation, why)
+        log.log(level, "link to %s (%s, %s) is lost: %s", self.address, self.node, self.incarnation, why)
         for parcel in parcels:
             parcel.lost(f"the link to {self.address} was lost: {why}")
         self._bridge.link_lost(self, why)

@@ -70,8 +70,7 @@ class Post:
         sender = self._sender()
         lose = partial(self.system.dead_letter, to, message)
         try:
-            tell = wire.Tell(to.name, sender, type(message).__name__, self._wire.body(message))
-            content = self._packed(tell, message)
+            content = self._checked(self._wire.tell(to.name, sender, message), message)
         except WireError as error:
             self._here(lose, str(error))
         else:
@@ -80,8 +79,7 @@ class Post:
     def ask(self, to: RemoteRef, message: Any, timeout: float | None) -> LoopFuture:
         number, sender, future = next(self._numbers), self._sender(), LoopFuture()
         try:
-            ask = wire.Ask(number, to.name, sender, type(message).__name__, self._wire.body(message))
-            content = self._packed(ask, message)
+            content = self._checked(self._wire.ask(number, to.name, sender, message), message)
         except WireError as error:
             _fail(future, error)
         else:
@@ -105,12 +103,11 @@ class Post:
             return ""
         return self.system.sender.name
 
-    def _packed(self, frame: wire.Frame, content: Any) -> bytes:
-        packed = pack(frame)
-        if len(packed) - LENGTH_BYTES > self._config.frame_bytes_max:
-            what = f"a {type(content).__name__} of {len(packed)} bytes"
+    def _checked(self, content: bytes, message: Any) -> bytes:
+        if len(content) - LENGTH_BYTES > self._config.frame_bytes_max:
+            what = f"a {type(message).__name__} of {len(content)} bytes"
             raise WireError(f"{what} does not fit into a frame of {self._config.frame_bytes_max} bytes")
-        return packed
+        return content
 
     def _here(self, callback: Callable[..., object], *args: Any) -> None:
         """Call on the loop thread, now if this is it."""
@@ -133,20 +130,18 @@ class Post:
         peer = self._bridge.peer(to.process)
         parcel = Parcel(content, lost, self._now())
         if self._faults.rules:
-            deliver = partial(self._put, peer, peer.links_lost, lane, parcel)
+            deliver = partial(self._put_later, peer, peer.links_lost, lane, parcel)
             kind, source = type(message).__name__, self.system.address_of(sender)
             if self._faults.take(kind, source, to.address, len(content), deliver, dropped):
                 return
-        self._put(peer, peer.links_lost, lane, parcel)
+        peer.put(lane, parcel)
 
-    def _put(self, peer: Peer, link: int, lane: Lane, parcel: Parcel) -> None:
+    def _put_later(self, peer: Peer, link: int, lane: Lane, parcel: Parcel) -> None:
         """Hand over what belongs to that link of the peer, or to its first one."""
-        if self._bridge.closed:
-            parcel.lost("this process closed its bridge")
-        elif peer.links_lost != link:
+        if peer.links_lost != link:
             parcel.lost(f"the link to {peer.address} was lost meanwhile")
         else:
-            self._bridge.peer(peer.address).put(lane, parcel)  # it may have been forgotten while a fault kept this
+            self._bridge.peer(peer.address).put(lane, parcel)  # the peer may have been forgotten meanwhile
 
     def _question(
         self, to: RemoteRef, sender: str, message: Any, content: bytes, number: int, future: LoopFuture,
@@ -186,7 +181,7 @@ class Post:
         peer = self._bridge.peer(watched.process)
         peer.watches[number] = (watcher, watched)
         lost = partial(self._terminated, peer, number)
-        self._put(peer, peer.links_lost, "data", Parcel(pack(wire.Watch(number, watched.name)), lost, self._now()))
+        peer.put("data", Parcel(pack(wire.Watch(number, watched.name)), lost, self._now()))
 
     def _unwatch(self, watched: RemoteRef, watcher: Ref) -> None:
         peer = self._bridge.peer(watched.process)
@@ -225,8 +220,7 @@ class Post:
             case wire.Ended():
                 self._terminated(peer, frame.number, frame.why)
             case wire.Ping():
-                pong = Parcel(pack(wire.Pong(frame.number)), _unheeded, self._now())
-                self._put(peer, peer.links_lost, lane, pong)
+                peer.put(lane, Parcel(pack(wire.Pong(frame.number)), _unheeded, self._now()))
             case wire.Pong():
                 peer.ponged(frame.number)
             case wire.Goodbye():
@@ -247,9 +241,11 @@ class Post:
         except WireError as error:
             self._undeliverable(peer, frame, str(error))
             return
-        deliver = partial(self._deliver, peer, peer.links_lost, frame, message)
-        if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
-            deliver()
+        if self._faults.rules:
+            deliver = partial(self._deliver, peer, peer.links_lost, frame, message)
+            if self._kept_on_arrival(peer, frame, deliver):
+                return
+        self._deliver(peer, peer.links_lost, frame, message)
 
     def _deliver(self, peer: Peer, link: int, frame: wire.Tell, message: Any) -> None:
         ref = self.system.find(frame.to)
@@ -265,7 +261,7 @@ class Post:
             message = self._wire.message(frame.type_name, frame.body)
         except WireError as error:
             self._undeliverable(peer, frame, str(error))
-            self._reply(peer, peer.links_lost, lane, wire.Failure(frame.number, WireError.__name__, str(error)))
+            self._fail_there(peer, peer.links_lost, lane, frame.number, WireError.__name__, str(error))
             return
         deliver = partial(self._deliver_question, peer, peer.links_lost, lane, frame, message)
         if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
@@ -278,7 +274,7 @@ class Post:
         elif ref is None:
             self._undeliverable(peer, frame, "no actor here has that name")
             gone = f"there is no actor called {shown(frame.to)} at {self._bridge.address}"
-            self._reply(peer, link, lane, wire.Failure(frame.number, ActorDeadError.__name__, gone))
+            self._fail_there(peer, link, lane, frame.number, ActorDeadError.__name__, gone)
         else:
             answer = partial(self._here, self._answer, peer, link, lane, frame)
             cast(LoopFuture, ref.ask(message, block=False)).when_done(answer)
@@ -295,27 +291,25 @@ class Post:
         """An actor here has answered a question from there."""
         try:
             value = future.get(timeout=0)
-            kind, body = self._wire.answer(value)
-            self._packed(answer := wire.Answer(frame.number, kind, body), value)
+            content = self._checked(self._wire.answer(frame.number, value), value)
         except Exception as error:
-            kind = type(error).__name__
-            failure = wire.Failure(frame.number, kind, str(error)[:FAILURE_CHARACTERS_MAX])
-            self._reply_unless_kept(peer, link, lane, frame, kind, failure)
-        else:
-            self._reply_unless_kept(peer, link, lane, frame, kind or type(value).__name__, answer)
+            value = wire.Failure(frame.number, type(error).__name__, str(error)[:FAILURE_CHARACTERS_MAX])
+            content = pack(value)
+        if self._faults.rules:
+            deliver = partial(self._reply, peer, link, lane, value, content)
+            source, to = self.system.address_of(frame.to), _address(peer, frame.sender)
+            dropped = partial(self.system.dead_letter, to, value)
+            if self._faults.take(type(value).__name__, source, to, len(content), deliver, dropped):
+                return
+        self._reply(peer, link, lane, value, content)
 
-    def _reply_unless_kept(
-        self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, kind: str, answer: wire.Answer | wire.Failure
-    ) -> None:
-        deliver = partial(self._reply, peer, link, lane, answer)
-        source, to = self.system.address_of(frame.to), _address(peer, frame.sender)
-        dropped = partial(self.system.dead_letter, to, answer)
-        if not self._faults.rules or not self._faults.take(kind, source, to, len(pack(answer)), deliver, dropped):
-            deliver()
+    def _fail_there(self, peer: Peer, link: int, lane: Lane, number: int, error: str, text: str) -> None:
+        failure = wire.Failure(number, error, text)
+        self._reply(peer, link, lane, failure, pack(failure))
 
-    def _reply(self, peer: Peer, link: int, lane: Lane, answer: wire.Answer | wire.Failure) -> None:
+    def _reply(self, peer: Peer, link: int, lane: Lane, answer: Any, content: bytes) -> None:
         lost = partial(self.system.dead_letter, f"whoever asked at {peer.address}", answer)
-        self._put(peer, link, lane, Parcel(pack(answer), lost, self._now()))
+        self._put_later(peer, link, lane, Parcel(content, lost, self._now()))
 
     def _answered(self, peer: Peer, frame: wire.Answer) -> None:
         question = peer.questions.get(frame.number)
@@ -356,7 +350,7 @@ class Post:
 
     def _stopped(self, peer: Peer, link: int, lane: Lane, number: int, future: LoopFuture | None) -> None:
         alive = future is not None and not isinstance(_failure(future), ActorDeadError)
-        self._reply(peer, link, lane, wire.Answer(number, *self._wire.answer(alive)))
+        self._reply(peer, link, lane, alive, self._wire.answer(number, alive))
 
     def _watched(self, peer: Peer, frame: wire.Watch) -> None:
         ref = self.system.find(frame.to)

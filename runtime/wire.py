@@ -17,15 +17,17 @@ Where to look next: ``handshake.py`` (the first frames of a connection), ``bridg
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, runtime_checkable
+from typing import Any, Literal, cast, runtime_checkable
 
 import msgspec
 
 from .actor import Ref
 from .message import MESSAGES
 
-LENGTH_BYTES = 4
+_LENGTH = struct.Struct(">I")
+LENGTH_BYTES = _LENGTH.size
 """How long the length in front of every frame is."""
 
 Lane = Literal["data", "control"]
@@ -188,7 +190,7 @@ _frame_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Frame)
 def pack(frame: Frame) -> bytes:
     """The frame as it goes on the wire, length first."""
     content = _frames.encode(frame)
-    return len(content).to_bytes(LENGTH_BYTES, "big") + content
+    return _LENGTH.pack(len(content)) + content
 
 
 def unpack(content: bytes | memoryview) -> Frame:
@@ -215,28 +217,26 @@ class Frames:
         """The content of every frame that ``chunk`` completes. Take all of them before feeding again."""
         if self._unfinished:
             self._unfinished += chunk
-            if len(self._unfinished) < self._wanted(self._unfinished):
+            if len(self._unfinished) < LENGTH_BYTES or len(self._unfinished) < self._end(self._unfinished, 0):
                 return  # the common case within a large frame, which must not be copied once per chunk
             chunk = bytes(self._unfinished)
             self._unfinished = bytearray()
         view = memoryview(chunk)
-        start = 0
-        while len(view) - start >= LENGTH_BYTES:
-            end = start + self._wanted(view[start : start + LENGTH_BYTES])
-            if end > len(view):
+        start, size = 0, len(chunk)
+        while size - start >= LENGTH_BYTES:
+            end = self._end(chunk, start)
+            if end > size:
                 break
             yield view[start + LENGTH_BYTES : end]
             start = end
         self._unfinished += view[start:]
 
-    def _wanted(self, head: bytearray | memoryview) -> int:
-        """How many bytes the frame that begins so takes, its length included; of the length alone if that is cut."""
-        if len(head) < LENGTH_BYTES:
-            return LENGTH_BYTES
-        length = int.from_bytes(head[:LENGTH_BYTES], "big")
+    def _end(self, stream: bytes | bytearray, start: int) -> int:
+        """Where the frame that begins at ``start`` ends."""
+        length: int = _LENGTH.unpack_from(stream, start)[0]
         if length > self.frame_bytes_max:
             raise WireError(f"a frame of {length} bytes is announced, {self.frame_bytes_max} are allowed")
-        return LENGTH_BYTES + length
+        return start + LENGTH_BYTES + length
 
 
 class Wire:
@@ -245,19 +245,37 @@ class Wire:
     def __init__(self, resolve: Callable[[str], Ref]) -> None:
         self._resolve = resolve
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_address)
-        self._plain = msgspec.msgpack.Encoder()
         self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {}
 
-    def body(self, message: Any) -> msgspec.Raw:
-        """A message's fields as bytes. Raises TypeError when it is no ``@message``, WireError when a value of it
-        cannot travel."""
-        cls = type(message)
-        if MESSAGES.get(cls.__name__) is not cls:
-            raise TypeError(f"{cls.__name__} is not a message: declare it with @message to send it to another process")
-        try:
-            return msgspec.Raw(self._encoder.encode(message))
+    def tell(self, to: str, sender: str, message: Any) -> bytes:
+        """A Tell frame, packed. Raises TypeError when it is no ``@message``, WireError when a value cannot travel."""
+        name = self._name(message)
+        try:  # in one pass: the body is not wrapped as bytes first
+            return self._pack(Tell(to, sender, name, cast(msgspec.Raw, message)))
         except Exception as error:
-            raise WireError(f"{cls.__name__}{self._blame(message)} cannot travel: {error}") from error
+            raise self._blame(message, error) from error
+
+    def ask(self, number: int, to: str, sender: str, message: Any) -> bytes:
+        """An Ask frame, packed. Raises like ``tell``."""
+        name = self._name(message)
+        try:
+            return self._pack(Ask(number, to, sender, name, cast(msgspec.Raw, message)))
+        except Exception as error:
+            raise self._blame(message, error) from error
+
+    def answer(self, number: int, value: Any) -> bytes:
+        """An Answer frame, packed: a message, or a plain value (None, bool, int, float, str, bytes, or a tuple, list or
+        dict of them; a tuple arrives as a list). Raises like ``tell``."""
+        if type(value) not in _PLAIN:
+            name = self._name(value)
+            try:
+                return self._pack(Answer(number, name, cast(msgspec.Raw, value)))
+            except Exception as error:
+                raise self._blame(value, error) from error
+        try:
+            return pack(Answer(number, "", cast(msgspec.Raw, value)))
+        except Exception as error:
+            raise WireError(f"an answer that is a {type(value).__name__} cannot travel: {error}") from error
 
     def message(self, type_name: str, body: msgspec.Raw) -> Any:
         """The message that ``body`` made. Raises WireError, naming the field, when it does not fit this process."""
@@ -266,16 +284,6 @@ class Wire:
             return decoder.decode(body)
         except Exception as error:  # a ValueError of __post_init__ or of the resolver arrives as msgspec's own
             raise WireError(f"{type_name} cannot be read: {error}") from error
-
-    def answer(self, value: Any) -> tuple[str, msgspec.Raw]:
-        """The answer to a question: a message, or a plain value (None, bool, int, float, str, bytes, or a tuple, list
-        or dict of them; a tuple arrives as a list). Raises TypeError, WireError."""
-        if type(value) in _PLAIN:
-            try:
-                return "", msgspec.Raw(self._plain.encode(value))
-            except Exception as error:
-                raise WireError(f"an answer that is a {type(value).__name__} cannot travel: {error}") from error
-        return type(value).__name__, self.body(value)
 
     def answered(self, type_name: str, body: msgspec.Raw) -> Any:
         """The value that ``answer`` was given. Raises WireError."""
@@ -301,14 +309,26 @@ class Wire:
             raise ValueError(f"expected the address of a {wanted.__name__}, got {type(address).__name__}")
         return self._resolve(address)
 
-    def _blame(self, message: Any) -> str:
-        """The first field that cannot travel, as ``.name``."""
+    def _pack(self, frame: Frame) -> bytes:
+        content = self._encoder.encode(frame)
+        return _LENGTH.pack(len(content)) + content
+
+    def _name(self, message: Any) -> str:
+        cls = type(message)
+        if MESSAGES.get(cls.__name__) is not cls:
+            raise TypeError(f"{cls.__name__} is not a message: declare it with @message to send it to another process")
+        return cls.__name__
+
+    def _blame(self, message: Any, error: Exception) -> WireError:
+        """Say which field it was."""
+        culprit = ""
         for field in dataclasses.fields(message):
             try:
                 self._encoder.encode(getattr(message, field.name))
             except Exception:
-                return f".{field.name}"
-        return ""
+                culprit = f".{field.name}"
+                break
+        return WireError(f"{type(message).__name__}{culprit} cannot travel: {error}")
 
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict})

@@ -49,7 +49,8 @@ WORLD = words(
     "ssl uvloop kazoo rocksdict queue sched"
 )
 """What an actor must be handed instead of importing it."""
-WIRING: dict[str, tuple[set[str], str]] = {
+Wiring = Mapping[str, tuple[set[str], str]]
+WIRING: Wiring = {
     "actors/client.py": ({"random", "select", "socket", "threading", "time"}, "lives in the program that uses it"),
     "actors/local.py": ({"signal", "socket", "threading", "time"}, "an edge: a program's thread that blocks"),
     "actors/node_folder.py": ({"secrets"}, "makes a directory's id and a life's before there is any actor"),
@@ -130,17 +131,18 @@ def impurities_in_rules(sources: Sources) -> Iterator[str]:
                 yield f"{path}:{node.lineno} calls {node.func.id}()"
 
 
-def actors_that_reach_for_the_world(
-    sources: Sources, wiring: Mapping[str, tuple[set[str], str]] = WIRING
-) -> Iterator[str]:
+def actors_that_reach_for_the_world(sources: Sources, wiring: Wiring = WIRING) -> Iterator[str]:
     for path, text in product(sources).items():
-        if room(path) != "actors":
-            continue
-        allowed, _ = wiring.get(path, (set(), ""))
-        used = {name.split(".")[0]: line for line, name in imports(path, text)}
-        yield from (f"{path}:{used[top]} imports {top}" for top in sorted(WORLD & used.keys() - allowed))
-        yield from (f"{path} may import {top} and does not" for top in sorted(allowed - used.keys()))
-    yield from (f"{path} may import and does not exist" for path in sorted(wiring.keys() - sources.keys()))
+        if room(path) == "actors":
+            allowed, _ = wiring.get(path, (set(), ""))
+            used = {name.split(".")[0]: line for line, name in imports(path, text)}
+            yield from (f"{path}:{used[top]} imports {top}" for top in sorted(WORLD & used.keys() - allowed))
+
+
+def exceptions_that_nobody_needs(sources: Sources, wiring: Wiring = WIRING) -> Iterator[str]:
+    for path, (allowed, _) in wiring.items():
+        used = {name.split(".")[0] for _, name in imports(path, sources.get(path, ""))}
+        yield from (f"{path} may import {top} and does not" for top in sorted(allowed - used))
 
 
 def libraries_away_from_home(sources: Sources) -> Iterator[str]:
@@ -224,6 +226,7 @@ PROMISES: tuple[Promise, ...] = (
     imports_against_the_direction,
     impurities_in_rules,
     actors_that_reach_for_the_world,
+    exceptions_that_nobody_needs,
     libraries_away_from_home,
     messages_without_a_way,
     modules_without_a_docstring,
@@ -367,16 +370,15 @@ def test_what_keeps_the_promises_is_left_alone() -> None:
         "README.md": "see https://example.org/home/page and ./work/x",
     }
     for promise in PROMISES:
-        if promise is not actors_that_reach_for_the_world:
+        if promise is not exceptions_that_nobody_needs:
             assert list(promise(tree)) == []
-    assert list(actors_that_reach_for_the_world(tree, {})) == []
 
 
-def test_an_exception_that_nobody_needs_is_found() -> None:
-    wiring = {"actors/local.py": ({"threading", "time"}, "a facade"), "actors/gone.py": (set[str](), "gone")}
+def test_an_exception_is_for_what_it_names_and_must_be_needed() -> None:
+    wiring = {"actors/local.py": ({"threading", "time"}, "an edge"), "actors/gone.py": ({"time"}, "gone")}
     tree = {"actors/local.py": "import threading\nimport socket"}
-    assert list(actors_that_reach_for_the_world(tree, wiring)) == [
-        "actors/local.py:2 imports socket",
+    assert list(actors_that_reach_for_the_world(tree, wiring)) == ["actors/local.py:2 imports socket"]
+    assert list(exceptions_that_nobody_needs(tree, wiring)) == [
         "actors/local.py may import time and does not",
-        "actors/gone.py may import and does not exist",
+        "actors/gone.py may import time and does not",
     ]

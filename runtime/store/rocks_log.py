@@ -50,24 +50,26 @@ def inspect(folder: Path) -> None:
         if any(path.stat().st_size for _, path in logs) or any(folder.glob("*.sst")):
             raise Corrupt(f"{error.filename} is missing, but records are there. {REBUILD}") from error
         return  # not there yet, or killed while it was being made
-    next_change: int | None = None
-    cut: Path | None = None
-    for number, path in logs:
-        if number < oldest_in_use:
-            continue
+    before: Path | None = None
+    expected: int | None = None  # number of the change that comes next; None after a log without any
+    in_use = [path for number, path in logs if number >= oldest_in_use]
+    for path in in_use:
         empty = True
-        for head in _records(path, _BATCH.size):
-            first_change, changes = _BATCH.unpack(head)
-            if cut is not None or next_change not in (None, first_change):
-                later = ", ".join(each.name for newer, each in logs if newer >= number)
+        for at, head in _records(path, _BATCH.size):
+            if len(head) < _BATCH.size:
+                raise _damaged(path, at, "a record too short to be one")
+            first, changes = _BATCH.unpack(head)
+            if empty and before is not None and first != expected:
+                newer = ", ".join(each.name for each in in_use[in_use.index(path) :])
                 raise Corrupt(
-                    f"{cut or path} has lost changes, but newer ones are there ({later}): what was written last before a "
-                    f"power cut has a hole. {REBUILD} If there is no other copy, move these newer files elsewhere: then "
-                    "the store opens as it was before the hole."
+                    f"{before} lacks changes, but newer ones are there (in {newer}): what was written last before a "
+                    f"power cut has a hole, or a file is damaged. {REBUILD} Without either, a copy of the folder that "
+                    "lacks these newer files opens as it was before the hole."
                 )
-            next_change, empty = first_change + changes, False
-        if empty:
-            cut = path
+            if not empty and first != expected:
+                raise _damaged(path, at, "a record that does not follow the one before")
+            expected, empty = first + changes, False
+        before, expected = path, None if empty else expected
 
 
 def _oldest_log_in_use(folder: Path) -> int:
@@ -75,7 +77,7 @@ def _oldest_log_in_use(folder: Path) -> int:
     name = (folder / "CURRENT").read_text("ascii", "replace").strip()
     if not re.fullmatch(r"MANIFEST-\d+", name):
         raise Corrupt(f"{folder / 'CURRENT'} is damaged. {REBUILD}")
-    numbers = (_log_number(edit) for edit in _records(folder / name, _EDIT_BYTES))
+    numbers = (_log_number(edit) for _, edit in _records(folder / name, _EDIT_BYTES))
     return max((number for number in numbers if number is not None), default=0)
 
 
@@ -110,9 +112,9 @@ def _log_number(edit: bytes) -> int | None:
     return None
 
 
-def _records(path: Path, head_bytes: int) -> Iterator[bytes]:
-    """The first bytes of every record, put together again, up to a torn end. Raises Corrupt."""
-    head = b""
+def _records(path: Path, head_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Place and first bytes of every record, put together again, up to a torn end. Raises Corrupt."""
+    head, begin = b"", 0
     with path.open("rb") as file:
         size = path.stat().st_size
         for block_start in range(0, size, BLOCK_BYTES):
@@ -134,11 +136,11 @@ def _records(path: Path, head_bytes: int) -> Iterator[bytes]:
                         raise _damaged(path, block_start + at, "a record whose length is not what was written")
                     return
                 if type in (_WHOLE, _FIRST):
-                    head = block[content : min(end, content + head_bytes)]
+                    head, begin = block[content : min(end, content + head_bytes)], block_start + at
                 elif type in (_MIDDLE, _LAST):
                     head += block[content : min(end, content + head_bytes - len(head))]
                 if type in (_WHOLE, _LAST):
-                    yield head
+                    yield begin, head
                 at = end
 
 

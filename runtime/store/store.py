@@ -392,7 +392,7 @@ def _weight(records: dict[bytes, Record]) -> int:
 
 def _runs(slots: list[int]) -> Iterator[tuple[int, int]]:
     """First and last of each unbroken run of ascending numbers."""
-    first = last = -1
+    first = last = -2  # not -1, which slot 0 would follow
     for slot in slots:
         if slot != last + 1:
             if last >= 0:

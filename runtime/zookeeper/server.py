@@ -60,7 +60,7 @@ class Limits:
     sessions_max: int = 20_000
     session_ticks_min: int = 2
     session_ticks_max: int = 20
-    reply_bytes_per_turn: int = 1 << 20
+    turn_reply_bytes_max: int = 1 << 20
     """When the replies of one connection exceed this, its further requests wait for the next turn."""
     unsent_bytes_max: int = 16 << 20
     """A client that fetches so little that its events pile up beyond this is disconnected."""
@@ -96,10 +96,11 @@ class ZooKeeperServer:
         self._storage: Storage | None = None
         self._listener: Listener | None = None
         self.keeper = Keeper(Tree(bytes_max=self.limits.tree_bytes_max), loop.time())
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
         self._by_session: dict[int, Connection] = {}
         self._talking: dict[Connection, None] = {}  # those with something to send at the end of the turn
         self._turn_ends_soon = False
+        self._turn_began = 0.0
         self._disk_failed = False
         self._timers: dict[str, Timer] = {}
         self._tick_due = 0.0
@@ -191,15 +192,15 @@ class ZooKeeperServer:
 
     def admit(self, connection: "Connection") -> bool:
         """Whether a new connection may stay."""
-        self.connections.add(connection)
+        self.connections[connection] = None
         if len(self.connections) > self.limits.connections_max:
             log.warning("zookeeper %s:%d has its %d connections; one more was refused",
                         self.host, self.port, self.limits.connections_max)  # fmt: skip
             return False
-        return not self._disk_failed
+        return self._listener is not None and not self._disk_failed
 
     def dismiss(self, connection: "Connection") -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self._talking.pop(connection, None)
         if self._by_session.get(connection.client.session) is connection:
             del self._by_session[connection.client.session]
@@ -257,9 +258,12 @@ class ZooKeeperServer:
             self._talking[connection] = None
         if not self._turn_ends_soon:
             self._turn_ends_soon = True
+            self._turn_began = self.loop.time()
             self.loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
+        if not self._turn_ends_soon:
+            return  # a stop has ended it already
         self._turn_ends_soon = False
         if self._storage is not None and self.keeper.tree.has_changes:
             changes = self.keeper.tree.take_changes()
@@ -270,12 +274,13 @@ class ZooKeeperServer:
             except DataError as error:
                 self._fail(error)
                 return
-            self.counters.synced(self.loop.time() - started)
+            self.counters.syncs.add(self.loop.time() - started)
         elif self._storage is None:
             self.keeper.tree.take_changes()
         talking, self._talking = self._talking, {}
         for connection in talking:
             connection.flush()
+        self.counters.turns.add(self.loop.time() - self._turn_began)
 
     def _fail(self, error: DataError) -> None:
         """Nothing of this turn holds; go on from what the disk has."""
@@ -369,7 +374,7 @@ class Connection(asyncio.Protocol):
         inbox, at = self._inbox, 0
         limits = self._server.limits
         while not self._is_closing and len(inbox) - at >= 4:
-            if not self._is_writable or self._outbox_bytes >= limits.reply_bytes_per_turn:
+            if not self._is_writable or self._outbox_bytes >= limits.turn_reply_bytes_max:
                 del inbox[:at]
                 self._pause_reading()
                 return
@@ -429,6 +434,7 @@ class Connection(asyncio.Protocol):
     def _handle(self, frame: bytes) -> None:
         server, client = self._server, self.client
         self.received += 1
+        server.counters.received += 1
         xid, opcode, reader = jute.decode_header(frame)
         server.keeper.touch(client.session, server.loop.time())
         request = None
@@ -484,6 +490,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.sent += len(self._outbox)
+        self._server.counters.sent += len(self._outbox)
         transport.write(b"".join(self._outbox))
         self._outbox.clear()
         self._outbox_bytes = 0

@@ -7,7 +7,7 @@ reads ``mntr``. All words are harmless (they look, and change nothing), so all a
 import os
 import platform
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...version import VERSION
@@ -20,17 +20,35 @@ PROTOCOL_VERSION = f"3.8.0-ringkeeper-{VERSION}"
 
 
 @dataclass(slots=True)
+class Durations:
+    """How often something was done and how long it took."""
+
+    count: int = 0
+    seconds: float = 0.0
+    seconds_min: float = 0.0
+    seconds_max: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.seconds_min = min(self.seconds_min, seconds) if self.count else seconds
+        self.seconds_max = max(self.seconds_max, seconds)
+        self.seconds += seconds
+        self.count += 1
+
+    @property
+    def milliseconds(self) -> tuple[float, float, float]:
+        """The shortest, the mean and the longest."""
+        mean = self.seconds / self.count if self.count else 0.0
+        return round(1000 * self.seconds_min, 3), round(1000 * mean, 3), round(1000 * self.seconds_max, 3)
+
+
+@dataclass(slots=True)
 class Counters:
-    """What a server counts about itself."""
+    """What a server counts about itself since it was made: frames, turns of its loop, and syncs of its disk."""
 
-    syncs: int = 0
-    sync_seconds: float = 0.0
-    sync_seconds_max: float = 0.0
-
-    def synced(self, seconds: float) -> None:
-        self.syncs += 1
-        self.sync_seconds += seconds
-        self.sync_seconds_max = max(self.sync_seconds_max, seconds)
+    received: int = 0
+    sent: int = 0
+    turns: Durations = field(default_factory=Durations)
+    syncs: Durations = field(default_factory=Durations)
 
 
 def answer(word: bytes, server: "ZooKeeperServer") -> str:
@@ -58,16 +76,13 @@ def _version() -> str:
 
 
 def _summary(server: "ZooKeeperServer") -> str:
-    received, sent = _packets(server)
+    counters = server.counters
     return (
-        f"Latency min/avg/max: 0/0/0\nReceived: {received}\nSent: {sent}\n"
+        f"Latency min/avg/max: {'/'.join(map(str, counters.turns.milliseconds))}\n"
+        f"Received: {counters.received}\nSent: {counters.sent}\n"
         f"Connections: {len(server.connections)}\nOutstanding: 0\nZxid: 0x{server.keeper.tree.zxid:x}\n"
         f"Mode: standalone\nNode count: {len(server.keeper.tree.nodes)}\n"
     )
-
-
-def _packets(server: "ZooKeeperServer") -> tuple[int, int]:
-    return sum(c.received for c in server.connections), sum(c.sent for c in server.connections)
 
 
 def _cons(server: "ZooKeeperServer") -> str:
@@ -96,22 +111,26 @@ def _wchs(server: "ZooKeeperServer") -> str:
 
 def _mntr(server: "ZooKeeperServer") -> str:
     tree, watches, counters = server.keeper.tree, server.keeper.watches, server.counters
-    received, sent = _packets(server)
+    latency_min, latency_mean, latency_max = counters.turns.milliseconds
+    _, sync_mean, sync_max = counters.syncs.milliseconds
     values = {
         "version": PROTOCOL_VERSION,
         "server_state": "standalone",
         "num_alive_connections": len(server.connections),
         "outstanding_requests": 0,
-        "packets_received": received,
-        "packets_sent": sent,
+        "min_latency": latency_min,
+        "avg_latency": latency_mean,
+        "max_latency": latency_max,
+        "packets_received": counters.received,
+        "packets_sent": counters.sent,
         "znode_count": len(tree.nodes),
         "watch_count": watches.watches,
         "ephemerals_count": tree.ephemerals,
         "approximate_data_size": tree.bytes,
         "global_sessions": len(tree.sessions),
-        "fsync_count": counters.syncs,
-        "avg_fsync_ms": round(1000 * counters.sync_seconds / max(1, counters.syncs), 3),
-        "max_fsync_ms": round(1000 * counters.sync_seconds_max, 3),
+        "fsync_count": counters.syncs.count,
+        "avg_fsync_ms": sync_mean,
+        "max_fsync_ms": sync_max,
     }
     return "".join(f"zk_{name}\t{value}\n" for name, value in values.items())
 

@@ -887,6 +887,19 @@ def test_the_last_word_of_a_node_is_heard_though_it_has_closed_the_connection() 
         connection.close()
 
 
+def test_what_concerns_all_keys_is_refused_while_a_slot_has_no_coordinator(cluster: FakeCluster) -> None:
+    covered = [[0, 16382, [b"127.0.0.1", cluster.ports[0], b"id"]]]
+    cluster.table = [0] * SLOTS
+    cluster.script(0, "CLUSTER", *[b"+cluster_current_epoch:7\r\n", encoded(covered)] * 100)
+    with hurried(cluster) as client:
+        for ask in (client.dbsize, client.keys, client.flush_all, lambda: next(client.scan_iter())):
+            with pytest.raises(Unavailable, match="no node coordinates slot 16383 in the ring of epoch 7"):
+                ask()
+        client.timeout_seconds = 10
+        assert client.set("k", 1)
+    assert cluster.commands("DBSIZE", "KEYS", "FLUSHALL", "SCAN") == []
+
+
 def test_counting_all_keys_begins_again_when_a_node_is_gone_meanwhile(cluster: FakeCluster, client: Client) -> None:
     client.mset({f"key:{n}": n for n in range(30)})
     cluster.table = [owner or 1 for owner in cluster.table]

@@ -152,6 +152,12 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path / "data").raise_curtain()
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What survives a power cut is tested elsewhere."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
 # Starting and coming back
 
 
@@ -476,6 +482,22 @@ def test_the_secret_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -> 
     assert len(secret.strip()) == 64
     assert stat.S_IMODE(folder.secret_file.stat().st_mode) == 0o600
     assert folder.make_secret().read_text() == secret
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(FolderError, match="thesis.tex.*none that says it is a cluster's"):
+        ClusterFolder(tmp_path).lock()
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_whose_first_start_broke_off_is_used_again(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    folder.lock()
+    folder.make_secret()
+    folder.unlock()
+    folder.lock()
+    folder.unlock()
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

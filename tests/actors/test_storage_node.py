@@ -1,6 +1,7 @@
 """The storage node, driven by hand: what it serves, stamps, commits, syncs and refuses."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.rules.transitions import downed, found, returned
 from ringkeeper.actors.storage_node import CURSORS_MAX, StorageNode
 from ringkeeper.runtime.harness import Harness
-from ringkeeper.runtime.store import StoreError, open_store
+from ringkeeper.runtime.store import Store, StoreError, open_store
 
 NONCES = [f"{n:016x}" for n in range(100, 110)]
 
@@ -40,8 +41,8 @@ def ring_of(*numbers: int) -> Ring:
 class Stage:
     """One storage node (number 1), and what a gateway would see."""
 
-    def __init__(self, *numbers: int, fsync: str = "never", **options: Any) -> None:
-        self.store = open_store("memory")
+    def __init__(self, *numbers: int, fsync: str = "never", store: Store | None = None, **options: Any) -> None:
+        self.store = store if store is not None else open_store("memory")
         self.ring = ring_of(*(numbers or (1,)))
         self.harness = Harness(
             StorageNode, id=life(1).id, incarnation=life(1).incarnation, store=self.store, syncer="probe:syncer", pid=1,
@@ -199,6 +200,15 @@ def test_what_one_turn_reads_is_bounded_and_the_rest_is_asked_to_try_again(
 def test_a_command_on_the_whole_node_sees_what_was_written_in_its_turn(stage: Stage) -> None:
     replies = stage.run("SET a 1", "KEYS *", "SET b 1", "DBSIZE", "FLUSHALL", "KEYS *", "DBSIZE")
     assert replies == [b"+OK\r\n", [b"$1\r\na\r\n"], b"+OK\r\n", 2, b"+OK\r\n", [], 0]
+
+
+def test_flushall_empties_every_slot_the_first_one_too(tmp_path: Path) -> None:
+    stage = Stage(store=open_store("rocksdb", tmp_path / "store")).obey()
+    in_first = next(key for key in (f"k{n}" for n in range(100_000)) if slot_of(key.encode()) == 0)
+    stage.run(f"SET {in_first} 1", "SET a 1", "SET b 1")
+    assert stage.run("FLUSHALL", "DBSIZE", f"GET {in_first}", "KEYS *") == [b"+OK\r\n", 0, None, []]
+    stage.harness.stop()
+    stage.store.close()
 
 
 def test_always_holds_replies_until_the_disk_has_synced_and_keeps_their_order() -> None:

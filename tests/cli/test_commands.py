@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from ringkeeper.actors.client import Client
 from ringkeeper.actors.config import ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
 from ringkeeper.actors.node_folder import NodeFolderError
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.cli import load as loading
-from ringkeeper.cli import outcomes
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.runtime.process import free_port
 from ringkeeper.runtime.store import StoreError
@@ -27,7 +27,8 @@ BYTES = bytes(range(256)) * 3
 
 @pytest.fixture
 def cluster() -> Iterator[FakeRing]:
-    with FakeRing() as cluster:
+    cluster = FakeRing()
+    with cluster:
         yield cluster
 
 
@@ -321,9 +322,12 @@ def test_no_more_than_a_batch_is_in_memory(cluster: FakeRing, tmp_path: Path, mo
     monkeypatch.setattr(loading, "BATCH_BYTES_MAX", 1000)
     batches: list[dict[bytes, bytes]] = []
     store = loading._store
-    monkeypatch.setattr(
-        loading, "_store", lambda client, batch, tally: (batches.append(batch), store(client, batch, tally))
-    )
+
+    def note(client: Client, batch: dict[bytes, bytes], tally: loading.Tally) -> None:
+        batches.append(batch)
+        store(client, batch, tally)
+
+    monkeypatch.setattr(loading, "_store", note)
     for number in range(10):
         (tmp_path / f"{number}").write_bytes(bytes(400 if number > 5 else 1))
     assert load(cluster, tmp_path)["stored"] == 10
@@ -357,7 +361,7 @@ def test_a_bug_is_a_sentence_and_its_trace_is_in_a_file(monkeypatch: pytest.Monk
     def stumble(*_: object) -> None:
         raise ZeroDivisionError("over nothing")
 
-    monkeypatch.setattr(outcomes.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("ringkeeper.actors.client.Client.get", stumble)
     result = type_(nowhere(), "get", "k")
     assert result.exit_code == 70
@@ -396,9 +400,14 @@ def test_help_needs_no_heavy_library() -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Configurations that would have been run."""
     configs: list[Any] = []
+
+    def run(config: Any) -> int:
+        configs.append(config)
+        return 0
+
     monkeypatch.setattr("ringkeeper.runtime.process.configure_log", lambda *_: None)
     for name in ("run_node", "run_ecs", "run_zookeeper"):
-        monkeypatch.setattr(f"ringkeeper.actors.processes.{name}", lambda config: configs.append(config) or 0)
+        monkeypatch.setattr(f"ringkeeper.actors.processes.{name}", run)
     return configs
 
 

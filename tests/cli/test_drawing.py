@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from rich.console import Console, RenderableType
 from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.slots import position
 from ringkeeper.cli.drawing import Contents, bytes_text, circle, drawing, headline, table, writes
 from ringkeeper.tests.actors.rules.rings import any_ring, founded, hex64, ids, lost, standing
 
@@ -65,6 +66,11 @@ def test_a_range_too_small_to_be_seen_gets_one_letter() -> None:
     assert ring.circle[2].id == A
 
 
+def test_small_ranges_side_by_side_do_not_hide_each_other() -> None:
+    ring = standing({f"h:{number + 1}": position(100 + number) for number in range(8)})
+    assert set(picture(ring)) == set("ABCDEFGH")
+
+
 def test_a_node_without_slots_is_in_the_table_and_not_in_the_picture() -> None:
     ring = standing({A: 1, B: 2, C: 2**127})
     assert set(picture(ring)) == {"A", "C"}
@@ -113,8 +119,7 @@ def test_the_last_writes_are_told_newest_first_with_their_causes() -> None:
 def test_words_from_outside_are_no_markup() -> None:
     ring = founded(1).amended(nonce=hex64(2), what="[red]stop[/red]", why="[link=x]y", wall_seconds=0.0)
     assert "[red]stop[/red]: [link=x]y" in printed(drawing(ring))
-    bracketed = standing({"[::1]:7001": 5})
-    assert "[::1]:7001" in printed(table(bracketed))
+    assert "[bold]:7001" in printed(table(standing({"[bold]:7001": 5})))
 
 
 @given(any_ring(nodes_max=40))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ringkeeper import LocalCluster
-from ringkeeper.actors.cluster_folder import PROGRAM, ClusterFolder, FolderError, FolderInUse
+from ringkeeper.actors.cluster_folder import LAUNCHER, PROGRAM, ClusterFolder, FolderError, FolderInUse
 from ringkeeper.actors.config import BRIDGE_PORT_OFFSET
 from ringkeeper.runtime.children import ProcessId
 from ringkeeper.runtime.process import free_port
@@ -93,3 +93,31 @@ def test_a_program_that_ends_in_any_way_leaves_no_process(tmp_path: Path, ending
         program.wait(30)
     wait_until(lambda: not [name for name, process in seen.items() if process.lives()], 30.0)
     wait_until(lambda: not ClusterFolder(tmp_path).running(), 30.0)
+
+
+@pytest.mark.parametrize("outlive", [True, False])
+def test_a_launcher_that_fails_takes_nobody_along_who_may_outlive_it(tmp_path: Path, outlive: bool) -> None:
+    cluster = LocalCluster(nodes=1, data=tmp_path, outlive=outlive)
+    cluster.start()
+    assert cluster._launcher is not None
+    before = cluster.folder.running()
+    cluster._launcher.tell("nonsense")
+    wait_until(lambda: cluster.failure() is not None)
+    cluster.stop()
+    left = ClusterFolder(tmp_path).running()
+    if not outlive:
+        assert left == {}
+        return
+    assert left == {name: process for name, process in before.items() if name != LAUNCHER}
+    with LocalCluster(data=tmp_path) as again, again.client() as client:
+        client.set("user:42", "Ada")
+        assert {p.pid for p in again.processes()} == {process.pid for process in left.values()}
+    assert ClusterFolder(tmp_path).running() == {}
+
+
+def test_a_cluster_object_is_started_once(tmp_path: Path) -> None:
+    with LocalCluster(nodes=1, data=tmp_path) as cluster, pytest.raises(RuntimeError, match="started before"):
+        cluster.start()
+    with pytest.raises(RuntimeError, match="started before"):
+        cluster.start()
+    cluster.stop()

@@ -263,8 +263,10 @@ def test_a_zookeeper_that_cannot_be_reached_is_named_and_nothing_is_left(shell: 
 def test_a_node_folder_that_cannot_be_used_is_said_and_nothing_is_left(
     shell: Shell, field: str, value: object, why: str
 ) -> None:
+    shell.folder.prepare()
+    shell.folder.found(Cluster(node_ports=(shell.port,)))
     home = shell.folder.path / f"node-{shell.port}"
-    home.mkdir(parents=True)
+    home.mkdir()
     content = {"format": 1, "id": shell.seeds[0], "data_id": "0" * 16, "lives": 1, field: value}
     (home / "node.json").write_text(json.dumps(content))
     failed = shell.up()

@@ -1,6 +1,7 @@
 """Children: processes are started, watched, adopted and ended, and never mistaken for others."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -124,6 +125,25 @@ def test_the_dead_and_the_unknown_have_no_mark() -> None:
     assert ProcessId.of(os.getpid()).lives()
 
 
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}.get(platform.machine())
+
+
+@pytest.mark.skipif(SYS_EXIT is None, reason="the number of the system call is not known here")
+def test_a_process_lives_until_its_last_thread_has_ended(parent: Parent) -> None:
+    """The first thread is a zombie then, but sockets are still open: kill -9 of many threads takes its time."""
+    program = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start();"
+        f"ctypes.CDLL(None).syscall({SYS_EXIT}, 0)"
+    )
+    child = parent.start(sys.executable, "-S", "-c", program)
+    wait_until(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
+    assert child.lives()
+    assert not parent.told
+    parent.children.kill(child.pid)
+    parent.run_until(lambda: parent.told)
+    assert not child.lives()
+
+
 def test_a_process_whose_name_has_brackets_and_blanks_has_a_mark_too(parent: Parent, tmp_path: Path) -> None:
     odd = tmp_path / "a) S 1 (b"
     odd.symlink_to(sys.executable)
@@ -187,4 +207,3 @@ def test_the_end_of_a_process_is_said_in_words() -> None:
     assert how_it_ended(3) == "ended with status 3"
     assert how_it_ended(-9) == "was killed by signal 9 (SIGKILL)"
     assert how_it_ended(None) == "is gone"
-

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringkeeper.runtime import wire
-from ringkeeper.runtime.handshake import Acceptor, Dialer, Identity, Refusal
+from ringkeeper.runtime.handshake import Acceptor, Dialer, Identity, Proven, Refusal
 from ringkeeper.runtime.wire import LENGTH_BYTES, Frames, pack, unpack
 
 SECRET = b"correct horse battery staple"
@@ -51,23 +51,24 @@ def play(here: Dialer, there: Acceptor, meddle: Any = lambda step, content: cont
     return said
 
 
-def test_two_that_know_the_secret_learn_who_the_other_is():
+def test_two_that_know_the_secret_learn_who_the_other_is() -> None:
     here, there = dialer(), acceptor()
     play(here, there)
-    assert (here.peer.node, here.peer.address, here.peer.incarnation, here.peer.attempt) == ("n2", "h:2", "i2", 9)
-    assert (there.peer.node, there.peer.address, there.peer.incarnation, there.peer.attempt) == ("n1", "h:1", "i1", 5)
-    assert here.peer.lane == there.peer.lane == "control"
-    assert here.peer.version == there.peer.version == 1
+    who: dict[str, Any] = {"lane": "control", "version": 1}
+    assert here.peer == Proven(node="n2", address="h:2", incarnation="i2", attempt=9, **who)
+    assert there.peer == Proven(node="n1", address="h:1", incarnation="i1", attempt=5, **who)
 
 
-def test_the_highest_common_version_is_spoken():
+def test_the_highest_common_version_is_spoken() -> None:
     here, there = dialer(versions=(1, 4)), acceptor(versions=(2, 3))
     play(here, there)
+    assert here.peer is not None
+    assert there.peer is not None
     assert here.peer.version == there.peer.version == 3
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((1, 1), (2, 3)), ((2, 3), (1, 1))])
-def test_releases_too_far_apart_refuse_each_other_and_say_why(ours, theirs):
+def test_releases_too_far_apart_refuse_each_other_and_say_why(ours: Any, theirs: Any) -> None:
     here, there = dialer(versions=ours), acceptor(versions=theirs)
     with pytest.raises(Refusal, match="upgrade the older one first") as refusal:
         play(here, there)
@@ -75,7 +76,7 @@ def test_releases_too_far_apart_refuse_each_other_and_say_why(ours, theirs):
     assert there.peer is None
 
 
-def test_another_cluster_is_refused_without_naming_ours():
+def test_another_cluster_is_refused_without_naming_ours() -> None:
     here, there = dialer(cluster="other"), acceptor()
     with pytest.raises(Refusal, match="belongs to the cluster 'other', this process to 'test'") as refusal:
         play(here, there)
@@ -83,7 +84,7 @@ def test_another_cluster_is_refused_without_naming_ours():
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [(b"", SECRET), (SECRET, b""), (b"guess", SECRET)])
-def test_another_secret_is_refused_and_leaves_nothing_open(mine, theirs):
+def test_another_secret_is_refused_and_leaves_nothing_open(mine: bytes, theirs: Any) -> None:
     here, there = dialer(secret=mine), acceptor(secret=theirs)
     with pytest.raises(Refusal, match="does not know the cluster's secret") as refusal:
         play(here, there)
@@ -91,13 +92,13 @@ def test_another_secret_is_refused_and_leaves_nothing_open(mine, theirs):
     assert here.peer is there.peer is None
 
 
-def test_a_stranger_learns_a_version_and_a_nonce_and_nothing_else():
+def test_a_stranger_learns_a_version_and_a_nonce_and_nothing_else() -> None:
     there = acceptor()
     (challenge,) = contents(there.receive(contents(dialer(secret=b"guess").hello())[0]))
     assert unpack(challenge) == wire.Challenge(version=1, nonce=b"a" * 32)
 
 
-def test_an_acceptor_without_the_secret_is_refused():
+def test_an_acceptor_without_the_secret_is_refused() -> None:
     here, there = dialer(), acceptor()
 
     def forge(step: int, content: bytes) -> bytes:
@@ -108,7 +109,7 @@ def test_an_acceptor_without_the_secret_is_refused():
     assert here.peer is None
 
 
-def test_a_recorded_handshake_proves_nothing_a_second_time():
+def test_a_recorded_handshake_proves_nothing_a_second_time() -> None:
     said = play(dialer(), acceptor(nonce=b"1" * 32))
     fresh = acceptor(nonce=b"2" * 32)
     fresh.receive(said[0])
@@ -124,7 +125,7 @@ def test_a_recorded_handshake_proves_nothing_a_second_time():
     assert lured.peer is None
 
 
-def test_a_process_is_not_convinced_by_its_own_words():
+def test_a_process_is_not_convinced_by_its_own_words() -> None:
     here = dialer()
     (hello,) = contents(here.hello())
     with pytest.raises(Refusal, match="a Hello frame where the handshake does not have one"):
@@ -144,7 +145,7 @@ def test_a_process_is_not_convinced_by_its_own_words():
 
 @given(step=st.integers(1, 5), place=st.integers(0, 10_000), bit=st.integers(0, 7))
 @settings(max_examples=300, deadline=None)
-def test_no_bit_of_a_handshake_can_be_altered_on_the_way(step, place, bit):
+def test_no_bit_of_a_handshake_can_be_altered_on_the_way(step: int, place: int, bit: int) -> None:
     """Whatever is flipped, never do both sides think that all is well and differ, nor one that trusts altered words."""
     here, there = dialer(), acceptor()
 
@@ -161,7 +162,7 @@ def test_no_bit_of_a_handshake_can_be_altered_on_the_way(step, place, bit):
 
 
 @pytest.mark.parametrize("nonce", [b"", b"short", b"n" * 33, b"a" * 32])
-def test_a_nonce_that_is_none_is_refused(nonce):
+def test_a_nonce_that_is_none_is_refused(nonce: bytes) -> None:
     hello = wire.Hello((1, 1), "test", "n", "h:1", "i", "data", 1, nonce)
     with pytest.raises(Refusal, match="its nonce is not one"):
         acceptor().receive(pack(hello)[LENGTH_BYTES:])
@@ -178,23 +179,23 @@ def test_a_nonce_that_is_none_is_refused(nonce):
     ],
     ids=lambda frame: type(frame).__name__,
 )
-def test_nothing_but_the_handshake_is_heard_before_its_end(frame):
+def test_nothing_but_the_handshake_is_heard_before_its_end(frame: Any) -> None:
     with pytest.raises(Refusal, match=f"a {type(frame).__name__} frame where") as refusal:
         acceptor().receive(pack(frame)[LENGTH_BYTES:])
     assert "prove the cluster's secret first" in refusal.value.told
 
 
-def test_bytes_that_are_no_frame_are_refused():
+def test_bytes_that_are_no_frame_are_refused() -> None:
     with pytest.raises(Refusal, match="does not speak this protocol"):
         acceptor().receive(b"\xff\xff\xff")
 
 
-def test_the_process_that_answers_must_be_the_one_that_was_dialed():
+def test_the_process_that_answers_must_be_the_one_that_was_dialed() -> None:
     with pytest.raises(Refusal, match="h:3 was dialed and 'h:2' answers"):
         play(dialer(to="h:3"), acceptor())
 
 
-def test_what_a_stranger_calls_itself_does_not_fill_the_log():
+def test_what_a_stranger_calls_itself_does_not_fill_the_log() -> None:
     with pytest.raises(Refusal) as refusal:
         play(dialer(cluster="x\n" * 1000), acceptor())
     assert len(str(refusal.value)) < 300

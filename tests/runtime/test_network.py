@@ -46,8 +46,10 @@ def run_until(loop: asyncio.AbstractEventLoop, condition: Any, timeout_seconds: 
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_what_is_written_at_one_end_arrives_at_the_other(loop, host):
-    network, near, far = TcpNetwork(loop), [], []
+def test_what_is_written_at_one_end_arrives_at_the_other(loop: asyncio.AbstractEventLoop, host: str) -> None:
+    network = TcpNetwork(loop)
+    near: list[Any] = []
+    far: list[Any] = []
     ends: list[Recorder] = []
 
     def end(events: list[Any]) -> Recorder:
@@ -68,7 +70,7 @@ def test_what_is_written_at_one_end_arrives_at_the_other(loop, host):
     listener.close()
 
 
-def test_a_port_is_bound_at_once_and_free_again_after_close(loop):
+def test_a_port_is_bound_at_once_and_free_again_after_close(loop: asyncio.AbstractEventLoop) -> None:
     network = TcpNetwork(loop)
     listener = network.listen("127.0.0.1", 0, lambda: Recorder([]))
     with pytest.raises(OSError, match="in use"):
@@ -78,14 +80,14 @@ def test_a_port_is_bound_at_once_and_free_again_after_close(loop):
     loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_a_host_that_is_not_ours_cannot_be_bound(loop):
+def test_a_host_that_is_not_ours_cannot_be_bound(loop: asyncio.AbstractEventLoop) -> None:
     for host in ("192.0.2.1", "x" * 100):
         with pytest.raises(OSError):
             TcpNetwork(loop).listen(host, 0, lambda: Recorder([]))
 
 
-def test_a_dial_that_nobody_answers_fails_once(loop):
-    network, events = TcpNetwork(loop), []
+def test_a_dial_that_nobody_answers_fails_once(loop: asyncio.AbstractEventLoop) -> None:
+    network, events = TcpNetwork(loop), list[Any]()
     listener = network.listen("127.0.0.1", 0, lambda: Recorder([]))
     listener.close()
     for host in ("127.0.0.1", "x" * 100, "[::1]"):
@@ -95,7 +97,7 @@ def test_a_dial_that_nobody_answers_fails_once(loop):
     assert any(isinstance(event, ConnectionRefusedError) for event in events)
 
 
-def test_a_dial_that_takes_too_long_fails_once(loop):
+def test_a_dial_that_takes_too_long_fails_once(loop: asyncio.AbstractEventLoop) -> None:
     with socket.socket() as full:  # its backlog is full, so the kernel answers no further dial
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -105,7 +107,7 @@ def test_a_dial_that_takes_too_long_fails_once(loop):
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
-        network, events = TcpNetwork(loop), []
+        network, events = TcpNetwork(loop), list[Any]()
         network.connect("127.0.0.1", full.getsockname()[1], lambda: Recorder(events), events.append, 0.05)
         run_until(loop, lambda: events)
         assert [type(event) for event in events] == [TimeoutError]
@@ -113,8 +115,8 @@ def test_a_dial_that_takes_too_long_fails_once(loop):
             filler.close()
 
 
-def test_dials_under_way_are_given_up_on_close(loop):
-    network, events = TcpNetwork(loop), []
+def test_dials_under_way_are_given_up_on_close(loop: asyncio.AbstractEventLoop) -> None:
+    network, events = TcpNetwork(loop), list[Any]()
     listener = network.listen("127.0.0.1", 0, lambda: Recorder([]))
     network.connect("127.0.0.1", listener.port, lambda: Recorder(events), events.append)
     network.close()

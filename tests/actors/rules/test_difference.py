@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ringkeeper.actors.rules.difference import Changed, Difference, Placement, difference, placement
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import Run, runs
-from ringkeeper.tests.actors.rules.rings import all_up, any_ring, founded, hex64, ids, lost, node, standing
+from ringkeeper.tests.actors.rules.rings import all_up, any_ring, founded, hex64, ids, kept, lost, node, standing
 
 A, B, C = ids(3)
 
@@ -24,7 +24,7 @@ def applied(changes: Difference, table: list[Placement]) -> list[Placement]:
     """A placement after the slots that moved did; they must have been where they are said to come from."""
     table = list(table)
     for slots, before, after in changes.moved:
-        assert set(table[slots.first : slots.last + 1]) == {before}
+        assert table[slots.first : slots.last + 1] == [before] * slots.size
         table[slots.first : slots.last + 1] = [after] * slots.size
     return table
 
@@ -82,6 +82,14 @@ def test_a_node_that_goes_down_leaves_its_slots_to_the_next_member() -> None:
     assert [(each.slots, each.before.coordinator, each.after.coordinator) for each in changes.moved] == [
         (Run(0, 5460), first, second)
     ]
+
+
+def test_a_keeper_of_a_part_of_a_list_is_told_apart_from_the_rest() -> None:
+    ring = kept(replicas=1)
+    first, *others = ring.trouble
+    parts = (replace(first, slots=Run(0, 2000)), replace(first, slots=Run(2001, 5460), keeper=None))
+    changes = difference(ring, replace(ring, trouble=(*parts, *others)))
+    assert [(str(each.slots), each.after.coordinator) for each in changes.moved] == [("2001-5460", None)]
 
 
 def test_what_changed_of_a_node_is_said_by_field() -> None:

@@ -141,7 +141,7 @@ def test_a_read_range_holds_exactly_the_slots_in_whose_lists_its_node_stands(rin
 
 
 @given(any_ring())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_going_down_changes_who_answers_but_no_list(ring: Ring) -> None:
     before = replace(ring, nodes=tuple(replace(node, state="up") for node in ring.nodes), trouble=())
     assert [[node.id for node in row] for _, row in ring.list_runs] == [
@@ -153,7 +153,7 @@ def test_going_down_changes_who_answers_but_no_list(ring: Ring) -> None:
 
 
 @given(all_up(nodes_max=8), st.integers(0, CIRCLE - 1))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_adding_a_node_moves_slots_only_to_it(ring: Ring, token: int) -> None:
     tokens = {node.id: node.token for node in ring.nodes}
     if token in tokens.values():

@@ -49,6 +49,10 @@ class Machine:
         shutil.rmtree(before)
         return self.open()
 
+    def now_and_after_a_kill(self) -> Iterator[Store]:
+        yield self.store
+        yield self.kill()
+
     def break_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on nothing can be written, until ``monkeypatch.undo()``."""
         if self.engine == "memory":

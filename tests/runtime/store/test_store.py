@@ -1,6 +1,7 @@
 """What every store promises, on a pretended disk and on a real one."""
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_batch_is_in_order(machine: Machine) -> None:
     assert store.delete(5, b"b", 1, 6) is True
     store.put(5, b"c", Record(b"7", 1, 7))
     store.commit()
-    for store in (store, machine.kill()):
+    for store in machine.now_and_after_a_kill():
         assert everything(store) == [(5, b"c", Record(b"7", 1, 7))]
         assert store.get(5, b"b") is None
         assert (store.number(5), store.keys, store.bytes) == ((1, 7), 1, 2)
@@ -92,7 +93,7 @@ def test_a_flush_takes_its_slot_and_no_other(machine: Machine) -> None:
     assert [store.flush(slot, 1, seq + slot) for slot in (4, 5, 7)] == [10, 10, 10]
     assert store.get(5, b"5/3") is None and store.get(6, b"6/3") is not None
     store.commit()
-    for store in (store, machine.kill()):
+    for store in machine.now_and_after_a_kill():
         assert {slot for slot, _, _ in everything(store)} == {3, 6}
         assert store.keys == 20 and store.number(7) == (1, seq + 7)
         store.check()
@@ -105,7 +106,7 @@ def test_dropped_slots_are_forgotten_with_their_numbers(machine: Machine) -> Non
     store.commit()
     store.put(9, b"9/0", Record(b"new", 1, seq + 2))
     store.drop([1, 2, 3, 9])
-    for store in (store, machine.kill()):
+    for store in machine.now_and_after_a_kill():
         assert {slot for slot, _, _ in everything(store)} == {0, 4, 5, 6, 7, 8}
         assert [store.number(slot) for slot in (1, 2, 3, 9)] == [(0, 0)] * 4
         assert store.get(2, b"2/1") is None and store.keys == 18
@@ -124,7 +125,7 @@ def test_the_number_of_a_slot_survives_whatever_happens_to_the_record_that_carri
     store.put(3, b"mirrored", Record(b"", 1, 2))  # a mirror writes the coordinator's older record
     store.put(4, b"overwritten", Record(b"", 2, 1))
     store.commit()
-    for store in (store, machine.kill()):
+    for store in machine.now_and_after_a_kill():
         assert [store.number(slot) for slot in range(5)] == [(0, 0), (1, 9), (1, 10), (1, 7), (2, 1)]
         store.check()
 
@@ -225,7 +226,7 @@ def test_a_record_that_cannot_be_written_spoils_its_batch_and_nothing_else(machi
     fill(store, range(1), 1)
     store.put(0, b"fine", Record(b"", 1, 5))
     store.put(0, b"negative", Record(b"", 1, 6, -1))
-    with pytest.raises(Exception, match="argument|integer"):
+    with pytest.raises((struct.error, OverflowError)):
         store.commit()
     store.commit()
     assert store.get(0, b"fine") is None and store.keys == 1
@@ -283,8 +284,8 @@ def test_a_store_that_was_closed_opens_by_its_summary(machine: Machine, caplog: 
     counts = machine.store._slots.pack()
     caplog.clear()
     store = machine.restart()
-    assert store.closed_cleanly and "19 keys, 189 bytes, as its summary says" in caplog.text
-    assert store._slots.pack() == counts and (store.keys, store.bytes) == (19, 189)
+    assert store.closed_cleanly and "19 keys, 200 bytes, as its summary says" in caplog.text
+    assert store._slots.pack() == counts and (store.keys, store.bytes) == (19, 200)
     store.check()
     store = machine.restart()  # nothing was written: the summary still stands
     assert store.closed_cleanly and store._slots.pack() == counts

@@ -372,7 +372,7 @@ class Oracle:
         return False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_any_transactions_give_what_a_plain_dictionary_gives(steps: list[tuple[int, Any]]) -> None:
     tree, oracle = Tree(), Oracle()
