@@ -240,8 +240,7 @@ class NodeProcess:
 
         def closed() -> None:
             self._server.close()
-            self._bridge.close()
-            self._process.loop.call_soon(done)
+            self._bridge.close(done=done)
 
         self._process.system.spawn(Ending, syncer=self._syncer, watches=self._watches, done=closed, name="ending")
 
@@ -279,8 +278,7 @@ class EcsProcess:
 
     def close(self, done: Callable[[], None]) -> None:
         def closed() -> None:
-            self._bridge.close()
-            self._process.loop.call_soon(done)
+            self._bridge.close(done=done)
 
         self._process.system.spawn(Ending, syncer=None, watches=self._watches, done=closed, name="ending")
 

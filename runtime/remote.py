@@ -58,7 +58,7 @@ def parse_address(address: str) -> tuple[str, str]:
     return process, name
 
 
-class RemoteRef:
+class RemoteRef(Ref):
     """An actor in another process. Equal to every ref with the same address; safe on any thread."""
 
     __slots__ = ("__weakref__", "_bridge", "name", "process")

@@ -50,6 +50,9 @@ _PYKKAS_OWN = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr})
 DEAD_LETTER_LOG_SECONDS = 10.0
 """Dead letters of one type to one actor are logged at most so often; all are counted."""
 
+DEAD_LETTER_KINDS_MAX = 1000
+"""So many kinds of dead letters (receiver and type) are told apart for that."""
+
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +411,8 @@ class ActorSystem:
         name = to if isinstance(to, str) else to.name
         last = self._logged.get((name, type(content).__name__), float("-inf"))
         if self.loop.time() - last >= DEAD_LETTER_LOG_SECONDS:
+            if len(self._logged) >= DEAD_LETTER_KINDS_MAX:
+                self._logged.clear()  # somebody makes up names; then some lines come sooner than they should
             self._logged[name, type(content).__name__] = self.loop.time()
             log.warning("dead letter: %s to %s: %s", type(content).__name__, name, why)
 
@@ -442,7 +447,7 @@ class ActorSystem:
         log.critical("%s has failed for good and nobody supervises it further: %r", name, failure)
 
 
-class Nobody:
+class Nobody(Ref):
     """The ref of a local actor that does not exist: everything told to it is a dead letter."""
 
     def __init__(self, system: ActorSystem, name: str) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -32,8 +32,6 @@ LENGTH_BYTES = _LENGTH.size
 
 Lane = Literal["data", "control"]
 """Which of the two links of a pair of processes."""
-
-runtime_checkable(Ref)  # msgspec looks with isinstance at what the hook below made of an address
 
 
 class WireError(ValueError):

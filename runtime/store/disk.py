@@ -3,7 +3,6 @@
 from collections.abc import Generator
 from typing import Protocol
 
-
 REBUILD = (
     "Take the node out and start it again with an empty folder: its records are copied from the other nodes. "
     "Without other copies, restore the folder from a backup."

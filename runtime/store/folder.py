@@ -2,7 +2,8 @@
 
     FORMAT      one line: ringkeeper store, format 1, engine rocksdb
     LOCK        held while a process has the store; names that process
-    ...         whatever the engine keeps
+
+Beside these the engine keeps what it likes.
 """
 
 import re
@@ -49,8 +50,8 @@ class StoreFolder:
         line = re.fullmatch(rb"ringkeeper store, format (\d{1,9}), engine (\w+)\n", content)
         if line is None:
             raise StoreError(
-                f"{self._path / 'FORMAT'} cannot be read, so nobody knows what the folder holds: it is damaged or not a "
-                "store's. Restore it, or choose an empty folder."
+                f"{self._path / 'FORMAT'} cannot be read, so nobody knows what the folder holds: it is damaged or not "
+                "a store's. Restore it, or choose an empty folder."
             )
         if int(line[1]) > FORMAT:
             raise StoreError(

@@ -22,7 +22,9 @@ import msgspec
 SLOTS = 16384
 """Buckets of keys, numbered from 0."""
 
-PREFIXES = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
+PREFIX_BYTES = 2
+
+PREFIXES = [slot.to_bytes(PREFIX_BYTES, "big") for slot in range(SLOTS + 1)]
 """By slot, the beginning of its disk keys; one more, as the end of the last slot."""
 
 NUMBER = b"\xff\xffn"
@@ -48,6 +50,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
     epoch: int
     seq: int
     expiry: int = 0
+
+
+def split(disk_key: bytes) -> tuple[int, bytes]:
+    """Slot and key."""
+    return disk_key[0] << 8 | disk_key[1], disk_key[PREFIX_BYTES:]
 
 
 def encode(disk_key: bytes, record: Record) -> bytes:

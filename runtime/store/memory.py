@@ -1,8 +1,8 @@
 """Pretends to be a disk, for the simulation and for tests: remembers what a crash would leave.
 
 It keeps three things: what reads see, what a power cut cannot take (the content as of the last sync), and the batches
-between the two, in order. A process that is killed loses nothing that was written; a machine that loses power loses some
-of the last batches, never a part of one and never one from the middle, as RocksDB's log promises.
+between the two, in order. A process that is killed loses nothing that was written; a machine that loses power loses
+some of the last batches, never a part of one and never one from the middle, which is what `rocks` keeps to as well.
 
     write -> unsynced batches --sync--> durable content
     crash -> a new disk with the durable content and the first of the unsynced batches

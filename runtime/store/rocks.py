@@ -3,7 +3,7 @@
 Why these settings (measured on two shared cores with 100-byte values in batches of 100; most of a put is RocksDB's, and
 most of that is cache misses in its sorted memory table):
 
-- Memory tables of 8 MiB: with 64 MiB a put costs half as much again, with 4 MiB the tables on disk are merged more often.
+- Memory tables of 8 MiB: with 64 MiB a put costs half as much again, with 4 MiB tables on disk are merged more often.
   Up to six of them, since a write that has to wait for the disk holds the whole process (rocksdict keeps the GIL).
 - A bloom filter in the memory table and in the tables on disk: the answer "that key is new" costs 1 us instead of 3.
 - LZ4: no dearer than none. A block cache of 32 MiB: what is hot is in the store's own cache.

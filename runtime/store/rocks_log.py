@@ -3,12 +3,13 @@
 RocksDB 9.8 in its strictest mode that still accepts a torn end (`tolerate_corrupted_tail_records`) was tried with every
 single bit of small logs flipped and with logs cut at every byte:
 
-- a flipped bit in a checksum, in content, and nearly always in a type: refused, as it should be;
+- a flipped bit in a checksum, in content, and mostly in a type: refused, as it should be;
 - in the *length* of a record of the last block: taken for a torn end, everything after it silently dropped;
-- in the *type* of a record (1 to 5, "recyclable"): in the first record the whole log is silently ignored, in any other
-  the open spins for ever;
-- a log that is cut and *followed by a newer one*: the newer is applied as well, a silent hole in the middle. Two logs are
-  in use whenever the newest records wait to be written to a table; only a power cut can cut the older of them.
+- in the *type* of a record, when it turns into a "recyclable" one (1 to 5, 3 to 11): in the first record the whole log
+  is silently ignored, in any other the open spins for ever, holding the process;
+- a log that is cut and *followed by a newer one*: the newer is applied as well, a silent hole in the middle. Two logs
+  are in use whenever records wait to be written to a table; only a power cut can cut the older of them. (The mode
+  `point_in_time` sees this hole unless the cut is between two records, but drops what follows a flipped bit.)
 
 So the headers of all logs in use, and of the manifest, which has the same format, are walked here (a second for some
 hundred MiB; the checksums are left to RocksDB) and what RocksDB would get wrong is refused:
@@ -35,7 +36,6 @@ BLOCK_BYTES = 32 * 1024
 _HEADER = struct.Struct("<IHB")
 _BATCH = struct.Struct("<QI")
 _UNWRITTEN, _WHOLE, _FIRST, _MIDDLE, _LAST = range(5)
-_RECYCLABLE = range(5, 9)
 
 _EDIT_BYTES = 1024
 """More than an edit of the manifest has before the field that names the oldest log in use."""
@@ -69,7 +69,7 @@ def inspect(folder: Path) -> None:
             if not empty and first != expected:
                 raise _damaged(path, at, "a record that does not follow the one before")
             expected, empty = first + changes, False
-        before, expected = path, None if empty else expected
+        before, expected = path, expected
 
 
 def _oldest_log_in_use(folder: Path) -> int:
@@ -127,7 +127,7 @@ def _records(path: Path, head_bytes: int) -> Iterator[tuple[int, bytes]]:
                     if any(block[at:]) or any(iter(lambda: file.read(BLOCK_BYTES).strip(b"\0"), b"")):
                         raise _damaged(path, block_start + at, "zeros, and after them records")
                     return
-                if type in _RECYCLABLE:
+                if not _WHOLE <= type <= _LAST:
                     raise _damaged(path, block_start + at, f"a record of type {type}, which is never written")
                 if end > BLOCK_BYTES:
                     raise _damaged(path, block_start + at, "a record longer than its block")

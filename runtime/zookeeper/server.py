@@ -25,11 +25,11 @@ fetch.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any, cast
 
 from ..world import Listener, Loop, Network, Timer
@@ -81,7 +81,7 @@ class ZooKeeperServer:
         tick_ms: int = TICK_MS,
         limits: Limits | None = None,
         wall: Callable[[], float] = time.time,
-        random: random.Random | None = None,
+        random: Random | None = None,
     ) -> None:
         """``data`` is the directory that holds the tree; None keeps it in memory only. ``port`` 0 takes a free one."""
         self.host = host
@@ -92,7 +92,7 @@ class ZooKeeperServer:
         self.loop = loop
         self._network = network
         self._wall = wall
-        self._random = random or _system_random()
+        self._random = random or SystemRandom()
         self._storage: Storage | None = None
         self._listener: Listener | None = None
         self.keeper = Keeper(Tree(bytes_max=self.limits.tree_bytes_max), loop.time())
@@ -391,7 +391,10 @@ class Connection(asyncio.Protocol):
             frame = bytes(inbox[at + 4 : at + 4 + length])
             at += 4 + length
             try:
-                self._handle(frame) if self._is_open else self._connect(frame)
+                if self._is_open:
+                    self._handle(frame)
+                else:
+                    self._connect(frame)
             except jute.Malformed as malformed:
                 self._reject(str(malformed))
         if self._is_closing:
@@ -472,7 +475,8 @@ class Connection(asyncio.Protocol):
     # Writing.
 
     def notify(self, event: Event) -> None:
-        self._send(jute.encode_event(event))
+        if not self._is_closing:
+            self._send(jute.encode_event(event))
 
     def _send(self, frame: bytes) -> None:
         """Into the outbox; it leaves at the end of the turn."""
@@ -491,7 +495,8 @@ class Connection(asyncio.Protocol):
             return
         self.sent += len(self._outbox)
         self._server.counters.sent += len(self._outbox)
-        transport.write(b"".join(self._outbox))
+        if self._outbox:
+            transport.write(b"".join(self._outbox))
         self._outbox.clear()
         self._outbox_bytes = 0
         if self._is_closing:
@@ -517,7 +522,3 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         if self._transport is not None:
             self._transport.abort()
-
-
-def _system_random() -> random.Random:
-    return random.SystemRandom()

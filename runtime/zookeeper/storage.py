@@ -92,6 +92,8 @@ class Storage:
         is_new = not file.exists()
         commits = _commits_in_log(self.directory / LOG)
         try:
+            # Sessions' passwords are in it, and other users of the host can reach the port. The log gets its mode.
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
             database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare(database, is_new)
@@ -99,7 +101,7 @@ class Storage:
             except BaseException:
                 database.close()
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise DataError(
                 f"{file} cannot be read: {error}. If it is damaged, restore it from a copy; "
                 "if no copy exists, moving the directory away starts an empty tree."

@@ -21,13 +21,15 @@ WATCH_BYTES = 200
 W = TypeVar("W", bound=Hashable)
 
 
-DATA, CHILDREN, ALWAYS_DATA, ALWAYS_CHILDREN, RECURSIVE = range(5)
-"""Forms of a watch. A persistent one is two, which can be taken back one by one."""
+DATA, CHILDREN = 0, 1
+ONCE, ALWAYS, RECURSIVE = 0, 2, 4
+"""The form of a watch is the sum of what it watches and how. A watch that stays is two of them, one for the data and
+one for the children, which can be taken back one by one."""
 
 _FORMS = {
-    WatchKind.DATA: (DATA, ALWAYS_DATA, RECURSIVE),
-    WatchKind.CHILDREN: (CHILDREN, ALWAYS_CHILDREN, RECURSIVE),
-    WatchKind.ANY: (DATA, CHILDREN, ALWAYS_DATA, ALWAYS_CHILDREN, RECURSIVE),
+    WatchKind.DATA: (DATA + ONCE, DATA + ALWAYS, DATA + RECURSIVE),
+    WatchKind.CHILDREN: (CHILDREN + ONCE, CHILDREN + ALWAYS, CHILDREN + RECURSIVE),
+    WatchKind.ANY: tuple(range(6)),
 }
 
 
@@ -40,20 +42,17 @@ class WatchTable(Generic[W]):
         self._watch_bytes_max = watch_bytes_max
 
     def watch_data(self, path: str, watcher: W) -> None:
-        self._add(path, watcher, DATA)
+        self._add(path, watcher, DATA + ONCE)
 
     def watch_children(self, path: str, watcher: W) -> None:
-        self._add(path, watcher, CHILDREN)
+        self._add(path, watcher, CHILDREN + ONCE)
 
     def watch_always(self, path: str, watcher: W, *, recursive: bool) -> None:
         """Set a persistent watch. The last one set on a path decides whether it is recursive."""
-        if recursive:
-            self._add(path, watcher, RECURSIVE)
-            self._drop(path, watcher, (ALWAYS_DATA, ALWAYS_CHILDREN))
-        else:
-            self._add(path, watcher, ALWAYS_DATA)
-            self._add(path, watcher, ALWAYS_CHILDREN)
-            self._drop(path, watcher, (RECURSIVE,))
+        new, old = (RECURSIVE, ALWAYS) if recursive else (ALWAYS, RECURSIVE)
+        self._add(path, watcher, DATA + new)
+        self._add(path, watcher, CHILDREN + new)
+        self._drop(path, watcher, (DATA + old, CHILDREN + old))
 
     def _add(self, path: str, watcher: W, form: int) -> None:
         watched = self._paths.get(path)
@@ -68,9 +67,9 @@ class WatchTable(Generic[W]):
             self._by_watcher[watcher] = mine
             mine[path] = None
         if watched is None:
-            watched = self._paths[path] = ({}, {}, {}, {}, {})
+            watched = self._paths[path] = ({}, {}, {}, {}, {}, {})
         watched[form][watcher] = None
-        self._recursive += form == RECURSIVE
+        self._recursive += form >= RECURSIVE
 
     def _drop(self, path: str, watcher: W, forms: tuple[int, ...]) -> bool:
         """Take watches back; True if there was one."""
@@ -81,7 +80,7 @@ class WatchTable(Generic[W]):
         for form in forms:
             if watcher in watched[form]:
                 del watched[form][watcher]
-                self._recursive -= form == RECURSIVE
+                self._recursive -= form >= RECURSIVE
                 dropped = True
         if dropped and not any(watcher in watchers for watchers in watched):
             mine = self._by_watcher[watcher]
@@ -116,9 +115,10 @@ class WatchTable(Generic[W]):
         for kind, path, acls, parent_acls in happenings:
             told: dict[W, None] = {}
             self._fire(path, DATA, told)
+            self._fire_recursive(path, DATA, told)
             if kind is EventKind.DELETED:
                 self._fire(path, CHILDREN, told)
-            self._fire_recursive(path, told)
+                self._fire_recursive(path, CHILDREN, told)
             notices += [(watcher, Event(kind, path)) for watcher in told if may_read(watcher, acls)]
             if kind is not EventKind.CHANGED:
                 told = {}
@@ -128,20 +128,21 @@ class WatchTable(Generic[W]):
                 notices += [(watcher, event) for watcher in told if may_read(watcher, parent_acls)]
         return notices
 
-    def _fire(self, path: str, form: int, told: dict[W, None]) -> None:
-        """Add those who watch this path, once in this form or always, and drop what was for once."""
+    def _fire(self, path: str, what: int, told: dict[W, None]) -> None:
+        """Add those who watch this path itself, and drop the watches that were for once."""
         watched = self._paths.get(path)
         if watched is not None:
-            once = list(watched[form])
+            once = list(watched[what + ONCE])
             told.update(dict.fromkeys(once))
-            told.update(watched[ALWAYS_DATA if form == DATA else ALWAYS_CHILDREN])
+            told.update(watched[what + ALWAYS])
             for watcher in once:
-                self._drop(path, watcher, (form,))
+                self._drop(path, watcher, (what + ONCE,))
 
-    def _fire_recursive(self, path: str, told: dict[W, None]) -> None:
+    def _fire_recursive(self, path: str, what: int, told: dict[W, None]) -> None:
+        """Add those who watch this path or one above it with all that is below."""
         while self._recursive:
             if path in self._paths:
-                told.update(self._paths[path][RECURSIVE])
+                told.update(self._paths[path][what + RECURSIVE])
             if path == "/":
                 break
             path = parent_of(path)

@@ -837,12 +837,16 @@ def test_whatever_happens_requests_are_answered_once_and_facts_never_go_back(ste
 # Against real servers
 
 
-class Ear:
+class Ear(Ref):
     """A ref that keeps what it is told, with a test waiting on another thread."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.address = name, f"local://{name}"
+        self.name = name
         self.heard: list[Any] = []
+
+    @property
+    def address(self) -> str:
+        return f"local://{self.name}"
 
     def is_alive(self) -> bool:
         return True

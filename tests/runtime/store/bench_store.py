@@ -29,9 +29,9 @@ def keys_named(name: bytes, count: int) -> list[tuple[int, bytes]]:
     return [(crc_hqx(key, 0) & 16383, key) for key in keys]
 
 
-def timed(count: int, run: Callable[[], object]) -> float:
+def timed(count: int, run: Callable[..., object], *args: object) -> float:
     start = time.thread_time()
-    run()
+    run(*args)
     return (time.thread_time() - start) / count * 1e6
 
 
@@ -81,27 +81,27 @@ def main() -> None:
             keys, absent = keys_named(b"key", count), keys_named(b"nay", count)
             for batch in (1, 10, 100):
                 fresh = keys_named(b"new%d" % batch, count // 4)
-                note(f"put+commit, new key, batch {batch:3}", timed(len(fresh), lambda: put_all(store, fresh, batch, seqs)))
+                note(f"put+commit, new key, batch {batch:3}", timed(len(fresh), put_all, store, fresh, batch, seqs))
             put_all(store, keys, 100, seqs)
             for batch in (1, 10, 100):
-                note(f"put+commit, cached,  batch {batch:3}", timed(count, lambda: put_all(store, keys, batch, seqs)))
-            note("get, cached", timed(count, lambda: get_all(store, keys)))
-            note("get, absent", timed(count, lambda: get_all(store, absent)))
+                note(f"put+commit, cached,  batch {batch:3}", timed(count, put_all, store, keys, batch, seqs))
+            note("get, cached", timed(count, get_all, store, keys))
+            note("get, absent", timed(count, get_all, store, absent))
             start = time.thread_time()
             gc.collect()
             note("garbage collection, ms a run", (time.thread_time() - start) * 1e3)
             store.close()
             store = open_store(chosen.engine, Path(folder) / "store", cache_bytes=1 << 30)
             if store.keys:
-                note("get, on disk", timed(count // 4, lambda: get_all(store, keys[: count // 4])))
-                note("scan", timed(store.keys, lambda: store.scan(0, 16383, None, 1 << 30, 1 << 40)))
+                note("get, on disk", timed(count // 4, get_all, store, keys[: count // 4]))
+                note("scan", timed(store.keys, store.scan, 0, 16383, None, 1 << 30, 1 << 40))
             if run == 0 and chosen.engine != "memory":
                 for batch in (1, 10, 100):
                     write_all(store, keys, batch)
             store.close()
             store = open_store(chosen.engine, Path(folder) / "store", cache_bytes=4 << 20)
             put_all(store, keys, 100, seqs)
-            note("put+commit, evicting, batch 100", timed(count, lambda: put_all(store, keys, 100, seqs)))
+            note("put+commit, evicting, batch 100", timed(count, put_all, store, keys, 100, seqs))
             store.close()
     for name, values in measured.items():
         print(f"{name:34} {statistics.median(values):6.2f} us   (best {min(values):.2f})")

@@ -1,4 +1,4 @@
-"""What is left of a store after its log was cut or damaged: a beginning of what was written, or a refusal. Never a hole."""
+"""What is left of a store whose log was cut or damaged: a beginning of what was written, or a refusal; never a hole."""
 
 import shutil
 import struct
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rocksdict import Options
 from ringkeeper.runtime.store import Corrupt, Record, Store, open_store, rocks
 from ringkeeper.runtime.store.rocks_log import BLOCK_BYTES, inspect
+from rocksdict import Options
 
 VALUE_BYTES = [10, 10, 300, 10, 70_000, 10, 10]
 """Of the two records of each batch; the long ones are written in parts, over three blocks of the log."""
@@ -205,15 +205,13 @@ def test_an_older_log_cut_is_a_hole_and_refused_with_the_way_out(image_of_many_l
 
 def test_a_log_that_is_no_longer_in_use_may_look_as_it_likes(image: Image) -> None:
     image.write([10])  # the log of the first life is in a table now
-    assert "000001.log" < image.logs[0].name
+    assert image.logs[0].name > "000001.log"
     log = image.logs[0].read_bytes()
     for content in (log, log[: len(log) // 2], flipped(log, 8 * 5), b""):
         assert image.left(image.logs[0].with_name("000001.log"), content) == 8
 
 
-def test_what_a_kill_leaves_is_never_taken_for_damage(
-    quick_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_kill_leaves_is_never_taken_for_damage(quick_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rocks, "MEMORY_TABLE_BYTES", 64 * 1024)
     image = Image(quick_folder)
     for size in (10, 3000, 100):

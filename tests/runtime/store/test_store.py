@@ -2,13 +2,13 @@
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ringkeeper.runtime.store import Corrupt, Record, Store, StoreError, open_store
 from ringkeeper.runtime.store import store as store_module
-
-from .conftest import Machine
+from ringkeeper.tests.runtime.store.machines import Machine
 
 ALL = 1 << 40
 
@@ -25,6 +25,12 @@ def fill(store: Store, slots: range, keys: int, seq: int = 0) -> int:
             store.put(slot, b"%d/%d" % (slot, i), Record(b"value %d" % seq, 1, seq, 0))
     store.commit()
     return seq
+
+
+def figures(store: Store) -> list[object]:
+    """Numbers and counts of the first slots, and the totals."""
+    slots = [(store.number(slot), store.keys_in(slot), store.bytes_in(slot)) for slot in range(8)]
+    return [*slots, store.keys, store.bytes]
 
 
 def test_a_put_is_seen_at_once_and_by_scans_after_the_commit(machine: Machine) -> None:
@@ -174,7 +180,7 @@ def test_a_scan_goes_on_after_its_cursor_and_keeps_its_limits(machine: Machine) 
     assert store.scan(9, 16383, None, ALL, ALL) == []
 
 
-def test_copies_that_hold_the_same_have_the_same_digest(make_machine) -> None:
+def test_copies_that_hold_the_same_have_the_same_digest(make_machine: Callable[..., Machine]) -> None:
     one, two = make_machine("memory").store, make_machine("rocksdb").store
     rows = [(b"key %d" % i, Record(b"value %d" % i, 1, i, i % 3)) for i in range(20)]
     for store, order in ((one, rows), (two, rows[::-1])):
@@ -200,7 +206,7 @@ def test_a_batch_that_the_disk_refuses_leaves_everything_as_it_was(
 ) -> None:
     store = machine.store
     seq = fill(store, range(5), 4)
-    before = (everything(store), [(store.number(s), store.keys_in(s), store.bytes_in(s)) for s in range(6)], store.bytes)
+    before = (everything(store), figures(store))
     machine.break_disk(monkeypatch)
     store.put(0, b"new", Record(b"value", 1, seq + 1))
     store.put(1, b"1/1", Record(b"longer than before", 1, seq + 2))
@@ -213,8 +219,7 @@ def test_a_batch_that_the_disk_refuses_leaves_everything_as_it_was(
     with pytest.raises(StoreError):
         store.drop([4])
     monkeypatch.undo()
-    after = (everything(store), [(store.number(s), store.keys_in(s), store.bytes_in(s)) for s in range(6)], store.bytes)
-    assert after == before
+    assert (everything(store), figures(store)) == before
     assert store.get(0, b"new") is None and store.get(3, b"3/1") is not None and store.get(4, b"4/0") is not None
     store.check()
     fill(store, range(5, 6), 2, seq)  # and it takes writes again
@@ -233,7 +238,7 @@ def test_a_record_that_cannot_be_written_spoils_its_batch_and_nothing_else(machi
     store.check()
 
 
-def test_nothing_is_lost_when_the_cache_is_far_too_small(make_machine) -> None:
+def test_nothing_is_lost_when_the_cache_is_far_too_small(make_machine: Callable[..., Machine]) -> None:
     for engine in ("memory", "rocksdb"):
         store = make_machine(engine, cache_bytes=2000).store
         dice = random.Random(1)
@@ -256,11 +261,11 @@ def test_nothing_is_lost_when_the_cache_is_far_too_small(make_machine) -> None:
         store.check()
 
 
-def test_the_cache_forgets_what_was_not_asked_for_and_keeps_its_bound(make_machine) -> None:
+def test_the_cache_forgets_what_was_not_asked_for_and_keeps_its_bound(make_machine: Callable[..., Machine]) -> None:
     store = make_machine("memory", cache_bytes=256 * 1024).store
     reads: list[bytes] = []
     disk_get = store.disk.get
-    store.disk.get = lambda key: reads.append(key) or disk_get(key)  # type: ignore[method-assign,func-returns-value]
+    store.disk.get = lambda key: reads.append(key) or disk_get(key)  # type: ignore[func-returns-value]
     keys = [(slot, b"key of %d" % slot) for slot in range(4096)]
     for seq, (slot, key) in enumerate(keys):
         store.put(slot, key, Record(bytes(100), 1, seq))

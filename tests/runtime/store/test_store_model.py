@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ringkeeper.runtime.store import Record, Store, StoreError
-
-from .conftest import Machine
+from ringkeeper.tests.runtime.store.machines import Machine
 
 slots = st.integers(0, 3)
 names = st.sampled_from([b"", b"a", b"ab", b"b", b"\xff\xff", b"n"])
@@ -53,9 +52,7 @@ class TwoStores(RuleBasedStateMachine):
 
     @initialize(cache_bytes=st.sampled_from([0, 1000, 1 << 20]))
     def begin(self, cache_bytes: int) -> None:
-        self.machines = [
-            Machine(engine, self.folder / engine, cache_bytes) for engine in ("memory", "rocksdb")
-        ]
+        self.machines = [Machine(engine, self.folder / engine, cache_bytes) for engine in ("memory", "rocksdb")]
 
     @property
     def stores(self) -> list[Store]:
@@ -138,7 +135,8 @@ class TwoStores(RuleBasedStateMachine):
         bytes_max=st.integers(0, 2000),
     )
     def scan(self, first: int, more: int, after: tuple[int, bytes] | None, keys_max: int, bytes_max: int) -> None:
-        expected, size = [], 0
+        expected: list[tuple[int, bytes, Record]] = []
+        size = 0
         for at in sorted(self.committed.rows):
             record = self.committed.rows[at]
             if first <= at[0] <= first + more and (after is None or at > after):

@@ -34,7 +34,7 @@ REQUESTS = 100
 
 CREATE, DELETE, EXISTS, GET_DATA, SET_DATA, GET_ACL, SET_ACL, GET_CHILDREN, SYNC = range(1, 10)
 GET_CHILDREN2, CHECK, MULTI, CREATE2, CHECK_WATCHES, REMOVE_WATCHES, CREATE_CONTAINER = 12, 13, 14, 15, 17, 18, 19
-MULTI_READ, GET_EPHEMERALS, COUNT_DESCENDANTS, ADD_WATCH, WHO_AM_I = 22, 103, 104, 106, 107
+MULTI_READ, GET_EPHEMERALS, COUNT_DESCENDANTS, ADD_WATCH, WHO_AM_I, CLOSE = 22, 103, 104, 106, 107, -11
 
 STAT = struct.Struct(">qqqqiiiqiiq")
 
@@ -184,6 +184,7 @@ def answers(server: Zookeeper, seed: int) -> Iterator[Any]:
             answer = Answer(reply, wire.session)
             yield error or answer.read(opcode), answer.body, wire.events
             wire.events = []
+        wire.request(CLOSE)  # so that its ephemerals do not vanish at some moment of the next test
 
 
 @pytest.fixture(scope="module")

@@ -190,6 +190,12 @@ def test_a_write_that_fails_keeps_nothing(storage: Storage) -> None:
     assert (again.zxid, again.nodes) == (before.zxid, before.nodes)
 
 
+def test_others_on_the_host_cannot_read_the_passwords(storage: Storage) -> None:
+    filled(storage, 1)
+    for name in (FILE, LOG):
+        assert (storage.directory / name).stat().st_mode & 0o077 == 0
+
+
 def test_the_disk_is_asked_to_sync_every_write(storage: Storage) -> None:
     full = 2
     assert storage._database.execute("PRAGMA synchronous").fetchone() == (full,)

@@ -104,6 +104,16 @@ def test_watches_can_be_taken_back_by_kind() -> None:
     assert refused.value.code is Code.NO_WATCHER
 
 
+def test_half_of_a_persistent_watch_can_be_taken_back() -> None:
+    watches: WatchTable[str] = WatchTable()
+    watches.watch_always("/a", "ann", recursive=False)
+    watches.watch_always("/b", "ann", recursive=True)
+    for path in ("/a", "/b"):
+        watches.remove(path, "ann", WatchKind.DATA)
+    told = fire(watches, (CHANGED, "/a"), (CREATED, "/a/x"), (CHANGED, "/b/x"), (DELETED, "/b/x"))
+    assert told == [("ann", Event(CHILDREN, "/a")), ("ann", Event(DELETED, "/b/x"))]
+
+
 def test_a_watcher_that_is_gone_leaves_nothing() -> None:
     watches: WatchTable[str] = WatchTable()
     watches.watch_data("/a", "ann")

@@ -1,0 +1,67 @@
+"""Machines to keep a store on: one pretended, one real, which can be stopped in every way."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ringkeeper.runtime.store import Store, open_store
+from ringkeeper.runtime.store.memory import MemoryDisk
+
+
+class Machine:
+    """Where one store lives after another. ``store`` is the one that is open."""
+
+    def __init__(self, engine: str, folder: Path, cache_bytes: int) -> None:
+        self.engine, self.cache_bytes = engine, cache_bytes
+        self._folder, self._lives = folder, 0
+        self._disk = MemoryDisk()
+        self.open()
+
+    @property
+    def path(self) -> Path:
+        return self._folder / f"life-{self._lives}"
+
+    def open(self) -> Store:
+        if self.engine == "memory":
+            self.store = Store(self._disk, cache_bytes=self.cache_bytes)
+        else:
+            self.store = open_store(self.engine, self.path, cache_bytes=self.cache_bytes)
+        return self.store
+
+    def restart(self) -> Store:
+        """The process ends in order, another begins."""
+        self.store.close()
+        if self.engine == "memory":
+            self._disk = self._disk.crash(lose_unsynced=False)
+        return self.open()
+
+    def kill(self) -> Store:
+        """The process is killed: another opens what its files hold at this moment."""
+        if self.engine == "memory":
+            self._disk = self._disk.crash(lose_unsynced=False)
+            return self.open()
+        before = self.path
+        self._lives += 1
+        shutil.copytree(before, self.path)
+        self.store.close()
+        shutil.rmtree(before)
+        return self.open()
+
+    def now_and_after_a_kill(self) -> Iterator[Store]:
+        yield self.store
+        yield self.kill()
+
+    def break_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on nothing can be written, until ``monkeypatch.undo()``."""
+        if self.engine == "memory":
+            monkeypatch.setattr(self._disk, "full", True)
+        else:
+
+            def refuse(batch: object) -> None:
+                raise Exception("IO error: No space left on device: While appending to file")
+
+            monkeypatch.setattr(self.store.disk, "_write", refuse)
+
+    def close(self) -> None:
+        self.store.close()
