@@ -51,7 +51,7 @@ def inspect(folder: Path) -> None:
             raise Corrupt(f"{error.filename} is missing, but records are there. {REBUILD}") from error
         return  # not there yet, or killed while it was being made
     before: Path | None = None
-    expected: int | None = None  # number of the change that comes next; None after a log without any
+    expected: int | None = None  # number of the change that comes next
     in_use = [path for number, path in logs if number >= oldest_in_use]
     for path in in_use:
         empty = True
@@ -69,7 +69,7 @@ def inspect(folder: Path) -> None:
             if not empty and first != expected:
                 raise _damaged(path, at, "a record that does not follow the one before")
             expected, empty = first + changes, False
-        before, expected = path, expected
+        before = path
 
 
 def _oldest_log_in_use(folder: Path) -> int:

@@ -21,6 +21,7 @@ from ringkeeper.runtime.session import (
     SetNode,
     Suspended,
 )
+from ringkeeper.tests.actors.rules.rings import hex64, registration
 
 CLUSTER = "demo"
 RING = paths.ring(CLUSTER)
@@ -28,16 +29,7 @@ PATIENCE_SECONDS = 6.0
 
 
 def life(number: int, incarnation: int = 1, held: Stamp | None = None, data: int | None = None) -> Registration:
-    return Registration(
-        id=f"127.0.0.1:{7000 + number}",
-        incarnation=f"{incarnation:08x}{number:08x}",
-        data_id=f"{data if data is not None else number:016x}",
-        host="127.0.0.1",
-        port=7000 + number,
-        bridge_host="127.0.0.1",
-        bridge_port=17000 + number,
-        held=held,
-    )
+    return registration(f"127.0.0.1:{7000 + number}", incarnation, held, None if data is None else hex64(data))
 
 
 def name_of(registration: Registration) -> str:
@@ -280,8 +272,8 @@ def test_status_has_the_figures_of_who_answers_and_says_who_does_not(founded: St
     questions = [m for _, m in founded.harness.tell(verb) if isinstance(m, ReportFigures)]
     assert len(questions) == 3
     figures = Figures(
-        question=questions[0].question, node="127.0.0.1:7001", incarnation=life(1).incarnation, pid=42, epoch=1, keys=7, bytes=70,
-        commands=1, writes=1, refused=0, synced=True,
+        question=questions[0].question, node="127.0.0.1:7001", incarnation=life(1).incarnation, pid=42, epoch=1,
+        keys=7, bytes=70, commands=1, writes=1, refused=0, synced=True,
     )  # fmt: skip
     founded.harness.tell(figures)
     (answer,) = [m for name, m in founded.harness.advance(1.1) if name == "gateway"]

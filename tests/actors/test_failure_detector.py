@@ -7,26 +7,21 @@ from ringkeeper.actors.failure_detector import FailureDetector
 from ringkeeper.actors.messages import Heartbeat, RingChanged, Suspected
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.transitions import found, returned
+from ringkeeper.actors.rules.transitions import returned
 from ringkeeper.runtime.election import LeaderChanged
 from ringkeeper.runtime.harness import Harness, Sent
+from ringkeeper.tests.actors.rules.rings import founded, hex64, registration
 
 BEAT_SECONDS = 0.5
 SUSPECT_SECONDS = 3.0
 
 
 def life(port: int, incarnation: int = 1) -> Registration:
-    return Registration(
-        id=f"127.0.0.1:{port}", incarnation=f"{incarnation:08x}{port:08x}", data_id=f"{port:016x}", host="127.0.0.1",
-        port=port, bridge_host="127.0.0.1", bridge_port=port + 10_000,
-    )  # fmt: skip
+    return registration(f"127.0.0.1:{port}", incarnation)
 
 
 def ring() -> Ring:
-    return found(
-        [life(7001), life(7002), life(7003)], cluster_id="00000000000000aa", cluster_name="demo",
-        nonce="00000000000000bb", wall_seconds=0, replicas=1,
-    )  # fmt: skip
+    return founded(3)
 
 
 class Stage:
@@ -94,7 +89,7 @@ def test_heartbeats_of_another_incarnation_do_not_count(stage: Stage) -> None:
 
 def test_a_node_that_returned_starts_with_a_clean_slate(stage: Stage) -> None:
     stage.pass_time(2 * SUSPECT_SECONDS, 7003)
-    after = returned(ring(), [life(7002, incarnation=2)], nonce="00000000000000cc", wall_seconds=1)
+    after = returned(ring(), [life(7002, incarnation=2)], nonce=hex64(9), wall_seconds=1)
     stage.harness.tell(RingChanged(ring=after))
     assert stage.harness.actor._suspected == set()
     assert reports(stage.pass_time(SUSPECT_SECONDS - BEAT_SECONDS, 7003)) == []

@@ -8,28 +8,14 @@ import hiredis
 import pytest
 from ringkeeper.actors.gateway import QUESTION_SECONDS_MAX, Gateway
 from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
-from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
-from ringkeeper.actors.rules.transitions import downed, found
 from ringkeeper.runtime.election import LeaderChanged
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.resp import ConnectionLost, ConnectionMade, Requests
+from ringkeeper.tests.actors.rules.rings import founded, lost
 
 LEADER = b"ringkeeper://127.0.0.1:9/ecs"
-
-
-def ring_of(*ports: int) -> Ring:
-    lives = [
-        Registration(
-            id=f"127.0.0.1:{port}", incarnation=f"{port:016x}", data_id=f"{port:016x}", host="127.0.0.1", port=port,
-            bridge_host="127.0.0.1", bridge_port=port + 10_000,
-        )
-        for port in ports
-    ]  # fmt: skip
-    return found(
-        lives, cluster_id="00000000000000aa", cluster_name="demo", nonce="00000000000000bb", wall_seconds=0, replicas=1
-    )
 
 
 class Client:
@@ -100,7 +86,7 @@ class Stage:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
-    stage.harness.tell(RingChanged(ring=ring_of(7001, 7002, 7003)))
+    stage.harness.tell(RingChanged(ring=founded(3)))
     yield stage
     stage.harness.stop()
 
@@ -156,7 +142,7 @@ def test_a_leader_that_does_not_answer_is_an_error_after_a_while_and_its_late_an
 
 def test_without_the_password_nothing_is_done_or_told() -> None:
     stage = Stage(password="secret")
-    stage.harness.tell(RingChanged(ring=ring_of(7001)))
+    stage.harness.tell(RingChanged(ring=founded(1)))
     ann = stage.client()
     replies = stage.ask(ann, "GET a", "RING SHOW", "NONSENSE", "AUTH wrong", "AUTH someone secret", "CLUSTER NODES")
     assert [str(reply).split()[0] for reply in replies] == ["NOAUTH"] * 3 + ["WRONGPASS"] * 2 + ["NOAUTH"]
@@ -236,19 +222,16 @@ def test_the_cluster_is_shown_as_redis_clients_expect_it(stage: Stage) -> None:
 
 
 def test_the_slots_of_a_node_that_is_down_are_not_covered(stage: Stage) -> None:
-    ring = ring_of(7001, 7002, 7003)
-    down = ring.by_id["127.0.0.1:7002"]
-    stage.harness.tell(
-        RingChanged(ring=downed(ring, {down.id: down.incarnation}, why="t", nonce="00000000000000cc", wall_seconds=1))
-    )
+    ring = founded(3)
+    stage.harness.tell(RingChanged(ring=lost(ring, "127.0.0.1:7002")))
     slots, info, nodes = stage.ask(stage.client(), "CLUSTER SLOTS", "CLUSTER INFO", "CLUSTER NODES")
     assert len(slots) == 2 and b"cluster_state:fail" in info and b"master,fail" in nodes
 
 
 def test_the_ring_is_shown_in_our_own_words(stage: Stage) -> None:
     shown, keyrange, located = stage.ask(stage.client(), "RING SHOW", "RING KEYRANGE", "RING LOCATE user:42")
-    assert Ring.from_json(shown) == ring_of(7001, 7002, 7003)
-    assert keyrange.decode() == ring_of(7001, 7002, 7003).keyrange()
+    assert Ring.from_json(shown) == founded(3)
+    assert keyrange.decode() == founded(3).keyrange()
     located = json.loads(located)
     assert located["slot"] == slot_of(b"user:42") and located["coordinator"].startswith("127.0.0.1:")
 

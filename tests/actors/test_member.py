@@ -8,31 +8,20 @@ from ringkeeper.actors.messages import RingChanged
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.transitions import downed, found, returned
+from ringkeeper.actors.rules.transitions import found, returned
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.session import Answered, Connected, CreateNode, DeleteNode, Lost, NodeChanged
+from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
 
 CLUSTER = "demo"
-NONCES = [f"{n:016x}" for n in range(100, 110)]
 
 
 def life(number: int, incarnation: int = 1) -> Registration:
-    return Registration(
-        id=f"127.0.0.1:{7000 + number}",
-        incarnation=f"{incarnation:08x}{number:08x}",
-        data_id=f"{number:016x}",
-        host="127.0.0.1",
-        port=7000 + number,
-        bridge_host="127.0.0.1",
-        bridge_port=17000 + number,
-    )
+    return registration(f"127.0.0.1:{7000 + number}", incarnation)
 
 
 def first_ring() -> Ring:
-    return found(
-        [life(1), life(2)], cluster_id="00000000000000aa", cluster_name=CLUSTER, nonce=NONCES[0], wall_seconds=0,
-        replicas=1,
-    )  # fmt: skip
+    return founded(2)
 
 
 class Shelf:
@@ -127,12 +116,12 @@ def test_after_a_restart_clients_are_told_of_the_ring_on_disk_at_once() -> None:
 @pytest.mark.parametrize("kind", ["older", "foreign", "garbage", "gone"])
 def test_a_ring_that_does_not_follow_the_one_held_changes_nothing(stage: Stage, kind: str) -> None:
     first = first_ring()
-    second = downed(first, {life(2).id: life(2).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1)
+    second = lost(first, life(2).id)
     stage.read(second)
     bad: dict[str, Ring | bytes | None] = {
         "older": first,
         "foreign": found(
-            [life(1)], cluster_id="00000000000000bb", cluster_name=CLUSTER, nonce=NONCES[2], wall_seconds=0, replicas=1
+            [life(1)], cluster_id="00000000000000bb", cluster_name=CLUSTER, nonce=hex64(8), wall_seconds=0, replicas=1
         ),
         "garbage": b"{",
         "gone": None,
@@ -145,13 +134,13 @@ def test_a_ring_that_does_not_follow_the_one_held_changes_nothing(stage: Stage, 
 def test_a_life_that_the_ring_calls_down_is_over(stage: Stage) -> None:
     stage.read(first_ring())
     assert stage.ends == []
-    stage.read(downed(first_ring(), {life(1).id: life(1).incarnation}, why="t", nonce=NONCES[1], wall_seconds=1))
+    stage.read(lost(first_ring(), life(1).id))
     assert len(stage.ends) == 1
 
 
 def test_a_life_that_another_has_followed_is_over(stage: Stage) -> None:
     stage.read(first_ring())
-    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
     assert len(stage.ends) == 1
 
 
@@ -159,6 +148,6 @@ def test_a_new_life_waits_for_a_ring_that_names_it() -> None:
     stage = Stage(life(1, incarnation=2), Shelf())
     assert [name for name, _ in stage.read(first_ring())] == ["storage", "gateway"]
     assert stage.ends == []
-    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
     assert stage.ends == []
     stage.harness.stop()

@@ -11,31 +11,19 @@ from ringkeeper.actors.rules.commands import Command, resolve
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
-from ringkeeper.actors.rules.transitions import downed, found, returned
+from ringkeeper.actors.rules.transitions import returned
 from ringkeeper.actors.storage_node import CURSORS_MAX, StorageNode
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.store import Store, StoreError, open_store
-
-NONCES = [f"{n:016x}" for n in range(100, 110)]
+from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
 
 
 def life(number: int, incarnation: int = 1) -> Registration:
-    return Registration(
-        id=f"127.0.0.1:{7000 + number}",
-        incarnation=f"{incarnation:08x}{number:08x}",
-        data_id=f"{number:016x}",
-        host="127.0.0.1",
-        port=7000 + number,
-        bridge_host="127.0.0.1",
-        bridge_port=17000 + number,
-    )
+    return registration(f"127.0.0.1:{7000 + number}", incarnation)
 
 
 def ring_of(*numbers: int) -> Ring:
-    return found(
-        [life(number) for number in numbers], cluster_id="00000000000000aa", cluster_name="demo", nonce=NONCES[0],
-        wall_seconds=0, replicas=1,
-    )  # fmt: skip
+    return founded([life(number).id for number in numbers])
 
 
 class Stage:
@@ -110,7 +98,7 @@ def test_nothing_is_served_before_a_ring_names_this_incarnation() -> None:
     stage = Stage()
     (reply,) = stage.run("SET a 1")
     assert reply.startswith(b"-CLUSTERDOWN")
-    stage.obey(returned(ring_of(1), [life(1, incarnation=2)], nonce=NONCES[1], wall_seconds=1))
+    stage.obey(returned(ring_of(1), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
     (reply,) = stage.run("SET a 1")
     assert reply.startswith(b"-CLUSTERDOWN") and b"restarted" in reply
     assert stage.store.keys == 0
@@ -129,7 +117,7 @@ def test_a_slot_of_another_node_is_answered_moved_and_nothing_is_stamped() -> No
 def test_slots_of_a_node_that_is_down_say_so() -> None:
     stage = Stage(1, 2).obey()
     key = stage.foreign()
-    stage.obey(downed(stage.ring, {life(2).id: life(2).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1))
+    stage.obey(lost(stage.ring, life(2).id))
     (reply,) = stage.run(f"GET {key}")
     assert reply.startswith(b"-CLUSTERDOWN Hash slot not served") and b"127.0.0.1:7002 is down" in reply
     stage.harness.stop()
@@ -138,7 +126,7 @@ def test_slots_of_a_node_that_is_down_say_so() -> None:
 def test_an_older_ring_is_not_obeyed() -> None:
     stage = Stage(1, 2)
     first = stage.ring
-    stage.obey(downed(first, {life(1).id: life(1).incarnation}, why="test", nonce=NONCES[1], wall_seconds=1))
+    stage.obey(lost(first, life(1).id))
     stage.obey(first)
     (reply,) = stage.run(f"SET {stage.mine()} 1")
     assert reply.startswith(b"-CLUSTERDOWN")

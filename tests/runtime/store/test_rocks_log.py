@@ -148,11 +148,20 @@ def test_a_flipped_bit_in_a_log_is_refused_wherever_it_is(image: Image) -> None:
             image.left(image.logs[0], flipped(log, bit))
 
 
-def test_a_zeroed_page_in_a_log_is_refused(image: Image) -> None:
+def test_zeros_in_the_middle_of_a_log_are_refused(image: Image) -> None:
     log = image.logs[0].read_bytes()
-    for start in (0, 4096, 40_000, len(log) - 900):
+    second, third = list(headers(log))[1:3]
+    for start, stop in ((0, 512), (second, third), (second, BLOCK_BYTES), (40_000, 40_512)):
         with pytest.raises(Corrupt):
-            image.left(image.logs[0], log[:start] + bytes(512) + log[start + 512 :])
+            image.left(image.logs[0], log[:start] + bytes(stop - start) + log[stop:])
+
+
+def test_a_log_that_lacks_a_record_is_refused(image: Image) -> None:
+    log = image.logs[0].read_bytes()
+    second, third = list(headers(log))[1:3]
+    part = log[:BLOCK_BYTES]  # without what would no longer lie where it should
+    with pytest.raises(Corrupt, match=f"at byte {second} there is a record that does not follow the one before"):
+        image.left(image.logs[0], part[:second] + part[third:])
 
 
 def test_a_flipped_bit_in_the_manifest_is_refused_or_harmless(image: Image) -> None:

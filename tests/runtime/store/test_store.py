@@ -265,7 +265,7 @@ def test_the_cache_forgets_what_was_not_asked_for_and_keeps_its_bound(make_machi
     store = make_machine("memory", cache_bytes=256 * 1024).store
     reads: list[bytes] = []
     disk_get = store.disk.get
-    store.disk.get = lambda key: reads.append(key) or disk_get(key)  # type: ignore[func-returns-value]
+    store.disk.get = lambda key: reads.append(key) or disk_get(key)  # type: ignore[method-assign,func-returns-value]
     keys = [(slot, b"key of %d" % slot) for slot in range(4096)]
     for seq, (slot, key) in enumerate(keys):
         store.put(slot, key, Record(bytes(100), 1, seq))
