@@ -34,26 +34,26 @@ that was turned away is not done after its successors. It fails, definitely not 
 
 Keys are ``bytes`` or ``str`` (UTF-8). Values may also be ``int``, sent as decimal digits, as INCR counts; a float, a
 bool or None has no such plain form and raises TypeError. What comes back is ``bytes``.
+
+**The parts.** `client_requests.py` makes requests out of calls, `client_links.py` carries them over connections,
+`client_map.py` reads the map and addresses, `client_pacing.py` keeps an operation's time and the budget, and
+`client_errors.py` has the errors and their texts. Here is what ties them together and decides.
 """
 
 import json
 import os
 import random
-import re
-import select
-import socket
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, Self, cast, overload
 
-import hiredis
-from hiredis import PushNotification, ReplyError
+from hiredis import ReplyError
 
+from . import client_requests as ask
 from .client_errors import (
     REDIRECTIONS,
     REFUSALS,
@@ -73,7 +73,10 @@ from .client_errors import (
     not_done,
     partly_done,
 )
-from .rules.commands import COMMANDS, find
+from .client_links import ASKING, Flight, NoConnection, Node, exchange, quote
+from .client_map import ClusterMap, parse_address, parse_redirection, parse_seeds, together
+from .client_pacing import Operation, RetryBudget
+from .client_requests import Key, Request, Value, as_key, as_text, as_value
 from .rules.slots import SLOTS
 from .rules.slots import slot as slot_of
 
@@ -92,9 +95,6 @@ __all__ = [
     "Unavailable",
 ]
 
-Key = bytes | str
-Value = bytes | str | int
-
 REDIRECTIONS_FREE = 5
 """So many attempts of an operation may end in nothing but MOVED and ASK before these, too, make it pause."""
 PAUSE_SECONDS_MIN = 0.01
@@ -105,227 +105,8 @@ REFRESH_PAUSE_SECONDS = 0.1
 """The map is not asked for again before this is over, doubted or not."""
 REFRESH_ASK_SECONDS_MAX = 1.0
 """How long one node may take to give its map before another is asked."""
-LAST_PART = 0.1
-"""Nothing is sent in the last tenth of an operation's time: it would be in doubt more often than not."""
-REPLY_BYTES_MAX = 1 << 30
-"""What is not a whole reply after so many bytes is garbage."""
-READ_BYTES = 1 << 16
-TROUBLES_TOLD_MAX = 3
-"""So many nodes' reasons an error lists."""
 
-ASKING = b"*1\r\n$6\r\nASKING\r\n"
-NOTHING = object()
-"""What a reader gives when it has no whole reply; no reply is this."""
-NO_KEY = -1
 CLOSED = Trouble("closed", "the client is closed")
-
-pack = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
-
-OF_ONE_CONNECTION = frozenset(
-    ("ASKING", "AUTH", "HELLO", "MONITOR", "PSYNC", "QUIT", "READONLY", "READWRITE", "RESET", "SELECT", "SYNC")
-    + ("DISCARD", "EXEC", "MULTI", "UNWATCH", "WATCH", "PSUBSCRIBE", "SSUBSCRIBE", "SUBSCRIBE")
-    + ("CLIENT CACHING", "CLIENT REPLY", "CLIENT SETNAME", "CLIENT TRACKING", "RING ACKS")
-)
-"""Commands that change the connection they arrive on. They are not sent: connections are shared."""
-
-
-class Request:
-    """One command for one node, and what became of it.
-
-    It is open (``trouble`` says why the last attempt did not end it), or ended by a ``reply`` or by an ``error``.
-    """
-
-    __slots__ = ("args", "ask", "convert", "error", "keys", "node", "packed", "reads", "reply", "slot", "trouble")
-
-    def __init__(
-        self,
-        args: tuple[Any, ...],
-        keys: tuple[bytes, ...],
-        reads: bool = False,
-        convert: Callable[[Any], Any] | None = None,
-        node: str | None = None,
-    ) -> None:
-        self.args = args
-        self.keys = keys
-        self.slot = slot_of(keys[0]) if keys else NO_KEY
-        self.reads = reads
-        """It changes nothing, so it may be done twice."""
-        self.convert = convert
-        self.node = node
-        """Only this node will do."""
-        self.ask: str | None = None
-        """The next attempt goes to this node, with ASKING before it."""
-        self.packed = pack(args)
-        self.reply: Any = None
-        self.trouble: Trouble | None = None
-        self.error: ClientError | None = None
-
-    def outcome(self) -> Any:
-        """The converted reply; raises the error."""
-        if self.error is not None:
-            raise self.error
-        return self.reply if self.convert is None else self.convert(self.reply)
-
-    @property
-    def may_be_done(self) -> bool:
-        """Whether an ended request may have changed or seen data."""
-        return self.error is None or self.error.happened == "maybe"
-
-    def __str__(self) -> str:
-        words = [_text(self.args[0]), *(_text(key) for key in self.keys[:1])]
-        if len(self.keys) > 1:
-            words.append(f"and {len(self.keys) - 1} more")
-        return " ".join(words)
-
-
-def _get(key: Key) -> Request:
-    key = _key(key)
-    return Request(("GET", key), (key,), True)
-
-
-def _set(key: Key, value: Value, *, nx: bool, xx: bool, ifeq: Value | None, get: bool) -> Request:
-    key, value = _key(key), _value(value)
-    if not (nx or xx or get or ifeq is not None):
-        return Request(("SET", key, value), (key,), False, _is_some)
-    if nx + xx + (ifeq is not None) > 1:
-        raise ValueError("nx, xx and ifeq exclude each other: give one condition")
-    words = ["SET", key, value]
-    if ifeq is not None:
-        words += "IFEQ", _value(ifeq)
-    words += ["NX"] * nx + ["XX"] * xx + ["GET"] * get
-    return Request(tuple(words), (key,), False, None if get else _is_some)
-
-
-def _setnx(key: Key, value: Value) -> Request:
-    key = _key(key)
-    return Request(("SETNX", key, _value(value)), (key,), False, bool)
-
-
-def _getset(key: Key, value: Value) -> Request:
-    key = _key(key)
-    return Request(("GETSET", key, _value(value)), (key,))
-
-
-def _getdel(key: Key) -> Request:
-    key = _key(key)
-    return Request(("GETDEL", key), (key,))
-
-
-def _delete(key: Key) -> Request:
-    key = _key(key)
-    return Request(("DEL", key), (key,))
-
-
-def _exists(key: Key) -> Request:
-    key = _key(key)
-    return Request(("EXISTS", key), (key,), True)
-
-
-def _append(key: Key, value: Value) -> Request:
-    key = _key(key)
-    return Request(("APPEND", key, _value(value)), (key,))
-
-
-def _strlen(key: Key) -> Request:
-    key = _key(key)
-    return Request(("STRLEN", key), (key,), True)
-
-
-def _incr(key: Key, by: int) -> Request:
-    key = _key(key)
-    return Request(("INCRBY", key, _value(by)), (key,))
-
-
-def _decr(key: Key, by: int) -> Request:
-    key = _key(key)
-    return Request(("DECRBY", key, _value(by)), (key,))
-
-
-def _type(key: Key) -> Request:
-    key = _key(key)
-    return Request(("TYPE", key), (key,), True, bytes.decode)
-
-
-def _is_some(reply: Any) -> bool:
-    return reply is not None
-
-
-def _command(args: Sequence[Value], key: bytes | None, node: str | None = None) -> Request:
-    """Any command, as far as the table of commands helps with its keys. Raises TypeError and ValueError."""
-    if not args:
-        raise ValueError("there is no command: give its name and then its arguments")
-    words = tuple(map(_value, args))
-    line = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    name = _text(b" ".join(line[:1])).upper()
-    if name in OF_ONE_CONNECTION or _text(b" ".join(line[:2])).upper() in OF_ONE_CONNECTION:
-        raise ValueError(f"{name} changes the connection, and this client's connections are shared: it is not sent")
-    known = find(COMMANDS, line[0])
-    if known is None:
-        keys, reads = line[1:2], False
-    else:
-        if known.subcommands and len(line) > 1:
-            known = find(known.subcommands, line[1]) or known
-        keys, reads = known.keys(line), not known.flags & {"write", "admin"} and not known.subcommands
-        if not known.first_key and known.flags & {"readonly", "write"} and key is None and node is None:
-            raise ValueError(f"{name} is about one node's data: name the node, or use the client's own method")
-    return Request(words, tuple(keys) if key is None else (key,), reads, node=node)
-
-
-def _key(key: Key) -> bytes:
-    if type(key) is bytes:
-        return key
-    if isinstance(key, str):
-        return key.encode()
-    if isinstance(key, bytes):
-        return bytes(key)
-    raise TypeError(f"a key is bytes or str, not {type(key).__name__}: convert it, for instance with str()")
-
-
-def _value(value: Value) -> Value:
-    if type(value) is bytes or type(value) is str:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"a value is bytes, str or int, not {type(value).__name__}: encode it, for instance with repr()")
-
-
-def _text(word: Value) -> str:
-    """A word as a person reads it in an error: in one short line."""
-    text = word.decode(errors="backslashreplace") if isinstance(word, bytes) else str(word)
-    if not text.isprintable() or not text:
-        text = repr(word)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-@dataclass(slots=True)
-class _Operation:
-    """The time and the attempts that one call of a method has."""
-
-    timeout_seconds: float
-    started: float = field(default_factory=monotonic)
-    attempt: int = 0
-
-    @property
-    def deadline(self) -> float:
-        return self.started + self.timeout_seconds
-
-    @property
-    def sends_until(self) -> float:
-        return self.deadline - LAST_PART * self.timeout_seconds
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return monotonic() - self.started
-
-    def part(self, share: float) -> float:
-        """The moment when this share of the time that is left will be over."""
-        now = monotonic()
-        return now + max(0.0, self.deadline - now) * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,352 +131,6 @@ class Statistics:
     """By code, whatever stood in the way of a command, cured or not."""
     errors: Mapping[str, int] = field(default_factory=dict)
     """By type, the errors that commands ended with."""
-
-
-class _NoConnection(Exception):
-    def __init__(self, code: str, says: str) -> None:
-        super().__init__(says)
-        self.code = code
-        self.says = says
-
-
-class Connection:
-    """A socket that never blocks, and the reader of its replies."""
-
-    __slots__ = ("buffer", "descriptor", "poller", "reader", "socket")
-
-    def __init__(self, address: str, deadline: float) -> None:
-        """Dial. Raises OSError."""
-        host, _, port = address.rpartition(":")
-        failure: OSError = ConnectionRefusedError()
-        for family, kind, protocol, _, where in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
-            self.socket = socket.socket(family, kind, protocol)
-            try:
-                self.socket.settimeout(max(deadline - monotonic(), 0.001))
-                self.socket.connect(where)
-                self.socket.setblocking(False)
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                break
-            except OSError as error:
-                self.socket.close()
-                failure = error
-            except BaseException:
-                self.socket.close()
-                raise
-        else:
-            raise failure
-        self.reader = hiredis.Reader(notEnoughData=NOTHING)
-        self.buffer = bytearray(READ_BYTES)
-        self.descriptor = self.socket.fileno()
-        self.poller = select.poll()
-        self.poller.register(self.descriptor, select.POLLIN)
-
-    def is_quiet(self) -> bool:
-        """Whether an idle connection still stands. What the node sent unasked, most likely its end, is a no.
-
-        Asked before every use (0.6 us), so that a node's restart puts no write in doubt.
-        """
-        return not self.poller.poll(0)
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-class Node:
-    """The connections to one node: at most ``connections_max``, the one used last first."""
-
-    def __init__(
-        self, address: str, login: tuple[str, ...], connections_max: int, count: Callable[[str], None]
-    ) -> None:
-        self.address = address
-        self.failed_at = 0.0
-        """When it last gave trouble (monotonic); 0 when it answered since."""
-        self._login = login
-        self._connections_max = connections_max
-        self._count = count
-        self._retired = self._ended = False
-        self._start_empty()
-
-    def _start_empty(self) -> None:
-        self._lock = threading.Lock()
-        self._freed = threading.Condition(self._lock)
-        self._waiting = 0
-        self._places = self._connections_max
-        self._lost = 0
-        self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
-
-    def acquire(self, deadline: float) -> Connection:
-        """A connection for one exchange; give it to ``release`` or ``discard``. Raises _NoConnection."""
-        while True:
-            with self._lock:
-                if not self._idle and not self._places:
-                    self._wait(deadline)
-                if not self._idle:
-                    self._places -= 1
-                    break
-                connection = self._idle.pop()
-            if connection.is_quiet():
-                return connection
-            self.discard(connection)
-        try:
-            connection = self._dial(deadline)
-        except BaseException:
-            self._give_place_back()
-            raise
-        with self._lock:
-            self._open.add(connection)
-            ended, lost = self._ended, self._lost
-            self._lost = max(0, lost - 1)
-        if ended:
-            self.discard(connection)
-            raise _NoConnection("closed", "the client was closed")
-        self._count("connections")
-        if lost:
-            self._count("reconnections")
-        return connection
-
-    def release(self, connection: Connection) -> None:
-        """It is ready for the next exchange."""
-        with self._lock:
-            if not self._retired:
-                self._idle.append(connection)
-                if self._waiting:
-                    self._freed.notify()
-                return
-        self.discard(connection)
-
-    def discard(self, connection: Connection) -> None:
-        """It is broken, no longer needed, or in a state that nobody knows."""
-        with self._lock:
-            self._open.discard(connection)
-            self._lost += 1
-        connection.close()
-        self._give_place_back()
-
-    def retire(self) -> None:
-        """Close what is idle now, and the rest when it comes back."""
-        with self._lock:
-            self._retired = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            self.discard(connection)
-
-    def end(self) -> None:
-        """Retire, and break off the exchanges under way."""
-        self.retire()
-        with self._lock:
-            self._ended = True
-            for connection in self._open:
-                with suppress(OSError):  # it ended by itself
-                    connection.socket.shutdown(socket.SHUT_RDWR)
-            self._freed.notify_all()
-
-    def forget(self) -> None:
-        """In a forked child: drop the parent's connections without a word to the node."""
-        for connection in self._open:
-            connection.close()
-        self._start_empty()
-
-    def _wait(self, deadline: float) -> None:
-        self._waiting += 1
-        try:
-            while not self._idle and not self._places:
-                left = deadline - monotonic()
-                if self._ended:
-                    raise _NoConnection("closed", "the client was closed")
-                if left <= 0 or not self._freed.wait(left):
-                    raise _NoConnection("busy", f"is in use by this client on all {self._connections_max} connections")
-        finally:
-            self._waiting -= 1
-
-    def _give_place_back(self) -> None:
-        with self._lock:
-            self._places += 1
-            if self._waiting:
-                self._freed.notify()
-
-    def _dial(self, deadline: float) -> Connection:
-        try:
-            connection = Connection(self.address, deadline)
-        except ConnectionRefusedError:
-            raise _NoConnection("refused", "refuses connections") from None
-        except TimeoutError:
-            raise _NoConnection("unreachable", "did not accept a connection in time") from None
-        except (OSError, ValueError) as error:
-            raise _NoConnection("unreachable", f"cannot be reached: {error}") from None
-        try:
-            self._greet(connection, deadline)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _greet(self, connection: Connection, deadline: float) -> None:
-        hello = Request(("HELLO", "3", *self._login), (), reads=True)
-        flight = Flight(self, connection, [hello])
-        exchange([flight], deadline)
-        if flight.trouble is not None:
-            raise _NoConnection(*flight.trouble)
-        reply = flight.replies[0]
-        if isinstance(reply, ReplyError):
-            code, says = str(reply).split(" ", 1)[0], _says(reply)
-            if code == "ERR" and "max number of clients" in says:
-                code = "busy"
-            raise _NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
-        if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
-            raise _NoConnection("garbage", "did not greet as a Redis server does")
-
-
-class Flight:
-    """The part of an attempt that one node has: its requests on one connection, written together."""
-
-    __slots__ = ("connection", "data", "expected", "node", "replies", "sent", "trouble")
-
-    def __init__(self, node: Node, connection: Connection, requests: list[Request]) -> None:
-        self.node = node
-        self.connection = connection
-        self.expected: list[Request | None] = []
-        """Whose reply comes when; None for that of ASKING."""
-        parts = []
-        for request in requests:
-            if request.ask is not None:
-                self.expected.append(None)
-                parts.append(ASKING)
-            self.expected.append(request)
-            parts.append(request.packed)
-        self.data = b"".join(parts)
-        self.sent = 0
-        self.replies: list[Any] = []
-        self.trouble: tuple[str, str] | None = None
-        """Code and words when it ended before all replies were there."""
-
-    def push(self) -> None:
-        """Write what the kernel takes."""
-        try:
-            self.sent += self.connection.socket.send(memoryview(self.data)[self.sent :])
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self.pull()  # perhaps it said why
-            self.trouble = self.trouble or ("broken", f"broke the connection ({error.strerror})")
-
-    def pull(self) -> None:
-        """Read what has come. Data first: an orderly node's last replies stand before its end."""
-        connection = self.connection
-        try:
-            count = connection.socket.recv_into(connection.buffer)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.trouble = "broken", f"broke the connection ({error.strerror})"
-            return
-        if not count:
-            self.trouble = "broken", "closed the connection without an answer"
-            return
-        reader, replies = connection.reader, self.replies
-        try:
-            reader.feed(connection.buffer, 0, count)  # type: ignore[arg-type]  # takes any buffer
-            while (reply := reader.gets()) is not NOTHING:
-                if type(reply) is not PushNotification:
-                    replies.append(reply)
-        except (hiredis.ProtocolError, MemoryError, RecursionError) as error:
-            self.trouble = "garbage", f"sent what is not a reply ({error or type(error).__name__})"
-        if len(replies) > len(self.expected):
-            del replies[len(self.expected) :]
-            self.trouble = "garbage", "sent more replies than there were commands"
-        elif len(replies) < len(self.expected) and reader.len() > REPLY_BYTES_MAX:
-            self.trouble = "garbage", f"sent more than {REPLY_BYTES_MAX} bytes for one reply"
-
-    @property
-    def is_over(self) -> bool:
-        return self.trouble is not None or len(self.replies) == len(self.expected)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether the connection is good for another exchange. (A node can refuse a command before it has it whole.)"""
-        return self.trouble is None and self.sent == len(self.data) and not self.connection.reader.has_data()
-
-
-def exchange(flights: list[Flight], deadline: float) -> None:
-    """Write all flights, then read all replies, until each is over or the deadline has passed.
-
-    Reading and writing go on together, so that two full buffers cannot wait for each other, and a silent node keeps
-    nobody from hearing the others.
-    """
-    poller = select.poll()
-    waiting: dict[int, Flight] = {}
-    for flight in flights:
-        flight.push()
-        if flight.trouble is None:
-            unsent = flight.sent < len(flight.data)
-            poller.register(flight.connection.descriptor, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
-            waiting[flight.connection.descriptor] = flight
-    while waiting:
-        left = deadline - monotonic()
-        for descriptor, events in poller.poll(max(left, 0) * 1000):
-            flight = waiting[descriptor]
-            if events != select.POLLOUT:
-                flight.pull()
-            if events & select.POLLOUT and not flight.is_over:
-                flight.push()
-                if flight.sent == len(flight.data):
-                    poller.modify(descriptor, select.POLLIN)
-            if flight.is_over:
-                poller.unregister(descriptor)
-                del waiting[descriptor]
-        if left <= 0:
-            for flight in waiting.values():
-                flight.trouble = "silent", "did not answer in time"
-            return
-
-
-@dataclass(slots=True)
-class ClusterMap:
-    """Who coordinates each slot, as of an epoch."""
-
-    epoch: int = 0
-    coordinators: list[str | None] = field(default_factory=lambda: [None] * SLOTS)
-    """Address by slot. MOVED corrects single entries."""
-    nodes: frozenset[str] = frozenset()
-    """Every address it names, successors included."""
-
-    @classmethod
-    def read(cls, info: Any, slots: Any, host: str) -> Self:
-        """From the replies to CLUSTER INFO and CLUSTER SLOTS of a node on ``host``.
-
-        Raises LookupError, TypeError or ValueError when they are not what these commands reply.
-        """
-        epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
-        coordinators: list[str | None] = [None] * SLOTS
-        named: set[str] = set()
-        for first, last, *members in slots:
-            if not 0 <= first <= last < SLOTS:
-                raise ValueError(f"slots {first} to {last}")
-            addresses = [_address(member[0], int(member[1]), host) for member in members]
-            coordinators[first : last + 1] = [addresses[0]] * (last + 1 - first)
-            named.update(addresses)
-        return cls(int(epoch[1]) if epoch else 0, coordinators, frozenset(named))
-
-
-class _RetryBudget:
-    """Lets retries through at a rate, after a burst of one second's worth (a token bucket, kept as one moment)."""
-
-    def __init__(self, per_second: float) -> None:
-        self._seconds_each = 1 / per_second
-        self._next_at = 0.0
-        self._lock = threading.Lock()
-
-    def take(self, within_seconds: float) -> float | None:
-        """Reserve the next token: the seconds until it may be used, None when that is too long."""
-        with self._lock:
-            now = monotonic()
-            usable_at = max(self._next_at, now - 1.0)
-            if usable_at - now > within_seconds:
-                return None
-            self._next_at = usable_at + self._seconds_each
-            return max(0.0, usable_at - now)
 
 
 class Client:
@@ -729,7 +164,7 @@ class Client:
         if username is not None and password is None:
             raise ValueError("a user name needs a password: give both, or only the password")
         self.timeout_seconds = timeout_seconds
-        self._seeds = _parse_seeds(seeds)
+        self._seeds = parse_seeds(seeds)
         self._login = () if password is None else ("AUTH", username or "default", password)
         self._connections_per_node_max = connections_per_node_max
         self._retries_per_second_max = retries_per_second_max
@@ -751,7 +186,7 @@ class Client:
         self._refreshing = threading.Lock()
         self._nodes_lock = threading.Lock()
         self._counting = threading.Lock()
-        self._budget = _RetryBudget(self._retries_per_second_max)
+        self._budget = RetryBudget(self._retries_per_second_max)
 
     def __enter__(self) -> Self:
         return self
@@ -774,7 +209,7 @@ class Client:
 
     def get(self, key: Key) -> bytes | None:
         """The value, None when there is none."""
-        return cast("bytes | None", self._do(_get(key)))
+        return cast("bytes | None", self._do(ask.get(key)))
 
     @overload
     def set(self, key: Key, value: Value, *, nx: bool = ..., xx: bool = ..., ifeq: Value | None = ...) -> bool: ...
@@ -797,39 +232,39 @@ class Client:
         True when stored, False when the condition did not hold; with ``get`` instead the value before, whether stored
         or not. Raises ValueError for more than one condition.
         """
-        return cast("bool | bytes | None", self._do(_set(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get)))
+        return cast("bool | bytes | None", self._do(ask.set_(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get)))
 
     def setnx(self, key: Key, value: Value) -> bool:
         """Store if there is no value; whether it was stored."""
-        return cast("bool", self._do(_setnx(key, value)))
+        return cast("bool", self._do(ask.setnx(key, value)))
 
     def getset(self, key: Key, value: Value) -> bytes | None:
         """Store, and return the value before."""
-        return cast("bytes | None", self._do(_getset(key, value)))
+        return cast("bytes | None", self._do(ask.getset(key, value)))
 
     def getdel(self, key: Key) -> bytes | None:
         """Delete, and return the value before."""
-        return cast("bytes | None", self._do(_getdel(key)))
+        return cast("bytes | None", self._do(ask.getdel(key)))
 
     def append(self, key: Key, value: Value) -> int:
         """Add to the end of the value; its length afterwards, in bytes."""
-        return cast("int", self._do(_append(key, value)))
+        return cast("int", self._do(ask.append(key, value)))
 
     def strlen(self, key: Key) -> int:
         """Length of the value in bytes, 0 when there is none."""
-        return cast("int", self._do(_strlen(key)))
+        return cast("int", self._do(ask.strlen(key)))
 
     def incr(self, key: Key, by: int = 1) -> int:
         """Add to the number in the value (0 when there is none); the sum."""
-        return cast("int", self._do(_incr(key, by)))
+        return cast("int", self._do(ask.incr(key, by)))
 
     def decr(self, key: Key, by: int = 1) -> int:
         """Subtract from the number in the value; the difference."""
-        return cast("int", self._do(_decr(key, by)))
+        return cast("int", self._do(ask.decr(key, by)))
 
     def type(self, key: Key) -> str:
         """``"string"``, or ``"none"`` when there is no value."""
-        return cast("str", self._do(_type(key)))
+        return cast("str", self._do(ask.type_(key)))
 
     # Commands for many keys. They go to all nodes at once, and are atomic only within a slot.
 
@@ -846,7 +281,7 @@ class Client:
 
         Each is current when it is read; together they are no snapshot.
         """
-        wanted = [_key(key) for key in keys]
+        wanted = [as_key(key) for key in keys]
         requests = self._do_all("MGET", dict.fromkeys(wanted), reads=True)
         found = {key: value for request in requests for key, value in zip(request.keys, request.reply, strict=True)}
         return [found[key] for key in wanted]
@@ -856,7 +291,7 @@ class Client:
 
         Raises PartlyDone when some are stored and others not, or not for certain; its ``errors`` has these keys.
         """
-        by_key = {_key(key): _value(value) for key, value in values.items()}
+        by_key = {as_key(key): as_value(value) for key, value in values.items()}
         self._do_all("MSET", by_key, values=by_key)
 
     # Commands for all keys: every coordinator is asked. They raise when a slot has none: a part is not all.
@@ -867,7 +302,7 @@ class Client:
 
     def keys(self, pattern: Key = "*") -> list[bytes]:
         """All keys that match a glob pattern, in no order. Holds up every node while it looks: see `scan_iter`."""
-        return [key for keys in self._everywhere("KEYS", _key(pattern), reads=True) for key in keys]
+        return [key for keys in self._everywhere("KEYS", as_key(pattern), reads=True) for key in keys]
 
     def flush_all(self) -> None:
         """Delete every key. Raises PartlyDone when some nodes did and others did not; ``errors`` is by address."""
@@ -881,10 +316,10 @@ class Client:
         """
         if count < 1:
             raise ValueError(f"count is {count}; it must be 1 or more")
-        options = (*(() if match is None else ("MATCH", _key(match))), "COUNT", count)
+        options = (*(() if match is None else ("MATCH", as_key(match))), "COUNT", count)
         scanned_at: list[str | None] = [None] * SLOTS
         while True:
-            self._load_map(_Operation(self.timeout_seconds), whole=True)
+            self._load_map(Operation(self.timeout_seconds), whole=True)
             coordinators = self._map.coordinators
             behind = {slot for slot in range(SLOTS) if coordinators[slot] != scanned_at[slot]}
             if not behind:
@@ -906,7 +341,7 @@ class Client:
                         scanned_at[slot] = address
                     break
             # Did it keep its slots until the end? It knows best: what it dropped, it dropped for a ring it has read.
-            self._refresh(_Operation(self.timeout_seconds), first=address)
+            self._refresh(Operation(self.timeout_seconds), first=address)
 
     # Any command.
 
@@ -922,11 +357,11 @@ class Client:
         """
         if node is not None:
             return self.execute_on(node, *args)
-        return self._do(_command(args, None if key is None else _key(key)))
+        return self._do(ask.command(args, None if key is None else as_key(key)))
 
     def execute_on(self, node: str, *args: Value) -> Any:
         """Any command on the node at ``host:port``, in one attempt: nothing is retried, no MOVED followed."""
-        command = _command(args, None, node=_parse_address(node))
+        command = ask.command(args, None, node=parse_address(node))
         self._settle([command], retry=False)
         return command.outcome()
 
@@ -942,17 +377,17 @@ class Client:
 
     def locate(self, key: Key) -> tuple[int, str]:
         """Slot of a key and address of its coordinator, as the client's map has them."""
-        slot = slot_of(_key(key))
-        operation = _Operation(self.timeout_seconds)
+        slot = slot_of(as_key(key))
+        operation = Operation(self.timeout_seconds)
         self._load_map(operation)
         address = self._map.coordinators[slot]
         if address is None:
-            raise self._ended(not_done(f"locating {_text(key)}", True, self._nobody(slot), 1, operation.seconds))
+            raise self._ended(not_done(f"locating {as_text(key)}", True, self._nobody(slot), 1, operation.seconds))
         return slot, address
 
     def nodes(self) -> tuple[str, ...]:
         """Addresses of the nodes that coordinate a slot, as the client's map has them."""
-        self._load_map(_Operation(self.timeout_seconds))
+        self._load_map(Operation(self.timeout_seconds))
         return tuple(sorted({address for address in self._map.coordinators if address}))
 
     def ring(self) -> dict[str, Any]:
@@ -981,7 +416,7 @@ class Client:
     ) -> list[Request]:
         """A command of many keys, cut into one request per slot. Raises unless all are done."""
         by_slot: dict[int, list[bytes]] = {}
-        for key in map(_key, keys):
+        for key in map(as_key, keys):
             by_slot.setdefault(slot_of(key), []).append(key)
         requests = []
         for group in by_slot.values():
@@ -994,7 +429,7 @@ class Client:
 
     def _everywhere(self, *args: Value, reads: bool) -> list[Any]:
         """A command without a key on every coordinator. A read begins again when these changed meanwhile."""
-        operation = _Operation(self.timeout_seconds)
+        operation = Operation(self.timeout_seconds)
         self._load_map(operation, whole=True)
         while True:
             nodes = self.nodes()
@@ -1003,12 +438,12 @@ class Client:
             done = all(request.error is None for request in requests)
             if done or not reads or monotonic() > operation.sends_until or self.nodes() == nodes:
                 break
-        _raise_unless_done(_text(args[0]), [((request.node,), request) for request in requests])
+        _raise_unless_done(as_text(args[0]), [((request.node,), request) for request in requests])
         return [request.reply for request in requests]
 
-    def _settle(self, requests: list[Request], operation: _Operation | None = None, *, retry: bool = True) -> None:
+    def _settle(self, requests: list[Request], operation: Operation | None = None, *, retry: bool = True) -> None:
         """Bring every request to its end, within the operation's time."""
-        operation = operation or _Operation(self.timeout_seconds)
+        operation = operation or Operation(self.timeout_seconds)
         operation.attempt = 0
         self._count("requests", len(requests))
         pending = requests
@@ -1025,7 +460,7 @@ class Client:
                     self._fail(request, self._not_done(request, operation))
                 break
 
-    def _attempt(self, requests: list[Request], operation: _Operation) -> None:
+    def _attempt(self, requests: list[Request], operation: Operation) -> None:
         """Send each request to its node and judge what comes back. What may be tried again has a trouble afterwards."""
         flights: list[Flight] = []
         try:
@@ -1033,7 +468,7 @@ class Client:
                 node = self._node(address)
                 try:
                     connection = node.acquire(operation.part(1 / 2))
-                except _NoConnection as why:
+                except NoConnection as why:
                     if why.code != "busy":
                         self._blame(node)
                     for request in group:
@@ -1053,7 +488,7 @@ class Client:
         for flight in flights:
             self._judge(flight, operation)
 
-    def _route(self, requests: list[Request], operation: _Operation) -> list[tuple[str, list[Request]]]:
+    def _route(self, requests: list[Request], operation: Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
         in a circle. Requests for a key stay together, lest they be done in another order."""
         coordinators = self._map.coordinators
@@ -1076,7 +511,7 @@ class Client:
                 groups[address] = [request]
         return sorted(groups.items()) if len(groups) > 1 else list(groups.items())
 
-    def _call_off(self, flights: list[Flight], operation: _Operation) -> None:
+    def _call_off(self, flights: list[Flight], operation: Operation) -> None:
         """It took too long to get the connections. What stood in the way before says more than this."""
         for flight in flights:
             flight.node.release(flight.connection)
@@ -1085,7 +520,7 @@ class Client:
                     says = "could not be asked while there was time for an answer"
                     self._turn_away(request, operation, Trouble("late", says, flight.node.address))
 
-    def _judge(self, flight: Flight, operation: _Operation) -> None:
+    def _judge(self, flight: Flight, operation: Operation) -> None:
         """Read the verdict on each request of a flight from its reply, or from the lack of one."""
         node = flight.node
         if flight.is_clean:
@@ -1117,10 +552,10 @@ class Client:
             else:
                 self._fail_in_doubt(request, operation, trouble)
 
-    def _judge_error(self, request: Request, reply: str, address: str, operation: _Operation) -> None:
+    def _judge_error(self, request: Request, reply: str, address: str, operation: Operation) -> None:
         code, _, rest = reply.partition(" ")
-        trouble = Trouble(code, _says(reply), address)
-        redirection = _redirection(rest, address) if code in REDIRECTIONS and request.node is None else None
+        trouble = Trouble(code, quote(reply), address)
+        redirection = parse_redirection(rest, address) if code in REDIRECTIONS and request.node is None else None
         if redirection is not None:
             slot, target = redirection
             self._turn_away(request, operation, trouble)
@@ -1139,7 +574,7 @@ class Client:
         else:
             self._fail(request, command_error(str(request), self._note(request, trouble)))
 
-    def _turn_away(self, request: Request, operation: _Operation, trouble: Trouble) -> None:
+    def _turn_away(self, request: Request, operation: Operation, trouble: Trouble) -> None:
         """Nothing was done. The request stays open for another attempt, unless that makes no sense."""
         self._note(request, trouble)
         request.ask = None
@@ -1147,7 +582,7 @@ class Client:
         if gone or trouble.code in REFUSALS or trouble.code == CLOSED.code:
             self._fail(request, self._not_done(request, operation))
 
-    def _fail_in_doubt(self, request: Request, operation: _Operation, trouble: Trouble) -> None:
+    def _fail_in_doubt(self, request: Request, operation: Operation, trouble: Trouble) -> None:
         trouble = self._note(request, trouble)
         self._fail(request, in_doubt(str(request), len(request.keys), trouble, operation.seconds))
 
@@ -1158,7 +593,7 @@ class Client:
         self._count_trouble(trouble.code)
         return trouble
 
-    def _not_done(self, request: Request, operation: _Operation) -> ClientError:
+    def _not_done(self, request: Request, operation: Operation) -> ClientError:
         trouble = cast("Trouble", request.trouble)
         return not_done(str(request), request.reads, trouble, operation.attempt, operation.seconds)
 
@@ -1166,7 +601,7 @@ class Client:
         request.trouble = request.ask = None
         request.error = self._ended(error)
 
-    def _still_in_order(self, requests: list[Request], operation: _Operation) -> list[Request]:
+    def _still_in_order(self, requests: list[Request], operation: Operation) -> list[Request]:
         """The open requests, without those that would now be done, or see data, in another order than the caller's."""
         passed: dict[bytes, bool] = {}  # key -> whether a later command that may have been done writes it
         pending = []
@@ -1183,7 +618,7 @@ class Client:
                 pending.append(request)
         return pending[::-1]
 
-    def _goes_on(self, pending: list[Request], operation: _Operation) -> bool:
+    def _goes_on(self, pending: list[Request], operation: Operation) -> bool:
         """Make the pause that another attempt needs; False when there is no time for one."""
         redirected = sum(request.trouble is not None and request.trouble.code in REDIRECTIONS for request in pending)
         if redirected == len(pending) and operation.attempt <= REDIRECTIONS_FREE:
@@ -1193,7 +628,7 @@ class Client:
         self._count("retries", len(pending) - redirected)
         return True
 
-    def _back_off(self, operation: _Operation) -> bool:
+    def _back_off(self, operation: Operation) -> bool:
         longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** (operation.attempt - 1))
         left = operation.sends_until - monotonic()
         pause = random.uniform(longest / 2, longest)
@@ -1209,7 +644,7 @@ class Client:
     def _is_doubted(self) -> bool:
         return self._asked_at <= self._doubted_at or not self._map.nodes
 
-    def _load_map(self, operation: _Operation, whole: bool = False) -> None:
+    def _load_map(self, operation: Operation, whole: bool = False) -> None:
         """See to it that there is a map, ``whole``: one with a coordinator for every slot. A doubted one is read again
         if that is possible. Raises NotDone."""
         while True:
@@ -1225,7 +660,7 @@ class Client:
             if trouble.code in REFUSALS or trouble is CLOSED or not self._back_off(operation):
                 raise self._ended(not_done("reading the ring", True, trouble, operation.attempt, operation.seconds))
 
-    def _refresh(self, operation: _Operation, first: str | None = None) -> None:
+    def _refresh(self, operation: Operation, first: str | None = None) -> None:
         """Read the map from the first node that gives one not older than ours. Gives up quietly.
 
         Only one thread asks. Who is in trouble or has no map waits for it; the others go on with what they have.
@@ -1250,7 +685,7 @@ class Client:
                 self._count_trouble(trouble.code)
             self._doubted_at = monotonic()
             if troubles:
-                self._map_trouble = _together(troubles)
+                self._map_trouble = together(troubles)
         finally:
             self._refreshing.release()
 
@@ -1258,7 +693,7 @@ class Client:
         node = self._node(address)
         try:
             connection = node.acquire(deadline)
-        except _NoConnection as why:
+        except NoConnection as why:
             node.failed_at = monotonic()
             return Trouble(why.code, why.says, address)
         flight = Flight(node, connection, [Request(("CLUSTER", word), (), reads=True) for word in ("INFO", "SLOTS")])
@@ -1276,7 +711,7 @@ class Client:
         for reply in flight.replies:
             if type(reply) is ReplyError:
                 code = "NOCLUSTER" if "cluster support disabled" in str(reply) else str(reply).partition(" ")[0]
-                return Trouble(code, _says(reply), address)
+                return Trouble(code, quote(reply), address)
         try:
             info, slots = flight.replies
             newer = ClusterMap.read(info, slots, address.rpartition(":")[0])
@@ -1393,10 +828,10 @@ class Pipeline:
 
     def add(self, *args: Value, key: Key | None = None) -> Self:
         """Any command, as `Client.execute`."""
-        return self._add(_command(args, None if key is None else _key(key)))
+        return self._add(ask.command(args, None if key is None else as_key(key)))
 
     def get(self, key: Key) -> Self:
-        return self._add(_get(key))
+        return self._add(ask.get(key))
 
     def set(
         self,
@@ -1408,46 +843,41 @@ class Pipeline:
         ifeq: Value | None = None,
         get: bool = False,
     ) -> Self:
-        return self._add(_set(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get))
+        return self._add(ask.set_(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get))
 
     def setnx(self, key: Key, value: Value) -> Self:
-        return self._add(_setnx(key, value))
+        return self._add(ask.setnx(key, value))
 
     def getset(self, key: Key, value: Value) -> Self:
-        return self._add(_getset(key, value))
+        return self._add(ask.getset(key, value))
 
     def getdel(self, key: Key) -> Self:
-        return self._add(_getdel(key))
+        return self._add(ask.getdel(key))
 
     def delete(self, key: Key) -> Self:
-        return self._add(_delete(key))
+        return self._add(ask.delete(key))
 
     def exists(self, key: Key) -> Self:
-        return self._add(_exists(key))
+        return self._add(ask.exists(key))
 
     def append(self, key: Key, value: Value) -> Self:
-        return self._add(_append(key, value))
+        return self._add(ask.append(key, value))
 
     def strlen(self, key: Key) -> Self:
-        return self._add(_strlen(key))
+        return self._add(ask.strlen(key))
 
     def incr(self, key: Key, by: int = 1) -> Self:
-        return self._add(_incr(key, by))
+        return self._add(ask.incr(key, by))
 
     def decr(self, key: Key, by: int = 1) -> Self:
-        return self._add(_decr(key, by))
+        return self._add(ask.decr(key, by))
 
     def type(self, key: Key) -> Self:
-        return self._add(_type(key))
+        return self._add(ask.type_(key))
 
     def _add(self, request: Request) -> Self:
         self._requests.append(request)
         return self
-
-
-def _says(reply: object) -> str:
-    """An error of a server, as part of a sentence."""
-    return f"says: {str(reply).rstrip('.')}"
 
 
 def _raise_unless_done(label: str, named: Sequence[tuple[Sequence[Any], Request]], results: Sequence[Any] = ()) -> None:
@@ -1460,48 +890,6 @@ def _raise_unless_done(label: str, named: Sequence[tuple[Sequence[Any], Request]
         raise first
     done = sum(len(names) for names, request in named if request.error is None)
     raise partly_done(label, errors, done, results) from first
-
-
-def _together(troubles: list[Trouble]) -> Trouble:
-    """Why no node gave its map."""
-    told = "; ".join(str(trouble) for trouble in troubles[:TROUBLES_TOLD_MAX])
-    if len(troubles) > TROUBLES_TOLD_MAX:
-        told += f"; and {len(troubles) - TROUBLES_TOLD_MAX} more"
-    codes = {trouble.code for trouble in troubles}
-    code = troubles[0].code if len(codes) == 1 or codes <= REFUSALS else "unreachable"
-    return Trouble(code, f"no node shows the ring: {told}")
-
-
-def _parse_seeds(seeds: str | Sequence[str]) -> tuple[str, ...]:
-    parts = seeds.split(",") if isinstance(seeds, str) else seeds
-    addresses = tuple(_parse_address(part) for part in parts if part.strip())
-    if not addresses:
-        raise ValueError("there is no seed: give at least one node as host:port, e.g. 127.0.0.1:7001")
-    return addresses
-
-
-def _parse_address(text: str) -> str:
-    host, _, port = text.strip().rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"{text!r} is not an address: give host:port, e.g. 127.0.0.1:7001")
-    return _address(host.removeprefix("[").removesuffix("]"), int(port), "")
-
-
-def _address(host: bytes | str | None, port: int, host_asked: str) -> str:
-    """``host:port``; a node that does not know its own host leaves it out and means the one it was asked by."""
-    if not 0 < port < 1 << 16:
-        raise ValueError(f"{port} is not a port: it must be 1 to 65535")
-    name = host.decode() if isinstance(host, bytes) else host
-    return f"{name if name and name != '?' else host_asked}:{port}"
-
-
-def _redirection(rest: str, address: str) -> tuple[int, str] | None:
-    """Slot and address out of ``3999 127.0.0.1:7002``, None when it is not of that form."""
-    slot, _, target = rest.partition(" ")
-    host, _, port = target.rpartition(":")
-    if not (slot.isdecimal() and int(slot) < SLOTS and port.isdecimal() and 0 < int(port) < 1 << 16):
-        return None
-    return int(slot), _address(host, int(port), address.rpartition(":")[0])
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

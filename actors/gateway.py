@@ -20,6 +20,7 @@ An exchange is complete when ``missing`` is 0. The edge stops reading from a con
 unanswered.
 """
 
+import contextlib
 import hmac
 import json
 import logging
@@ -46,13 +47,18 @@ log = logging.getLogger(__name__)
 QUESTION_SECONDS_MAX = 3.0
 """How long a client waits for an answer from another process before it gets an error instead."""
 
+JOINED_BYTES_MAX = 1024 * 1024
+"""Replies of one exchange that are longer are handed to the connection one by one."""
+
+ONLY_BYTES = {bytes}
+
 LEADER_VERBS = {"ring|status": "STATUS"}
 """Commands that the leading ECS answers, as verbs."""
 
 ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall"} | {
     "cluster|countkeysinslot", "cluster|getkeysinslot", "ring|version",
 }  # fmt: skip
-"""Commands of the storage node that have no function in the table: they look at more than one slot, or beside a value."""
+"""Commands of the storage node without a function in the table: they look at more than one slot, or beside a value."""
 
 BEFORE_AUTH = {"auth", "hello", "quit", "reset"}
 
@@ -61,6 +67,9 @@ WRONGPASS = error(b"WRONGPASS invalid username-password pair or user is disabled
 NO_PASSWORD_SET = error(
     b"ERR AUTH <password> called without any password configured for the default user. "
     b"Are you sure your configuration is correct?"
+)
+NO_LEADER = error(
+    b"TRYAGAIN no ECS leads at the moment; data is served as the newest ring says, only ring changes wait"
 )
 NO_RING = error(b"CLUSTERDOWN The cluster has no ring yet")
 
@@ -90,7 +99,8 @@ class Session:
         connection = self.connection
         return (
             f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1 "
-            f"name={connection.name.decode()} age={int(now - connection.made_at)} idle={int(now - connection.active_at)} "
+            f"name={connection.name.decode()} "
+            f"age={int(now - connection.made_at)} idle={int(now - connection.active_at)} "
             f"flags={'r' if self.readonly else 'N'} db=0 sub=0 psub=0 ssub=0 multi=-1 user=default "
             f"resp={connection.protocol} lib-name={self.library} lib-ver={self.library_version}"
         )
@@ -126,8 +136,9 @@ class Gateway(Actor):
         self._leader = ""
         self._sessions: dict[int, Session] = {}
         self._at_storage: deque[list[Exchange]] = deque()
-        self._questions: dict[int, tuple[Exchange, int, Callable[[Any], Reply]]] = {}
-        self._next_question = 0
+        self._questions: dict[int, tuple[Exchange, int, type, Callable[[Any], Reply]]] = {}
+        self._described: dict[tuple[int | bytes, ...], bytes] = {}
+        self._next_question = self.random.getrandbits(48)  # so that answers to a former life fit no question
         self._started = 0.0
         self.commands = self.connections = 0
         self._direct = {
@@ -192,7 +203,7 @@ class Gateway(Actor):
             case RingChanged():
                 self._ring = message.ring
             case LeaderChanged():
-                self._leader = (message.data or b"").decode()
+                self._leader = (message.data or b"").decode("utf-8", "replace")
             case Figures():
                 self._answered(message.question, message)
             case VerbRun():
@@ -273,7 +284,7 @@ class Gateway(Actor):
         elif command.name in LEADER_VERBS:
             self._ask_leader(exchange, index, LEADER_VERBS[command.name], args[2:])
         elif command.name == "info":
-            question = self._ask(exchange, index, lambda figures: self._info(args[1:], figures))
+            question = self._ask(exchange, index, Figures, lambda figures: self._info(args[1:], figures))
             self.send(self._storage, ReportFigures(question=question, reply_to=self.ref))
         elif command.name == "quit":
             replies[index] = OK
@@ -283,7 +294,7 @@ class Gateway(Actor):
             if session.ending:
                 self._end_after(exchange, index)
         elif command.name.partition("|")[0] == "command":
-            replies[index] = describe(args)
+            replies[index] = self._describe(exchange.protocol, args)
         elif command.name.endswith("|help"):
             container = find(COMMANDS, args[0])
             replies[index] = help_lines(container) if container is not None else SYNTAX_ERROR
@@ -298,6 +309,16 @@ class Gateway(Actor):
         """The connection closes behind this reply; what was asked after it is not done."""
         exchange.session.ending = True
         del exchange.replies[index + 1 :]
+
+    def _describe(self, protocol: int, args: list[bytes]) -> Reply:
+        """COMMAND in all its forms. The whole table is 100 kB and asked for by every client: it is spelt once."""
+        if len(args) > 2:
+            return describe(args)
+        form: tuple[int | bytes, ...] = (protocol, *(word.upper() for word in args))
+        reply = self._described.get(form)
+        if reply is None:
+            reply = self._described[form] = encode(describe(args), protocol)
+        return reply
 
     def _executed(self, message: Executed) -> None:
         replies = iter(message.replies)
@@ -318,43 +339,46 @@ class Gateway(Actor):
         while queue and not queue[0].missing:
             exchange = queue.popleft()
             replies: list[Any] = exchange.replies
-            try:
+            if set(map(type, replies)) != ONLY_BYTES:  # something in it is spelt differently in RESP2 and RESP3
+                replies = [reply if type(reply) is bytes else encode(reply, exchange.protocol) for reply in replies]
+            if sum(map(len, replies)) <= JOINED_BYTES_MAX:
                 connection.write(b"".join(replies), len(replies))
-            except TypeError:  # something in it is spelt differently in RESP2 and RESP3
-                protocol = exchange.protocol
-                spelt = [reply if type(reply) is bytes else encode(reply, protocol) for reply in replies]
-                connection.write(b"".join(spelt), len(replies))
+            else:  # one by one, so that the edge can cut off who asks for more than it reads
+                for reply in replies:
+                    connection.write(reply)
         if session.ending and not queue:
             connection.close_after_write()
 
     # Questions to others
 
-    def _ask(self, exchange: Exchange, index: int, reply: Callable[[Any], Reply]) -> int:
+    def _ask(self, exchange: Exchange, index: int, answer: type, reply: Callable[[Any], Reply]) -> int:
         """Note that a reply waits for an answer; returns the question's number."""
         self._next_question += 1
         exchange.missing += 1
-        self._questions[self._next_question] = (exchange, index, reply)
+        self._questions[self._next_question] = (exchange, index, answer, reply)
         self.after(QUESTION_SECONDS_MAX, Unanswered(question=self._next_question))
         return self._next_question
 
-    def _answered(self, question: int, answer: Any) -> None:
-        exchange, index, reply = self._questions.pop(question, (None, 0, None))
-        if exchange is None or reply is None:
-            return  # it came too late, or in time and the alarm is still set
+    def _answered(self, question: int, answer: Figures | VerbRun | None) -> None:
+        """Put an answer in its place; None: it took too long. What answers no open question is nothing."""
+        exchange, index, kind, reply = self._questions.get(question, (None, 0, object, None))
+        if exchange is None or reply is None or not (answer is None or isinstance(answer, kind)):
+            return
+        del self._questions[question]
         exchange.replies[index] = reply(answer)
         exchange.missing -= 1
         if not exchange.missing:
             self._write(exchange.session)
 
     def _ask_leader(self, exchange: Exchange, index: int, verb: str, args: list[bytes]) -> None:
-        if not self._leader:
-            exchange.replies[index] = error(
-                b"TRYAGAIN no ECS leads at the moment; data is served as the newest ring says, only ring changes wait"
-            )
+        leader = None
+        with contextlib.suppress(ValueError):  # its candidate says nonsense
+            leader = self.system.resolve(self._leader) if self._leader else None
+        if leader is None:
+            exchange.replies[index] = NO_LEADER
             return
-        question = self._ask(exchange, index, _verb_reply)
+        question = self._ask(exchange, index, VerbRun, _verb_reply)
         arguments = tuple(word.decode("utf-8", "replace") for word in args)
-        leader = self.system.resolve(self._leader)
         self.send(leader, RunVerb(question=question, verb=verb, arguments=arguments, reply_to=self.ref))
 
     # The connection

@@ -10,8 +10,8 @@ Tells   Executed -> Gateway, Sync -> Syncer, Figures -> whoever asked
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
 is an outcome (a put or a delete, R4) stamped ``(epoch, seq)``; the epoch is the ring's, ``seq`` counts over the life of
-the incarnation, so no stamp is ever given twice: a new incarnation serves only in a ring that is newer than all that the
-one before it has read.
+the incarnation, so no stamp is ever given twice: a new incarnation serves only in a ring that is newer than all those
+that the one before it has read.
 
 All commands of one turn are one visit to the store and one batch in it: they run in order, each sees what those before
 it did, and the batch is committed before anybody gets a reply. If the disk refuses the batch, none of it holds, the
@@ -25,6 +25,7 @@ that a power cut could take back. Syncs are grouped: one at a time, each covers 
 Invariants (``check``): it serves exactly the slots that the ring gives to its incarnation; stamps never go back.
 """
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -34,11 +35,13 @@ from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
 from .messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
 from .rules.commands import CROSSSLOT, Command, key_error
-from .rules.data_commands import NOT_AN_INTEGER, PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
+from .rules.data_commands import NOT_AN_INTEGER, PATTERN_BYTES_MAX, SYNTAX_ERROR, glob, parse_integer
 from .rules.replies import OK, Reply, bulk, error
 from .rules.ring import Ring
 from .rules.slots import SLOTS, crc_hqx
 from .rules.slots import slot as slot_of
+
+log = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
 """How often ``everysec`` syncs."""
@@ -49,8 +52,12 @@ SCAN_KEYS_MAX = 10_000
 SCAN_BYTES_MAX = 4 * 1024 * 1024
 """The most that one visit to the disk reads for SCAN or KEYS."""
 
-READ_BYTES_PER_TURN_MAX = 256 * 1024 * 1024
+READ_BYTES_PER_TURN_MAX = 64 * 1024 * 1024
 """Values read for the commands of one turn; whoever would exceed it is asked to try again, so memory stays bounded."""
+
+LOOKS_PER_TURN_MAX = 200_000
+"""Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much. That is
+about a second, and a node that stands still for longer is soon taken for dead. KEYS is refused where there are more."""
 
 CURSORS_MAX = 1024
 """Open SCAN cursors remembered; one that was forgotten starts its slot again (SCAN may return a key twice)."""
@@ -60,6 +67,10 @@ TOO_MUCH = error(
     b"TRYAGAIN the values asked for at once exceed %d bytes; nothing was done, ask for fewer at a time"
     % READ_BYTES_PER_TURN_MAX
 )
+TOO_MANY_LOOKS = error(
+    b"TRYAGAIN the commands sent at once look at more than %d keys; this one was not done" % LOOKS_PER_TURN_MAX
+)
+INTERNAL_ERROR = error(b"ERR internal error, see the log of this node; nothing was done")
 PATTERN_TOO_LONG = error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
 
 
@@ -129,7 +140,10 @@ class StorageNode(Actor):
         self._seq = 0
         self._view = SlotView(self, store, value_bytes_max)
         self._wrote = False  # the batch that is running holds a write
-        self._trouble = ""  # why no write is taken: the disk refused to sync
+        self._named = False  # the ring names this incarnation, and serves
+        self._trouble = ""  # why nothing is served any more: the disk refused to sync
+        self._looks_left = 0
+        self._counted: tuple[tuple[int, int], int] | None = None  # stamp and DBSIZE when it was counted last
         self._batch = 0  # batches committed
         self._synced = 0  # batches known to be on disk
         self._syncing = False
@@ -174,12 +188,22 @@ class StorageNode(Actor):
         if self._ring is not None and ring.epoch <= self._ring.epoch:
             return
         self._ring, self._epoch = ring, ring.epoch
-        me = ring.by_id.get(self.id)
-        mine = me is not None and me.incarnation == self.incarnation and ring.serving
+        self._serve()
+
+    def _serve(self) -> None:
+        """Find out which slots to serve."""
+        ring = self._ring
+        me = ring.by_id.get(self.id) if ring is not None else None
+        self._named = me is not None and me.incarnation == self.incarnation and ring is not None and ring.serving
         self._serving = bytearray(SLOTS)
-        for run in ring.coordinated_by(self.id) if mine else ():
-            self._serving[run.first : run.last + 1] = b"\1" * run.size
+        for first, last in self._own_runs():
+            self._serving[first : last + 1] = b"\1" * (last + 1 - first)
         self._refusals.clear()
+
+    def _own_runs(self) -> list[tuple[int, int]]:
+        if not self._named or self._ring is None or self._trouble:
+            return []
+        return [(run.first, run.last) for run in self._ring.coordinated_by(self.id)]
 
     def _refuse(self, slot: int) -> bytes:
         """Why this node does not serve a slot. Definite: nothing was stamped (R6)."""
@@ -191,6 +215,8 @@ class StorageNode(Actor):
 
     def _refusal(self, slot: int) -> str:
         ring = self._ring
+        if self._trouble:
+            return self._trouble
         if ring is None:
             return f"CLUSTERDOWN Hash slot not served: {self.id} waits for a ring that names it"
         if not ring.serving:
@@ -214,7 +240,7 @@ class StorageNode(Actor):
     def _execute(self, message: Execute) -> None:
         requests, replies = message.requests, list[Reply]()
         writes: list[int] = []
-        self._view.left = READ_BYTES_PER_TURN_MAX
+        self._view.left, self._looks_left = READ_BYTES_PER_TURN_MAX, LOOKS_PER_TURN_MAX
         while len(replies) < len(requests):  # once, unless a command looks at the whole node after a write
             done = len(replies)
             part = requests[done:] if done else requests
@@ -270,12 +296,7 @@ class StorageNode(Actor):
                     if name == "set" and len(args) == 3:
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
-                        if (
-                            serving[slot]
-                            and 0 < len(key) <= key_bytes_max
-                            and len(args[2]) <= value_bytes_max
-                            and (not self._trouble)
-                        ):
+                        if serving[slot] and 0 < len(key) <= key_bytes_max and len(args[2]) <= value_bytes_max:
                             self._seq = seq = self._seq + 1
                             put(slot, key, Record(args[2], self._epoch, seq, 0))
                             self._wrote = True
@@ -290,6 +311,11 @@ class StorageNode(Actor):
                 add(refusal(f"ERR {failure}"))
             except TooMuch:
                 add(TOO_MUCH)
+            except Exception:
+                if self._wrote:
+                    raise  # who knows what is staged: the process ends, and what was acknowledged is on disk
+                log.exception("%s failed on a command", self.id)
+                add(INTERNAL_ERROR)
 
     def _run_one(self, command: Command, args: list[bytes], view: SlotView) -> Reply:
         own = self._whole_node.get(command.name)
@@ -302,11 +328,12 @@ class StorageNode(Actor):
         if not self._serving[slot]:
             return self._refuse(slot)
         if command.writes:
-            if self._trouble:
-                return refusal(self._trouble)
             for key in keys:
                 if bad := key_error(key, self._key_bytes_max):
                     return bad
+            if len(keys) > 1:  # a record that cannot be read must be met before the first of them is changed
+                for key in keys:
+                    self._store.get(slot, key)
         view.slot = slot
         assert command.run is not None, command.name
         return command.run(view, args)
@@ -335,18 +362,25 @@ class StorageNode(Actor):
             self.send(self._syncer, Sync(batch=self._batch, reply_to=self.ref))
 
     def _sync_done(self, message: Synced) -> None:
-        """Let the replies go that waited. After a failed sync nobody knows what is on disk: no write is taken any more."""
+        """Let the replies go that waited. After a failed sync nobody knows what is on disk: nothing is served any more,
+        since what a reader would get might be gone after a restart."""
         self._syncing = False
         if message.error:
-            self._trouble = f"MISCONF this node takes no writes any more: its disk failed to sync ({message.error})"
+            self._trouble = (
+                f"MISCONF {self.id} serves nothing any more: its disk failed to sync ({message.error}). "
+                "Look after the disk, then restart the node"
+            )
+            log.critical(self._trouble)
+            self._serve()
         else:
             self._synced = message.batch
         while self._unsynced and (message.error or self._unsynced[0][0] <= self._synced):
             _, executed, reply_to, writes = self._unsynced.popleft()
             if message.error:
                 in_doubt = refusal(
-                    f"INDOUBT written, but the disk failed to sync ({message.error}): read before you repeat it"
+                    f"INDOUBT written, but the disk failed to sync ({message.error}): read before repeating"
                 )
+                executed = Executed(replies=[refusal(self._trouble)] * len(executed.replies))
                 for index in writes:
                     executed.replies[index] = in_doubt
             self.send(reply_to, executed)
@@ -355,15 +389,23 @@ class StorageNode(Actor):
 
     # Commands on all slots of this node
 
-    def _own_runs(self) -> list[tuple[int, int]]:
-        ring = self._ring
-        if ring is None or not any(self._serving):
-            return []
-        return [(run.first, run.last) for run in ring.coordinated_by(self.id)]
-
     def _dbsize(self, args: list[bytes]) -> Reply:
-        count = self._store.keys_in
-        return sum(count(slot) for first, last in self._own_runs() for slot in range(first, last + 1))
+        if not self._named:
+            return self._refuse(0)
+        stamp = (self._epoch, self._seq)
+        if self._counted is None or self._counted[0] != stamp:
+            if not self._may_look(SLOTS):
+                return TOO_MANY_LOOKS
+            count = self._store.keys_in
+            keys = sum(count(slot) for first, last in self._own_runs() for slot in range(first, last + 1))
+            self._counted = (stamp, keys)
+        return self._counted[1]
+
+    def _may_look(self, keys: int) -> bool:
+        """Whether this turn has time left to look at so many keys; one command always may."""
+        first = self._looks_left == LOOKS_PER_TURN_MAX
+        self._looks_left -= keys
+        return first or self._looks_left >= 0
 
     def _scanned(self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int) -> list[Any]:
         """A look at the disk, which does not know what is staged."""
@@ -371,8 +413,17 @@ class StorageNode(Actor):
         return self._store.scan(first, last, after, keys_max, SCAN_BYTES_MAX)
 
     def _keys(self, args: list[bytes]) -> Reply:
+        if not self._named:
+            return self._refuse(0)
         if len(args[1]) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
+        if self._store.keys > LOOKS_PER_TURN_MAX:
+            return refusal(
+                f"ERR KEYS would look at {self._store.keys} keys, more than {LOOKS_PER_TURN_MAX}, and stop this node "
+                "meanwhile: use SCAN"
+            )
+        if not self._may_look(self._store.keys):
+            return TOO_MANY_LOOKS
         matches = glob(args[1]).fullmatch
         found: list[Reply] = []
         for first, last in self._own_runs():
@@ -384,11 +435,10 @@ class StorageNode(Actor):
 
     def _scan(self, args: list[bytes]) -> Reply:
         """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]: a cursor names a slot and a place in it."""
-        try:
-            cursor = int(args[1])
-        except ValueError:
-            cursor = -1
-        if not 0 <= cursor < 1 << 64:
+        if not self._named:
+            return self._refuse(0)
+        cursor = parse_integer(args[1])
+        if cursor is None or cursor < 0:
             return error(b"ERR invalid cursor")
         pattern, count, wanted = b"*", 10, b"string"
         options = iter(args[2:])
@@ -398,11 +448,12 @@ class StorageNode(Actor):
                 case b"MATCH" if value is not None:
                     pattern = value
                 case b"COUNT" if value is not None:
-                    if not value.isdigit():
+                    wished = parse_integer(value)
+                    if wished is None:
                         return NOT_AN_INTEGER
-                    if int(value) < 1:
+                    if wished < 1:
                         return SYNTAX_ERROR
-                    count = min(int(value), SCAN_KEYS_MAX)
+                    count = min(wished, SCAN_KEYS_MAX)
                 case b"TYPE" if value is not None:
                     wanted = value.lower()
                 case _:
@@ -410,6 +461,8 @@ class StorageNode(Actor):
         if len(pattern) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
         matches = glob(pattern).fullmatch
+        if not self._may_look(count):
+            return TOO_MANY_LOOKS
         slot = cursor & (SLOTS - 1)
         after = self._cursors.pop(cursor >> 14, None) if cursor else None
         if after is not None and after[0] != slot:
@@ -433,20 +486,27 @@ class StorageNode(Actor):
         return self._next_cursor << 14 | place[0]
 
     def _randomkey(self, args: list[bytes]) -> Reply:
-        slots = [
-            slot for first, last in self._own_runs() for slot in range(first, last + 1) if self._store.keys_in(slot)
+        if not self._named:
+            return self._refuse(0)
+        if not self._may_look(SLOTS):
+            return TOO_MANY_LOOKS
+        counts = [
+            (slot, self._store.keys_in(slot)) for first, last in self._own_runs() for slot in range(first, last + 1)
         ]
-        if not slots:
+        slots, weights = zip(*[each for each in counts if each[1]] or [(0, 0)], strict=True)
+        if not any(weights):
             return None
-        slot = self.random.choices(slots, [self._store.keys_in(slot) for slot in slots])[0]
+        slot = self.random.choices(slots, weights)[0]
         part = self._scanned(slot, slot, None, min(self._store.keys_in(slot), SCAN_KEYS_MAX))
         return bulk(self.random.choice(part)[1]) if part else None
 
     def _flush(self, args: list[bytes]) -> Reply:
         if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"SYNC", b"ASYNC")):
             return SYNTAX_ERROR
-        if self._trouble:
-            return refusal(self._trouble)
+        if not self._named or self._trouble:
+            return self._refuse(0)
+        if not self._may_look(SLOTS):
+            return TOO_MANY_LOOKS
         for first, last in self._own_runs():
             for slot in range(first, last + 1):
                 if self._store.keys_in(slot):
@@ -458,11 +518,14 @@ class StorageNode(Actor):
         return NO_SUCH_SLOT if slot is None else self._store.keys_in(slot)
 
     def _get_keys_in_slot(self, args: list[bytes]) -> Reply:
-        slot = _slot_argument(args[2])
-        if slot is None or not args[3].isdigit():
+        slot, left = _slot_argument(args[2]), parse_integer(args[3])
+        if slot is None or left is None or left < 0:
             return error(b"ERR Invalid slot or number of keys")
+        left = min(left, self._store.keys_in(slot))
+        if not self._may_look(left):
+            return TOO_MANY_LOOKS
         found: list[Reply] = []
-        after, left = None, int(args[3])
+        after = None
         while left > 0 and (part := self._scanned(slot, slot, after, min(left, SCAN_KEYS_MAX))):
             found += [bulk(key) for _, key, _ in part]
             after, left = part[-1][:2], left - len(part)
@@ -501,7 +564,8 @@ class StorageNode(Actor):
             return  # what is served changes only with the ring, and 16384 looks are too many for every message
         self._checked = ring
         for slot in range(SLOTS):
-            coordinator = ring.coordinators[slot] if ring is not None and ring.serving else None
+            serves = ring is not None and ring.serving and not self._trouble
+            coordinator = ring.coordinators[slot] if ring is not None and serves else None
             mine = coordinator is not None and (coordinator.id, coordinator.incarnation) == (self.id, self.incarnation)
             assert bool(self._serving[slot]) == mine, slot
 
@@ -512,4 +576,5 @@ def refusal(text: str) -> bytes:
 
 
 def _slot_argument(text: bytes) -> int | None:
-    return int(text) if text.isdigit() and int(text) < SLOTS else None
+    slot = parse_integer(text)
+    return slot if slot is not None and 0 <= slot < SLOTS else None

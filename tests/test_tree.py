@@ -51,7 +51,9 @@ WORLD = words(
 """What an actor must be handed instead of importing it."""
 Wiring = Mapping[str, tuple[set[str], str]]
 WIRING: Wiring = {
-    "actors/client.py": ({"random", "select", "socket", "threading", "time"}, "lives in the program that uses it"),
+    "actors/client.py": ({"random", "threading", "time"}, "lives in the program that uses it, on that one's threads"),
+    "actors/client_links.py": ({"select", "socket", "threading", "time"}, "that program's connections, which block it"),
+    "actors/client_pacing.py": ({"threading", "time"}, "times that program's calls, and budgets its threads"),
     "actors/local.py": ({"signal", "socket", "threading", "time"}, "an edge: a program's thread that blocks"),
     "actors/node_folder.py": ({"secrets"}, "makes a directory's id and a life's before there is any actor"),
     "actors/cluster_folder.py": ({"secrets"}, "makes the cluster's secret before there is any actor"),

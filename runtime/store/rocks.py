@@ -31,6 +31,7 @@ from rocksdict import (
     WriteOptions,
 )
 
+from ..durable import sync_folder
 from . import rocks_log
 from .disk import REBUILD, Batch, Corrupt, StoreError
 from .folder import StoreFolder
@@ -46,7 +47,11 @@ MEMORY_BLOOM_RATIO = 0.02
 
 FILES_OPEN_MAX = 256
 INFO_LOG_BYTES_MAX = 1024 * 1024
-READ_AHEAD_BYTES = 256 * 1024
+
+_MEANINGS = {
+    "written": "Nothing of the batch was written. ",
+    "synced": "What was written since the last sync would be lost by a power cut. ",
+}
 
 
 class RocksDisk:
@@ -60,9 +65,12 @@ class RocksDisk:
         self._folder = StoreFolder(path, "rocksdb")
         try:
             folder = path / "rocksdb"
+            new = not folder.exists()
             rocks_log.inspect(folder)
             try:
                 self._rocks = Rdict(str(folder), _options())
+                if new:
+                    sync_folder(path)
             except Exception as error:
                 raise self._failure("opened", error) from error
             hints = WriteOptions()
@@ -82,7 +90,6 @@ class RocksDisk:
     def items(self, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        options.set_readahead_size(READ_AHEAD_BYTES)
         try:
             rows = self._rocks.iter(options)
             rows.seek(begin)
@@ -129,15 +136,12 @@ class RocksDisk:
         text = str(error)
         if text.startswith("Corruption"):
             return Corrupt(f"{self.place} is damaged ({text}). {REBUILD}")
+        meaning = _MEANINGS.get(done, "")
         if "No space left" in text:
-            return StoreError(
-                f"{self.place} could not be {done}: its disk is full ({text}). Of a batch nothing was written. "
-                "Make room: writing works again some seconds later."
-            )
-        return StoreError(
-            f"{self.place} could not be {done} ({text}). Of a batch nothing was written. "
-            "Check the disk, then start the process again."
-        )
+            advice = "The disk is full: make room, and writing works again some seconds later."
+        else:
+            advice = "Check the disk, then start the process again."
+        return StoreError(f"{self.place} could not be {done} ({text}). {meaning}{advice}")
 
 
 def _options() -> Options:

@@ -124,7 +124,7 @@ def _records(path: Path, head_bytes: int) -> Iterator[tuple[int, bytes]]:
                 checksum, length, type = _HEADER.unpack_from(block, at)
                 content, end = at + _HEADER.size, at + _HEADER.size + length
                 if type == _UNWRITTEN and length == 0:
-                    if any(block[at:]) or any(iter(lambda: file.read(BLOCK_BYTES).strip(b"\0"), b"")):
+                    if any(block[at:]) or any(any(later) for later in iter(lambda: file.read(BLOCK_BYTES), b"")):
                         raise _damaged(path, block_start + at, "zeros, and after them records")
                     return
                 if not _WHOLE <= type <= _LAST:

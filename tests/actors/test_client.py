@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors import client as client_module
+from ringkeeper.actors import client_pacing
 from ringkeeper.actors.client import (
     Client,
     ClientError,
@@ -33,6 +34,8 @@ from ringkeeper.actors.client import (
     Refused,
     Unavailable,
 )
+from ringkeeper.actors.client_links import Connection, Flight, Node, exchange
+from ringkeeper.actors.client_requests import Request
 from ringkeeper.actors.rules.slots import SLOTS, slot
 from ringkeeper.runtime.process import free_port
 
@@ -873,15 +876,15 @@ def test_a_write_is_not_sent_when_its_time_is_nearly_over() -> None:
 def test_the_last_word_of_a_node_is_heard_though_it_has_closed_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        connection = client_module.Connection(address, time.monotonic() + 10)
+        connection = Connection(address, time.monotonic() + 10)
         peer, _ = listener.accept()
         peer.sendall(b"-ERR too much\r\n")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        node = client_module.Node(address, (), 1, lambda what: None)
-        flight = client_module.Flight(node, connection, [client_module.Request(("SET", "k", "v"), (b"k",))])
+        node = Node(address, (), 1, lambda what: None)
+        flight = Flight(node, connection, [Request(("SET", "k", "v"), (b"k",))])
         wait_until(lambda: not connection.is_quiet())
-        client_module.exchange([flight], time.monotonic() + 10)
+        exchange([flight], time.monotonic() + 10)
         assert [str(reply) for reply in flight.replies] == ["ERR too much"]
         assert not flight.is_clean
         connection.close()
@@ -945,8 +948,8 @@ def test_retries_of_all_threads_keep_to_one_budget(cluster: FakeCluster) -> None
 
 def test_the_budget_lets_a_burst_through_and_then_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(client_module, "monotonic", lambda: now)
-    budget = client_module._RetryBudget(per_second=4)
+    monkeypatch.setattr(client_pacing, "monotonic", lambda: now)
+    budget = client_pacing.RetryBudget(per_second=4)
     assert [budget.take(within_seconds=1) for _ in range(6)] == [0, 0, 0, 0, 0, 0.25]
     assert budget.take(within_seconds=0.4) is None
     assert budget.take(within_seconds=0.5) == 0.5
@@ -1151,14 +1154,14 @@ def test_all_threads_take_connections_in_one_order(
     cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    acquire = client_module.Node.acquire
+    acquire = Node.acquire
 
-    def recorded(node: client_module.Node, deadline: float) -> client_module.Connection:
+    def recorded(node: Node, deadline: float) -> Connection:
         taken.append(node.address)
         return acquire(node, deadline)
 
     client.nodes()
-    monkeypatch.setattr(client_module.Node, "acquire", recorded)
+    monkeypatch.setattr(Node, "acquire", recorded)
     for order in (0, 1, 2), (2, 1, 0), (1, 0, 2):
         client.mget([cluster.key(index) for index in order])
     assert taken == sorted(map(cluster.address, range(3))) * 3

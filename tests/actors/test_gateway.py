@@ -140,6 +140,29 @@ def test_a_leader_that_does_not_answer_is_an_error_after_a_while_and_its_late_an
     assert "no ECS leads" in str(reply)
 
 
+def test_an_answer_to_another_kind_of_question_or_nonsense_from_the_leader_is_nothing(stage: Stage) -> None:
+    ann = stage.client()
+    ((_, question),) = stage.send((ann, ["INFO"]))
+    stage.harness.tell(VerbRun(question=question.question, text="late, for a former life"))
+    assert ann.replies() == []
+    stage.harness.advance(QUESTION_SECONDS_MAX + 0.1)
+    assert len(ann.replies()) == 1
+    for nonsense in (b"\xff\xfe", b"hello", b"ringkeeper://"):
+        stage.harness.tell(LeaderChanged(path="", data=nonsense, term=1))
+        stage.send((ann, ["RING STATUS"]))
+        stage.harness.advance(QUESTION_SECONDS_MAX + 0.1)
+        (reply,) = ann.replies()
+        assert str(reply).startswith("TRYAGAIN")
+
+
+def test_long_replies_are_written_one_by_one_so_that_the_edge_can_cut_off_in_between(stage: Stage) -> None:
+    ann = stage.client()
+    written: list[int] = []
+    ann.write = lambda data, answers=1: written.append(len(data))  # type: ignore[method-assign]
+    stage.send((ann, ["COMMAND"] * 100))
+    assert len(written) == 100 and len(set(written)) == 1
+
+
 def test_without_the_password_nothing_is_done_or_told() -> None:
     stage = Stage(password="secret")
     stage.harness.tell(RingChanged(ring=founded(1)))

@@ -213,13 +213,14 @@ def test_always_holds_replies_until_the_disk_has_synced_and_keeps_their_order() 
     stage.harness.stop()
 
 
-def test_after_a_failed_sync_writes_are_in_doubt_and_no_more_are_taken() -> None:
+def test_after_a_failed_sync_writes_are_in_doubt_and_nothing_is_served_any_more() -> None:
     stage = Stage(fsync="always").obey()
     stage.send("SET a 1", "GET a")
     ((_, executed),) = stage.harness.tell(Synced(batch=1, error="input/output error"))
-    assert executed.replies[0].startswith(b"-INDOUBT") and executed.replies[1] == b"$1\r\n1\r\n"
+    assert [reply[:8] for reply in executed.replies] == [b"-INDOUBT", b"-MISCONF"], "what was read may be gone as well"
+    stage.obey(lost(founded(2), life(2).id))
     replies = stage.run("SET b 1", "INCR b", "FLUSHALL", "GET a")
-    assert [r[:8] for r in replies[:3]] == [b"-MISCONF"] * 3 and replies[3] == b"$1\r\n1\r\n"
+    assert [reply[:8] for reply in replies] == [b"-MISCONF"] * 4
     stage.harness.stop()
 
 
@@ -271,11 +272,63 @@ def test_a_forgotten_cursor_starts_its_slot_again_and_misses_nothing(stage: Stag
         ("CLUSTER COUNTKEYSINSLOT 16384", b"-ERR Invalid slot"),
         ("CLUSTER GETKEYSINSLOT 0 x", b"-ERR Invalid slot"),
         ("FLUSHALL NOW", b"-ERR syntax error"),
+        ("SCAN " + "9" * 5000, b"-ERR invalid cursor"),
+        ("SCAN 0 COUNT " + "9" * 5000, b"-ERR value is not an integer"),
+        ("CLUSTER COUNTKEYSINSLOT " + "9" * 5000, b"-ERR Invalid slot"),
+        ("CLUSTER GETKEYSINSLOT 0 " + "9" * 5000, b"-ERR Invalid slot"),
+        ("KEYS " + "a" * 5000, b"-ERR a pattern has at most"),
     ],
 )
 def test_bad_arguments_are_refused_as_redis_does(stage: Stage, line: str, error: bytes) -> None:
     (reply,) = stage.run(line)
     assert reply.startswith(error)
+
+
+def test_commands_on_the_whole_node_are_refused_while_it_serves_nothing(stage: Stage) -> None:
+    stage.run("SET a 1")
+    stage.obey(returned(lost(stage.ring, life(1).id), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
+    for line in ("FLUSHALL", "FLUSHDB", "DBSIZE", "KEYS *", "SCAN 0", "RANDOMKEY"):
+        (reply,) = stage.run(line)
+        assert reply.startswith(b"-CLUSTERDOWN"), line
+    assert stage.store.keys == 1
+
+
+def test_a_write_of_several_keys_that_meets_a_bad_record_changes_none_of_them(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run("MSET {t}1 a {t}2 b {t}3 c")
+    get = stage.store.get
+
+    def rotten(slot: int, key: bytes) -> Any:
+        if key == b"{t}3":
+            raise StoreError("key {t}3 is not what was written")
+        return get(slot, key)
+
+    monkeypatch.setattr(stage.store, "get", rotten)
+    replies = stage.run("MSET {t}1 x {t}2 x {t}3 x", "DEL {t}1 {t}3", "MGET {t}1 {t}2")
+    assert [reply[:4] for reply in replies[:2]] == [b"-ERR", b"-ERR"]
+    assert replies[2] == [b"$1\r\na\r\n", b"$1\r\nb\r\n"]
+
+
+def test_looking_at_the_whole_node_is_bounded_in_one_turn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.run("SET a 1", "SET b 1", "SET c 1")
+    monkeypatch.setattr(storage_node, "LOOKS_PER_TURN_MAX", 4)
+    replies = stage.run("KEYS *", "KEYS *", "SCAN 0 COUNT 1", "SCAN 0 COUNT 1")
+    assert len(replies[0]) == 3
+    assert [bytes(reply)[:9] for reply in replies[1:]] == [b"-TRYAGAIN"] * 3
+    assert stage.run("DBSIZE", "DBSIZE") == [3, 3], "the second need not count"
+    stage.run("SET d 1", "SET e 1")
+    (reply,) = stage.run("KEYS *")
+    assert reply.startswith(b"-ERR KEYS would look at 5 keys")
+
+
+def test_a_bug_on_one_command_does_not_end_the_node(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: list[bytes]) -> Any:
+        raise KeyError("a bug")
+
+    monkeypatch.setitem(stage.harness.actor._whole_node, "dbsize", fail)
+    replies = stage.run("SET a 1", "DBSIZE", "GET a")
+    assert replies[0] == b"+OK\r\n" and replies[1].startswith(b"-ERR internal error") and replies[2] == b"$1\r\n1\r\n"
 
 
 def test_keys_of_a_slot_are_counted_and_listed(stage: Stage) -> None:

@@ -63,7 +63,7 @@ def test_a_full_disk_is_refused_clearly_and_loses_nothing(tmp_path: Path) -> Non
     output, _ = process.communicate(timeout=30)
     *acknowledged, refusal, reads = output.splitlines()
     assert process.returncode == 0 and reads == "reads go on"
-    assert refusal.startswith(f"refused: {tmp_path}/store could not be written (") and "nothing was written" in refusal
+    assert refusal.startswith(f"refused: {tmp_path}/store could not be written (") and "Nothing of the batch" in refusal
     store = open_store("rocksdb", tmp_path / "store")
     store.check()
     assert rows_of(store) == rows_after(int(acknowledged[-1]))

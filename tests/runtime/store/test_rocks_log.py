@@ -151,7 +151,7 @@ def test_a_flipped_bit_in_a_log_is_refused_wherever_it_is(image: Image) -> None:
 def test_zeros_in_the_middle_of_a_log_are_refused(image: Image) -> None:
     log = image.logs[0].read_bytes()
     second, third = list(headers(log))[1:3]
-    for start, stop in ((0, 512), (second, third), (second, BLOCK_BYTES), (40_000, 40_512)):
+    for start, stop in ((0, 512), (second, third), (second, BLOCK_BYTES), (second, 2 * BLOCK_BYTES), (40_000, 40_512)):
         with pytest.raises(Corrupt):
             image.left(image.logs[0], log[:start] + bytes(stop - start) + log[stop:])
 

@@ -1,0 +1,342 @@
+"""Carries requests to nodes and replies back, on the caller's thread; every wait but the resolver's has a deadline.
+
+    Node         the connections to one node: acquire -> exchange -> release | discard
+    Connection   one of them: a socket, greeted with HELLO 3, and the reader of its replies
+    Flight       some requests on one connection: what of them was sent, which replies came, what ended it early
+    exchange     all flights of an attempt at once
+
+Nothing here knows the ring or sends a request twice. A flight says what happened; what that means for its requests is
+for `Client._judge` in `client.py` to say. A deadline is a moment of ``time.monotonic``.
+
+Invariants: a connection is idle or belongs to one exchange, and every one that was acquired is released or discarded.
+Those open and those being dialled are together at most ``connections_max``. One that is not clean after its exchange
+never carries another: a late reply would be taken for the answer to something else.
+"""
+
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import hiredis
+from hiredis import PushNotification, ReplyError
+
+from .client_errors import REFUSALS, TRANSIENT
+from .client_requests import Request
+
+REPLY_BYTES_MAX = 1 << 30
+"""What is not a whole reply after so many bytes is garbage."""
+READ_BYTES = 1 << 16
+
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+NOTHING = object()
+"""What a reader gives when it has no whole reply; no reply is this."""
+
+
+class NoConnection(Exception):
+    """A node gives no connection: dead, busy, closed or unwilling. ``code`` and ``says`` are those of a `Trouble`."""
+
+    def __init__(self, code: str, says: str) -> None:
+        super().__init__(says)
+        self.code = code
+        self.says = says
+
+
+class Connection:
+    """A socket that never blocks, and the reader of its replies."""
+
+    __slots__ = ("buffer", "descriptor", "poller", "reader", "socket")
+
+    def __init__(self, address: str, deadline: float) -> None:
+        """Dial. Raises OSError."""
+        host, _, port = address.rpartition(":")
+        failure: OSError = ConnectionRefusedError()
+        for family, kind, protocol, _, where in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
+            self.socket = socket.socket(family, kind, protocol)
+            try:
+                self.socket.settimeout(max(deadline - monotonic(), 0.001))
+                self.socket.connect(where)
+                self.socket.setblocking(False)
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                break
+            except OSError as error:
+                self.socket.close()
+                failure = error
+            except BaseException:
+                self.socket.close()
+                raise
+        else:
+            raise failure
+        self.reader = hiredis.Reader(notEnoughData=NOTHING)
+        self.buffer = bytearray(READ_BYTES)
+        self.descriptor = self.socket.fileno()
+        self.poller = select.poll()
+        self.poller.register(self.descriptor, select.POLLIN)
+
+    def is_quiet(self) -> bool:
+        """Whether an idle connection still stands. What the node sent unasked, most likely its end, is a no.
+
+        Asked before every use (0.6 us), so that a node's restart puts no write in doubt.
+        """
+        return not self.poller.poll(0)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Node:
+    """The connections to one node: at most ``connections_max``, the one used last first."""
+
+    def __init__(
+        self, address: str, login: tuple[str, ...], connections_max: int, count: Callable[[str], None]
+    ) -> None:
+        self.address = address
+        self.failed_at = 0.0
+        """When it last gave trouble (monotonic); 0 when it answered since."""
+        self._login = login
+        self._connections_max = connections_max
+        self._count = count
+        self._retired = self._ended = False
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._waiting = 0
+        self._places = self._connections_max
+        self._lost = 0
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+
+    def acquire(self, deadline: float) -> Connection:
+        """A connection for one exchange; give it to ``release`` or ``discard``. Raises NoConnection."""
+        while True:
+            with self._lock:
+                if not self._idle and not self._places:
+                    self._wait(deadline)
+                if not self._idle:
+                    self._places -= 1
+                    break
+                connection = self._idle.pop()
+            if connection.is_quiet():
+                return connection
+            self.discard(connection)
+        try:
+            connection = self._dial(deadline)
+        except BaseException:
+            self._give_place_back()
+            raise
+        with self._lock:
+            self._open.add(connection)
+            ended, lost = self._ended, self._lost
+            self._lost = max(0, lost - 1)
+        if ended:
+            self.discard(connection)
+            raise NoConnection("closed", "the client was closed")
+        self._count("connections")
+        if lost:
+            self._count("reconnections")
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """It is ready for the next exchange."""
+        with self._lock:
+            if not self._retired:
+                self._idle.append(connection)
+                if self._waiting:
+                    self._freed.notify()
+                return
+        self.discard(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """It is broken, no longer needed, or in a state that nobody knows."""
+        with self._lock:
+            self._open.discard(connection)
+            self._lost += 1
+        connection.close()
+        self._give_place_back()
+
+    def retire(self) -> None:
+        """Close what is idle now, and the rest when it comes back."""
+        with self._lock:
+            self._retired = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            self.discard(connection)
+
+    def end(self) -> None:
+        """Retire, and break off the exchanges under way."""
+        self.retire()
+        with self._lock:
+            self._ended = True
+            for connection in self._open:
+                with suppress(OSError):  # it ended by itself
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+            self._freed.notify_all()
+
+    def forget(self) -> None:
+        """In a forked child: drop the parent's connections without a word to the node."""
+        for connection in self._open:
+            connection.close()
+        self._start_empty()
+
+    def _wait(self, deadline: float) -> None:
+        self._waiting += 1
+        try:
+            while not self._idle and not self._places:
+                left = deadline - monotonic()
+                if self._ended:
+                    raise NoConnection("closed", "the client was closed")
+                if left <= 0 or not self._freed.wait(left):
+                    raise NoConnection("busy", f"is in use by this client on all {self._connections_max} connections")
+        finally:
+            self._waiting -= 1
+
+    def _give_place_back(self) -> None:
+        with self._lock:
+            self._places += 1
+            if self._waiting:
+                self._freed.notify()
+
+    def _dial(self, deadline: float) -> Connection:
+        try:
+            connection = Connection(self.address, deadline)
+        except ConnectionRefusedError:
+            raise NoConnection("refused", "refuses connections") from None
+        except TimeoutError:
+            raise NoConnection("unreachable", "did not accept a connection in time") from None
+        except (OSError, ValueError) as error:
+            raise NoConnection("unreachable", f"cannot be reached: {error}") from None
+        try:
+            self._greet(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _greet(self, connection: Connection, deadline: float) -> None:
+        hello = Request(("HELLO", "3", *self._login), (), reads=True)
+        flight = Flight(self, connection, [hello])
+        exchange([flight], deadline)
+        if flight.trouble is not None:
+            raise NoConnection(*flight.trouble)
+        reply = flight.replies[0]
+        if isinstance(reply, ReplyError):
+            code, says = str(reply).split(" ", 1)[0], quote(reply)
+            if code == "ERR" and "max number of clients" in says:
+                code = "busy"
+            raise NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
+        if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
+            raise NoConnection("garbage", "did not greet as a Redis server does")
+
+
+class Flight:
+    """The part of an attempt that one node has: its requests on one connection, written together."""
+
+    __slots__ = ("connection", "data", "expected", "node", "replies", "sent", "trouble")
+
+    def __init__(self, node: Node, connection: Connection, requests: list[Request]) -> None:
+        self.node = node
+        self.connection = connection
+        self.expected: list[Request | None] = []
+        """Whose reply comes when; None for that of ASKING."""
+        parts = []
+        for request in requests:
+            if request.ask is not None:
+                self.expected.append(None)
+                parts.append(ASKING)
+            self.expected.append(request)
+            parts.append(request.packed)
+        self.data = b"".join(parts)
+        self.sent = 0
+        self.replies: list[Any] = []
+        self.trouble: tuple[str, str] | None = None
+        """Code and words when it ended before all replies were there."""
+
+    def push(self) -> None:
+        """Write what the kernel takes."""
+        try:
+            self.sent += self.connection.socket.send(memoryview(self.data)[self.sent :])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.pull()  # perhaps it said why
+            self.trouble = self.trouble or ("broken", f"broke the connection ({error.strerror})")
+
+    def pull(self) -> None:
+        """Read what has come. Data first: an orderly node's last replies stand before its end."""
+        connection = self.connection
+        try:
+            count = connection.socket.recv_into(connection.buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.trouble = "broken", f"broke the connection ({error.strerror})"
+            return
+        if not count:
+            self.trouble = "broken", "closed the connection without an answer"
+            return
+        reader, replies = connection.reader, self.replies
+        try:
+            reader.feed(connection.buffer, 0, count)  # type: ignore[arg-type]  # takes any buffer
+            while (reply := reader.gets()) is not NOTHING:
+                if type(reply) is not PushNotification:
+                    replies.append(reply)
+        except (hiredis.ProtocolError, MemoryError, RecursionError) as error:
+            self.trouble = "garbage", f"sent what is not a reply ({error or type(error).__name__})"
+        if len(replies) > len(self.expected):
+            del replies[len(self.expected) :]
+            self.trouble = "garbage", "sent more replies than there were commands"
+        elif len(replies) < len(self.expected) and reader.len() > REPLY_BYTES_MAX:
+            self.trouble = "garbage", f"sent more than {REPLY_BYTES_MAX} bytes for one reply"
+
+    @property
+    def is_over(self) -> bool:
+        return self.trouble is not None or len(self.replies) == len(self.expected)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the connection is good for another exchange. (A node can refuse a command before it has it whole.)"""
+        return self.trouble is None and self.sent == len(self.data) and not self.connection.reader.has_data()
+
+
+def exchange(flights: list[Flight], deadline: float) -> None:
+    """Write all flights, then read all replies, until each is over or the deadline has passed.
+
+    Reading and writing go on together, so that two full buffers cannot wait for each other, and a silent node keeps
+    nobody from hearing the others.
+    """
+    poller = select.poll()
+    waiting: dict[int, Flight] = {}
+    for flight in flights:
+        flight.push()
+        if flight.trouble is None:
+            unsent = flight.sent < len(flight.data)
+            poller.register(flight.connection.descriptor, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
+            waiting[flight.connection.descriptor] = flight
+    while waiting:
+        left = deadline - monotonic()
+        for descriptor, events in poller.poll(max(left, 0) * 1000):
+            flight = waiting[descriptor]
+            if events != select.POLLOUT:
+                flight.pull()
+            if events & select.POLLOUT and not flight.is_over:
+                flight.push()
+                if flight.sent == len(flight.data):
+                    poller.modify(descriptor, select.POLLIN)
+            if flight.is_over:
+                poller.unregister(descriptor)
+                del waiting[descriptor]
+        if left <= 0:
+            for flight in waiting.values():
+                flight.trouble = "silent", "did not answer in time"
+            return
+
+
+def quote(reply: object) -> str:
+    """An error of a server, as part of a sentence."""
+    return f"says: {str(reply).rstrip('.')}"
