@@ -239,22 +239,23 @@ class StorageNode(Actor):
 
     def _execute(self, message: Execute) -> None:
         requests, replies = message.requests, list[Reply]()
-        writes: list[int] = []
+        wrote = False
         self._view.left, self._looks_left = READ_BYTES_PER_TURN_MAX, LOOKS_PER_TURN_MAX
         while len(replies) < len(requests):  # once, unless a command looks at the whole node after a write
             done = len(replies)
             part = requests[done:] if done else requests
             answers = self._run(part)
             if self._wrote:
-                part = part[: len(answers)]
-                writes += [done + i for i, (command, _) in enumerate(part) if command.writes]
+                wrote = True
                 try:
                     self._commit()
                 except StoreError as failure:
-                    answers = self._without_writes(part, refusal(f"MISCONF nothing was written: {failure}"))
+                    refused = refusal(f"MISCONF nothing was written: {failure}")
+                    answers = self._without_writes(part[: len(answers)], refused)
             replies = replies + answers if done else answers
         executed = Executed(replies=replies)
-        if self._unsynced or (writes and self.fsync == "always" and self._synced < self._batch):
+        if self._unsynced or (wrote and self.fsync == "always" and self._synced < self._batch):
+            writes = [index for index, (command, _) in enumerate(requests) if command.writes] if wrote else []
             self._unsynced.append((self._batch, executed, message.reply_to, writes))
             self._sync()
         else:
