@@ -11,8 +11,10 @@
 A node process runs `Member`, `Gateway`, `StorageNode`, `Syncer` and `FailureDetector`; an ECS process runs `Ecs`; both
 run `Watches`, which turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes
 on one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they
-run on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together,
-and a program meets them through `client.py` and `local.py`.
+run on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by
+`config.py`; `node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
+a cluster of its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`,
+`client_pacing.py`, `client_errors.py`.
 
 *A process becomes part of the cluster*
 
@@ -55,5 +57,5 @@ and a program meets them through `client.py` and `local.py`.
 2.  When it is back, `Member` registers the same life under the new session, then removes the old registration. The
     `Ecs` that is elected gives everybody one session's time before it takes anyone for gone.
 
-Invariants are in each actor's header and in its ``check``; the rules that are cited as R1 to R27 are the protocol's.
+Invariants are in each actor's header and in its ``check``. Rules cited as R3 or R23 are in ``rules/PROTOCOL.md``.
 """

@@ -86,6 +86,12 @@ class NodeConfig(ProcessConfig):
 
     def check(self) -> None:
         ProcessConfig.check(self)
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", self.host):
+            raise ConfigError(
+                f"a node cannot be reached as {self.host!r}: the ring and its clients name nodes host:port, and this "
+                "release knows host names and IPv4 addresses there, no IPv6 addresses. Use --bind with an IPv4 "
+                "address, or --advertise with a host name (alone, without a port)."
+            )
         if not 1 <= self.port <= 65535 - BRIDGE_PORT_OFFSET:
             raise ConfigError(
                 f"client port {self.port} leaves no room for the bridge, which listens on {BRIDGE_PORT_OFFSET} more: "

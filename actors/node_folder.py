@@ -1,13 +1,21 @@
 """Keeps what makes a data folder one node's: whose it is, which directory it is, how many lives it has had.
 
-    FOLDER/node.json      format, node id, data id, lives; written anew, synced, at every start
+    FOLDER/node.json      format, node id, data id, lives, bound; written anew, synced, at every start
     FOLDER/ring.json      the newest ring that the node has read
-    FOLDER/store/         the records
+    FOLDER/store/         the records; beside what the store keeps there, data_id says to which folder they belong
     FOLDER/LOCK           held while a process lives
 
 The data id is what the ring means by "this data directory" (R14): made once, at random, never copied. The number of
 lives is the first half of every incarnation, so the incarnations of one directory ascend, and of two registrations of
 one node it is known which is the later (the other half is random: an incarnation is never guessed or met twice).
+
+What the ring believes of the data id is true of the records only as long as they are those. So the two are bound:
+
+    new -> node.json, not bound -> the store is opened, then gets its data_id -> bound
+
+Until it is bound a node has served nobody, so a first start may be killed anywhere and tried again. Once it is, a store
+that is missing, empty, or another folder's is refused: a node that came up with it would answer "no such key" for what
+was acknowledged. An older copy of the right store is not told from it; who restores one should know.
 """
 
 import json
@@ -15,10 +23,17 @@ import secrets
 from pathlib import Path
 from typing import IO
 
-from ..runtime.durable import DurableFile, holder_of, lock_folder, sync_folder
+from ..runtime.durable import DurableFile, holder_of, lock_folder, make_folder
 
 FORMAT = 1
 """Version of the layout; a folder with a newer one is refused."""
+
+
+BEFORE_THE_FIRST_LIFE = {"LOCK", "node.json.new"}
+"""What a folder may hold without being a node's yet: a first start was killed."""
+
+NO_RECORDS = {"LOCK", "FORMAT", "FORMAT.new", "data_id", "data_id.new"}
+"""What a store's folder may hold without any records in it."""
 
 
 class NodeFolderError(Exception):
@@ -30,8 +45,12 @@ class NodeFolder:
 
     def __init__(self, path: Path, id: str) -> None:
         """Raises NodeFolderError, and OSError when the disk does not allow it."""
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        make_folder(path)
+        self.path, self._id = path, id
+        self.ring = DurableFile(path / "ring.json")
+        self.store = path / "store"
+        self._file = DurableFile(path / "node.json")
+        self._store_file = DurableFile(self.store / "data_id")
         lock = lock_folder(path)
         if lock is None:
             raise NodeFolderError(
@@ -40,31 +59,68 @@ class NodeFolder:
             )
         self._lock: IO[str] = lock
         try:
-            self._begin_life(id)
+            self._begin_life()
         except BaseException:
             self.close()
             raise
-        self.ring = DurableFile(path / "ring.json")
-        self.store = path / "store"
 
-    def _begin_life(self, id: str) -> None:
-        file = DurableFile(self.path / "node.json")
-        content = file.read()
+    def _begin_life(self) -> None:
+        content = self._file.read()
         if content is None:
-            if any(each.name != "LOCK" for each in self.path.iterdir()):
+            if any(each.name not in BEFORE_THE_FIRST_LIFE for each in self.path.iterdir()):
                 raise NodeFolderError(
                     f"{self.path} holds files, but none that says it is a node's folder (node.json): "
                     "give the node an empty folder, or its own."
                 )
-            self.data_id, lives = secrets.token_hex(8), 0
+            self.data_id, self._lives, self._bound = secrets.token_hex(8), 0, False
         else:
-            self.data_id, lives = self._read(content, id)
-        self.incarnation = f"{(lives + 1) & 0xFFFFFFFF:08x}{secrets.token_hex(4)}"
-        document = {"format": FORMAT, "id": id, "data_id": self.data_id, "lives": lives + 1}
-        file.write(json.dumps(document, indent=2).encode() + b"\n")
-        sync_folder(self.path.parent)
+            self.data_id, self._lives, self._bound = self._read(content)
+            self._check_store()
+        self._lives += 1
+        self.incarnation = f"{self._lives & 0xFFFFFFFF:08x}{secrets.token_hex(4)}"
+        self._write()
 
-    def _read(self, content: bytes, id: str) -> tuple[str, int]:
+    def _write(self) -> None:
+        document = {
+            "format": FORMAT,
+            "id": self._id,
+            "data_id": self.data_id,
+            "lives": self._lives,
+            "bound": self._bound,
+        }
+        self._file.write(json.dumps(document, indent=2).encode() + b"\n")
+
+    def bind_store(self) -> None:
+        """From now on this folder and the store in ``store`` belong together; call when it is open. Raises OSError."""
+        if not self._bound:
+            self._store_file.write(self.data_id.encode() + b"\n")
+            self._bound = True
+            self._write()
+
+    def _check_store(self) -> None:
+        """Raises NodeFolderError unless the store is the one that this folder was bound to."""
+        found = (self._store_file.read() or b"").decode("ascii", "replace").strip()
+        if found and found != self.data_id:
+            raise NodeFolderError(
+                f"{self.store} is not this node's store: it belongs to the data directory {found!r}, {self.path} is "
+                f"{self.data_id!r}. A node that served it would lack what was written to this one. Put this one's own "
+                "store back."
+            )
+        if self._bound and not (found and (self.store / "FORMAT").exists() and self._holds_records()):
+            raise NodeFolderError(
+                f"the records of {self._id} are gone: {self.path} has been in use, and {self.store} is missing or "
+                "emptied. A node that came up like this would answer that keys do not exist which it has acknowledged. "
+                f"Put {self.store} back as it was. If it is lost, so are its records: {self._id} can begin anew with "
+                "an empty folder, but as another data directory, which this release cannot take into a ring in the "
+                "place of the only copy."
+            )
+
+    def _holds_records(self) -> bool:
+        """Whether there is anything of the store's engine, whichever that is."""
+        parts = [each for each in self.store.iterdir() if each.name not in NO_RECORDS]
+        return any(not part.is_dir() or any(part.iterdir()) for part in parts)
+
+    def _read(self, content: bytes) -> tuple[str, int, bool]:
         try:
             document = json.loads(content)
             format, owner = document["format"], document["id"]
@@ -75,18 +131,20 @@ class NodeFolder:
                     f"{self.path} was written by a newer release (format {format}, this release knows {FORMAT}): "
                     "use that release, or another folder."
                 )
-            data_id, lives = str(document["data_id"]), int(document["lives"])
+            data_id, lives, bound = str(document["data_id"]), int(document["lives"]), document.get("bound", False)
+            if type(bound) is not bool:
+                raise ValueError("bound is not true or false")
         except (ValueError, KeyError, TypeError) as error:
             raise NodeFolderError(
                 f"{self.path / 'node.json'} cannot be read ({error!r}): the folder is damaged or not a node's. "
                 "Restore it, or give the node an empty folder."
             ) from error
-        if owner != id:
+        if owner != self._id:
             raise NodeFolderError(
-                f"{self.path} holds the data of {owner}, not of {id}: a node that served it would answer for keys that "
-                f"it has not got. Start {owner} on it, or give {id} a folder of its own."
+                f"{self.path} holds the data of {owner}, not of {self._id}: a node that served it would answer for "
+                f"keys that it has not got. Start {owner} on it, or give {self._id} a folder of its own."
             )
-        return data_id, lives
+        return data_id, lives, bound
 
     def close(self) -> None:
         """Give the folder free."""

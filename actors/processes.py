@@ -50,15 +50,15 @@ def run_node(config: NodeConfig) -> int:
     """
     config.check()
     secret = read_secret(config.secret_file)
-    folder = NodeFolder(config.data, config.id)
-    try:
-        store = open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
-        try:
-            return Process(f"node {config.id}").run(lambda process: NodeProcess(process, config, secret, folder, store))
-        finally:
-            store.close()
-    finally:
-        folder.close()
+    with (
+        contextlib.closing(NodeFolder(config.data, config.id)) as folder,
+        contextlib.closing(open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)) as store,
+    ):
+        folder.bind_store()
+        process = Process(f"node {config.id}")
+        status = process.run(lambda process: NodeProcess(process, config, secret, folder, store))
+    process.exec_again()  # only now: the next life opens the same folder and store
+    return status
 
 
 def run_ecs(config: EcsConfig) -> int:
@@ -146,6 +146,7 @@ class Ending(Actor):
     def __init__(self, *, syncer: Ref | None, watches: Ref, done: Callable[[], None]) -> None:
         super().__init__()
         self._syncer, self._watches, self._done = syncer, watches, done
+        self._over = False
 
     def on_start(self) -> None:
         self.after(CLOSE_SECONDS_MAX, TooLate())
@@ -156,15 +157,23 @@ class Ending(Actor):
 
     def on_receive(self, message: Synced | SessionClosed | TooLate) -> None:
         match message:
+            case _ if self._over:  # what was not waited for any longer, or the timer
+                pass
             case Synced():
+                if message.error:
+                    log.error("ending goes on though the disk did not take what was written: %s", message.error)
                 self.send(self._watches, CloseSession(reply_to=self.ref))
             case SessionClosed():
-                self._done()
+                self._end()
             case TooLate():
                 log.warning("ending goes on without waiting any longer for the disk and ZooKeeper")
-                self._done()
+                self._end()
             case _:
                 assert_never(message)
+
+    def _end(self) -> None:
+        self._over = True
+        self._done()
 
 
 class NodeProcess:
@@ -226,7 +235,13 @@ class NodeProcess:
             name="member",
             supervision=ESCALATE,
         )
-        election = system.spawn(Election, watches=self._watches, path=paths.ecs(config.cluster_name), name="election")
+        election = system.spawn(
+            Election,
+            watches=self._watches,
+            path=paths.ecs(config.cluster_name),
+            name="election",
+            supervision=ESCALATE,
+        )
         for follower in (gateway, detector):
             election.tell(FollowLeader(reply_to=follower))
         with listening(config.bind, config.port, "clients"):
@@ -274,6 +289,7 @@ class EcsProcess:
             candidate=ecs.address.encode(),
             owner=ecs,
             name="election",
+            supervision=ESCALATE,
         )
 
     def close(self, done: Callable[[], None]) -> None:

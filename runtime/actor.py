@@ -15,6 +15,8 @@ Where to look next: ``system.py`` (mailboxes in turn, supervision), ``harness.py
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random as random_module
 import threading
 from collections import deque
@@ -30,6 +32,8 @@ from .world import Timer
 
 if TYPE_CHECKING:
     from .system import ActorSystem
+
+log = logging.getLogger(__name__)
 
 _here = threading.local()
 """What happens on this thread: the ``system`` whose turn it is, the ``birth`` of the actor being made."""
@@ -76,7 +80,8 @@ class Ref:
 class LoopFuture(pykka.ThreadingFuture[Any]):
     """The answer to an ``ask``: can be waited for off the loop, awaited on it, or given a callback.
 
-    ``get`` on the loop thread raises WouldDeadlock unless the answer is already there.
+    ``get`` on the loop thread raises WouldDeadlock unless the answer is already there. What a callback raises is logged
+    and goes no further: it is the asker's trouble, and the thread is that of whoever answers.
     """
 
     def __init__(self) -> None:
@@ -105,20 +110,31 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
             if self._result is None:
                 self._callbacks.append(callback)
                 return
-        callback(self)
+        self._call(callback)
 
     def _run_callbacks(self) -> None:
         with self._condition:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[LoopFuture], object]) -> None:
+        try:
             callback(self)
+        except Exception:
+            log.exception("what was to be done with an answer has failed: %r", callback)
 
     def __await__(self) -> Generator[Any, None, Any]:
         loop = asyncio.get_running_loop()
         if self._get_hook is not None:  # made by map, join, stop...: Pykka computes those inside get()
             return (yield from loop.run_in_executor(None, self.get).__await__())
         answered = asyncio.Event()
-        self.when_done(lambda _: loop.call_soon_threadsafe(answered.set))
+
+        def wake(_: LoopFuture) -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(answered.set)
+
+        self.when_done(wake)
         yield from answered.wait().__await__()
         return self.get()
 
@@ -153,7 +169,7 @@ class Mailbox:
         elif len(self._ordinary) < MAILBOX_MESSAGES_MAX:
             self._ordinary.append(item)
         elif self.system is not None and self.owner is not None:
-            self.system.dead_letter(self.owner.ref, item, f"its mailbox holds {MAILBOX_MESSAGES_MAX} messages")
+            self.system.return_to_sender(self.owner.ref, item, f"its mailbox holds {MAILBOX_MESSAGES_MAX} messages")
             return
         if not self.scheduled and self.system is not None:
             self.system.schedule(self)
@@ -181,11 +197,23 @@ class LocalRef(pykka.ActorRef[Any], Ref):
         """Raises ActorDeadError when the actor has stopped; ``Actor.send`` makes a dead letter of that instead."""
         if self.actor_stopped.is_set():
             raise ActorDeadError(f"{self.name} has stopped")
-        self.actor_inbox.put(message if type(self.actor_inbox) is Mailbox else Envelope(message))
+        if type(self.actor_inbox) is Mailbox:
+            self.actor_inbox.put(message)
+        else:
+            self.actor_inbox.put(Envelope(message))
+            self._look_behind()
 
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
-        """The answer, or with ``block=False`` a LoopFuture of it. Raises pykka.Timeout, ActorDeadError, WouldDeadlock."""
-        return super().ask(message, block=block, timeout=timeout)
+        """The answer; with ``block=False`` a LoopFuture of it. Raises pykka.Timeout, ActorDeadError, WouldDeadlock."""
+        future = super().ask(message, block=False)
+        if type(self.actor_inbox) is not Mailbox:
+            self._look_behind()
+        return future.get(timeout=timeout) if block else future
+
+    def _look_behind(self) -> None:
+        """A blocking actor may have ended, on its own thread, just before the message was put into its inbox."""
+        if self.actor_stopped.is_set():
+            self._system.return_mail(self)
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the actor after what is already in its mailbox. Blocking on the loop thread raises WouldDeadlock."""

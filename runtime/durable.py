@@ -30,6 +30,19 @@ class DurableFile:
         sync_folder(self.path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that their names survive a power cut. Raises OSError."""
+    missing = not folder.is_dir()
+    if missing:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    try:
+        sync_folder(folder.parent)  # also of one that is there: it may have been made a moment before a kill
+    except PermissionError:
+        if missing:
+            raise  # else it is somebody else's, who made it: above it we are not let in
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

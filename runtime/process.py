@@ -1,9 +1,11 @@
 """Runs one operating-system process: an event loop, an actor system, a log, and an orderly end.
 
-    started -> running -> closing (SIGTERM, SIGINT, or an actor that cannot be replaced) -> ended
+    started -> running -> closing -> ended              SIGTERM, SIGINT, or an actor that cannot be replaced
+    started -> running -> closing -> ended -> started   start_again: under the same process id, as a program anew
 
 The end is bounded: what has not closed after ``CLOSE_SECONDS_MAX`` is abandoned, which the next start can tell because
-nothing was marked clean.
+nothing was marked clean. An order to end is final: it also ends a process that is about to start again, whichever of
+the two came first.
 """
 
 import asyncio
@@ -52,12 +54,13 @@ class Process:
         self._contents: Contents | None = None
         self._status = 0
         self._closing = False
-        self._again = False
+        self._again = False  # the end that has begun is for a new start
 
     def run(self, make: Callable[["Process"], Contents]) -> int:
         """Make the contents, run until the end; returns the exit status.
 
-        Whatever ``make`` raises is raised here, with nothing left running.
+        Whatever ``make`` raises is raised here, with nothing left running. Afterwards close what the contents stood on
+        and call ``exec_again``.
         """
         main = threading.current_thread() is threading.main_thread()
         if main:
@@ -71,31 +74,48 @@ class Process:
             if main:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self.loop.remove_signal_handler(number)
+                    if self._again:  # it counts until the very last moment
+                        signal.signal(number, lambda *_: self.close())
             self._end_tasks()
             self.loop.close()
-        if self._again:
-            log.info("%s starts again", self.name)
-            logging.shutdown()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         return self._status
 
+    def exec_again(self) -> None:
+        """Run this program anew under the same process id, if ``start_again`` began the end and no order to end came.
+
+        Call it when everything is closed that the next life opens. Returns only if there is to be no next life.
+        """
+        if self._again:
+            log.info("%s is closed and begins its next life", self.name)
+            logging.shutdown()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     def close(self, status: int = 0) -> None:
-        """Begin the orderly end, once; call on the loop thread (elsewhere: ``loop.call_soon_threadsafe``)."""
+        """Begin the orderly end, once; call on the loop thread (elsewhere: ``loop.call_soon_threadsafe``).
+
+        An end that has begun goes on; it is the last one then, and the first status that is not 0 counts.
+        """
+        self._again = False
+        self._status = self._status or status
+        self._begin_end()
+
+    def start_again(self, why: str) -> None:
+        """End in order, then run this program anew (``exec_again``). Does nothing once the end has begun."""
+        if self._closing:
+            return
+        log.warning("%s starts again: %s", self.name, why)
+        self._again = True
+        self._begin_end()
+
+    def _begin_end(self) -> None:
         if self._closing:
             return
         self._closing = True
-        self._status = status
         self.loop.call_later(CLOSE_SECONDS_MAX, self._give_up)
         if self._contents is None:
             self.loop.stop()
         else:
             self._contents.close(self.loop.stop)
-
-    def start_again(self, why: str) -> None:
-        """End in order, then run this program anew under the same process id."""
-        log.warning("%s starts again: %s", self.name, why)
-        self._again = True
-        self.close()
 
     def _end_tasks(self) -> None:
         """Cancel what the edges have left running on the loop, and let it take notice."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import queue
 import random as random_module
 import threading
 import time
@@ -211,7 +212,11 @@ class ActorSystem:
                 self.loop.call_soon_threadsafe(self._schedule_here, mailbox)
             except RuntimeError as closed:
                 raise ActorDeadError(f"{mailbox.owner} is gone: its loop has ended") from closed
-        elif not mailbox.scheduled and not mailbox.suspended:
+        elif mailbox.suspended:
+            assert mailbox.owner is not None
+            if mailbox.owner.actor_stopped.is_set():  # it ended while this was put in from another thread
+                self.return_mail(mailbox.owner.ref)
+        elif not mailbox.scheduled:
             mailbox.scheduled = True
             self._ready.append(mailbox)
             if not self._turn_comes:
@@ -235,14 +240,14 @@ class ActorSystem:
             left = MESSAGES_PER_TURN_MAX
             ready = self._ready
             while ready and left > 0:
-                mailbox = ready.popleft()
-                left -= self._visit(mailbox)
-                if mailbox.scheduled:
-                    ready.append(mailbox)
+                left -= self._visit(ready.popleft())
             while self._closers:
                 closers, self._closers = self._closers, {}
                 for callback in closers:
-                    callback()
+                    try:
+                        callback()
+                    except Exception:  # the others are other people's
+                        log.exception("what was to be done at the end of a turn has failed: %r", callback)
         finally:
             turn_of(before)
             self._turn_comes = bool(self._ready)
@@ -250,14 +255,22 @@ class ActorSystem:
                 self.loop.call_soon(self._turn)
 
     def _visit(self, mailbox: Mailbox) -> int:
-        """Handle some messages of one mailbox; returns how many. Leaves ``scheduled`` set when mail remains."""
+        """Handle some messages of one mailbox; returns how many. What remains is scheduled again, whatever happens."""
         actor = mailbox.owner
         assert actor is not None
-        life = self._lives.get(actor.name)
-        if life is None:  # it ended after its mail had been announced
+        life = self._life_of(actor)
+        try:
+            if life is None:  # it ended after its mail had been announced
+                return 0
+            return self._handle(actor, mailbox, life.counters)
+        finally:
+            self.sender = None
+            # In this order: another thread that puts mail in announces it unless it is scheduled already.
             mailbox.scheduled = False
-            return 0
-        counters = life.counters
+            if not mailbox.empty():
+                self.schedule(mailbox)
+
+    def _handle(self, actor: Actor, mailbox: Mailbox, counters: Counters) -> int:
         counted, stopwatch = counters.messages, self._stopwatch
         counters.depth_max = max(counters.depth_max, len(mailbox))
         self.sender = actor.ref
@@ -271,17 +284,18 @@ class ActorSystem:
             try:
                 if asked is not None:
                     answer = actor._handle_receive(content)
-                    if asked.reply_to is not None:
-                        asked.reply_to.set(answer)
                 elif type(content) in _PYKKAS_OWN:
                     actor._handle_receive(content)
                 else:
                     actor.on_receive(content)
             except Exception as failure:
                 if asked is not None and asked.reply_to is not None:
-                    asked.reply_to.set_exception()
+                    _answer(asked.reply_to.set_exception, (type(failure), failure, failure.__traceback__))
                 else:
                     self._failed(actor, content, failure)
+            else:
+                if asked is not None and asked.reply_to is not None:
+                    _answer(asked.reply_to.set, answer)
             ended = stopwatch()
             entry = counted.get(type(content))
             if entry is None:
@@ -293,11 +307,14 @@ class ActorSystem:
                 self.after_message(actor, content)
             if actor.actor_stopped.is_set():
                 self.ended(actor, None)
-        self.sender = None
-        mailbox.scheduled = not mailbox.empty() and not mailbox.suspended
         return done
 
     # Life and death
+
+    def _life_of(self, actor: Actor | BlockingActor) -> _Life | None:
+        """None once it has ended, also when another actor has its name by now."""
+        life = self._lives.get(actor.name)
+        return life if life is not None and life.ref is actor.ref else None
 
     def _begin(self, actor: Actor) -> None:
         mailbox = actor.actor_inbox
@@ -317,9 +334,11 @@ class ActorSystem:
             self.schedule(mailbox)
 
     def _failed(self, actor: Actor, content: Any, failure: Exception) -> None:
-        life = self._lives[actor.name]
-        policy = life.supervision
         log.error("%s failed on %s: %r", actor.name, _brief(content), failure, exc_info=failure)
+        life = self._life_of(actor)
+        if life is None:  # it ended itself before it failed
+            return
+        policy = life.supervision
         try:
             actor.on_failure(type(failure), failure, failure.__traceback__)
         except Exception:
@@ -341,7 +360,7 @@ class ActorSystem:
             self.on_escalation(actor.name, failure)
 
     def _restart(self, before: Actor) -> None:
-        life = self._lives.get(before.name)
+        life = self._life_of(before)
         if life is None or before.actor_stopped.is_set():
             return
         life.counters.restarts += 1
@@ -359,16 +378,16 @@ class ActorSystem:
 
     def ended(self, actor: Actor | BlockingActor, failure: BaseException | None) -> None:
         """An actor is gone for good: forget it, tell its watchers, answer what it leaves unanswered."""
-        life = self._lives.pop(actor.name, None)
+        life = self._life_of(actor)
         if life is None:
             return
+        del self._lives[actor.name]
         ActorRegistry.unregister(actor.ref)
         if isinstance(actor, Actor):
             mailbox = actor.actor_inbox
             assert isinstance(mailbox, Mailbox)
             mailbox.suspended = True
-            while not mailbox.empty():
-                self._return_to_sender(actor, mailbox.get())
+            self.return_mail(actor.ref)
         for watcher in life.watchers:
             self._tell(watcher, Terminated(ref=actor.ref, why=repr(failure) if failure else "stopped"))
         if failure is not None and isinstance(actor, BlockingActor) and life.supervision.on_failure != "stop":
@@ -379,15 +398,26 @@ class ActorSystem:
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.ended, actor, failure)
 
-    def _return_to_sender(self, actor: Actor, item: Any) -> None:
-        if type(item) is Envelope and item.reply_to is not None:
-            if isinstance(item.message, _ActorStop):
-                item.reply_to.set(None)
-            else:
-                gone = ActorDeadError(f"{actor.name} stopped before handling the message")
-                item.reply_to.set_exception((ActorDeadError, gone, None))
-        elif not isinstance(item, _ActorStop):
-            self.dead_letter(actor.ref, item, "it stopped before handling the message")
+    def return_mail(self, ref: LocalRef) -> None:
+        """Answer what an ended actor leaves in its mailbox: on the loop thread, for a blocking actor on any."""
+        inbox: Any = ref.actor_inbox
+        take = inbox.get if isinstance(inbox, Mailbox) else inbox.get_nowait
+        with contextlib.suppress(queue.Empty):
+            while not inbox.empty():
+                self.return_to_sender(ref, take(), "it stopped before handling the message")
+
+    def return_to_sender(self, ref: LocalRef, item: Any, why: str) -> None:
+        """Nobody will handle this out of a mailbox: who asked is answered, what was told is a dead letter."""
+        asked = type(item) is Envelope and item.reply_to is not None
+        content = item.message if type(item) is Envelope else item
+        if not asked:
+            if not isinstance(content, _ActorStop):
+                self.dead_letter(ref, content, why)
+        elif isinstance(content, _ActorStop) and ref.actor_stopped.is_set():
+            _answer(item.reply_to.set, None)
+        else:
+            gone = ActorDeadError(f"no answer from {ref.name}: {why}")
+            _answer(item.reply_to.set_exception, (ActorDeadError, gone, None))
 
     def death_watch(self, watcher: Ref, watched: Ref) -> None:
         """Have ``watcher`` told Terminated once ``watched`` is gone; at once if it is gone already."""
@@ -474,6 +504,14 @@ class Nobody(Ref):
 
     def proxy(self) -> Any:
         raise ActorDeadError(f"there is no actor called {self.name}")
+
+
+def _answer(give: Callable[[Any], object], answer: Any) -> None:
+    """Give an answer; that it cannot be given (somebody else has, say) is no reason to fail for whoever answers."""
+    try:
+        give(answer)
+    except Exception:
+        log.exception("an answer could not be given")
 
 
 def _brief(content: Any) -> str:

@@ -1,10 +1,14 @@
 """A node's folder: whose it is, which life this is, and what is refused."""
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ringkeeper.actors.node_folder import FORMAT, NodeFolder, NodeFolderError
+from ringkeeper.runtime.store import Record, open_store
 
 ID = "127.0.0.1:7001"
 
@@ -28,11 +32,15 @@ def test_two_folders_never_have_the_same_data_id(tmp_path: Path) -> None:
 
 
 def refusal(path: Path, id: str = ID) -> str:
-    before = {each: each.read_bytes() for each in path.iterdir() if each.name != "LOCK"}
+    before = content(path)
     with pytest.raises(NodeFolderError) as refused:
         NodeFolder(path, id)
-    assert {each: each.read_bytes() for each in path.iterdir() if each.name != "LOCK"} == before
+    assert content(path) == before
     return str(refused.value)
+
+
+def content(path: Path) -> dict[Path, bytes]:
+    return {each: each.read_bytes() for each in path.rglob("*") if each.is_file() and each.name != "LOCK"}
 
 
 def test_the_folder_of_another_node_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -64,3 +72,144 @@ def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     assert "in use by process" in refusal(tmp_path)
     folder.close()
     begin(tmp_path)
+
+
+# The records
+
+
+def live(path: Path, key: bytes | None = None, id: str = ID) -> int:
+    """One life with a store, in which a key may be written; returns how many keys there were when it began."""
+    folder = NodeFolder(path, id)
+    try:
+        store = open_store("rocksdb", folder.store)
+        try:
+            folder.bind_store()
+            keys = store.keys
+            if key is not None:
+                store.put(1, key, Record(b"value", 1, store.number(1)[1] + 1, 0))
+                store.commit()
+            return keys
+        finally:
+            store.close()
+    finally:
+        folder.close()
+
+
+def test_a_store_that_is_where_it_was_is_taken_at_every_start(tmp_path: Path) -> None:
+    assert [live(tmp_path / "node", key) for key in (b"one", b"two", None)] == [0, 1, 2]
+
+
+def move_away(store: Path) -> None:
+    store.rename(store.with_name("elsewhere"))
+
+
+def empty(store: Path) -> None:
+    shutil.rmtree(store)
+    store.mkdir()
+
+
+def empty_but_for_its_data_id(store: Path) -> None:
+    data_id = (store / "data_id").read_bytes()
+    empty(store)
+    (store / "data_id").write_bytes(data_id)
+
+
+def remove_what_the_engine_keeps(store: Path) -> None:
+    shutil.rmtree(store / "rocksdb")
+
+
+def empty_what_the_engine_keeps(store: Path) -> None:
+    remove_what_the_engine_keeps(store)
+    (store / "rocksdb").mkdir()
+
+
+def exchange_for_an_unnamed_one(store: Path) -> None:
+    empty(store)
+    open_store("rocksdb", store).close()
+
+
+LOSSES = [
+    move_away,
+    empty,
+    empty_but_for_its_data_id,
+    remove_what_the_engine_keeps,
+    empty_what_the_engine_keeps,
+    exchange_for_an_unnamed_one,
+]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("key", [b"a", None])
+def test_a_folder_whose_records_are_gone_is_refused_until_they_are_back(
+    tmp_path: Path, lose: Callable[[Path], None], key: bytes | None
+) -> None:
+    path, kept = tmp_path / "node", tmp_path / "kept"
+    live(path, key)
+    shutil.copytree(path / "store", kept)
+    lose(path / "store")
+    for _ in range(2):
+        said = refusal(path)
+        assert f"the records of {ID} are gone" in said and "Put" in said and "empty folder" in said
+    shutil.rmtree(path / "store", ignore_errors=True)
+    kept.rename(path / "store")
+    assert live(path) == (key is not None)
+
+
+def test_the_store_of_another_node_is_refused_even_by_a_node_that_never_had_one(tmp_path: Path) -> None:
+    live(tmp_path / "one", b"a")
+    live(tmp_path / "two", id="127.0.0.1:7002")
+    begin(tmp_path / "new")
+    for path in (tmp_path / "two", tmp_path / "new"):
+        shutil.rmtree(path / "store", ignore_errors=True)
+        shutil.copytree(tmp_path / "one" / "store", path / "store")
+    assert "is not this node's store" in refusal(tmp_path / "two", "127.0.0.1:7002")
+    assert "is not this node's store" in refusal(tmp_path / "new")
+
+
+# A first start that is killed
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the program runs after it."""
+
+
+def steps(path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int) -> int:
+    """Begin the first life and end it before the so-manieth change of the disk; returns how many there were."""
+    done = 0
+
+    def counted(change: Callable[..., object]) -> Callable[..., object]:
+        def step(*args: object, **more: object) -> object:
+            nonlocal done
+            if done == kill_at:
+                raise Killed
+            done += 1
+            return change(*args, **more)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for change in ("mkdir", "open", "replace", "fsync"):
+            patch.setattr(os, change, counted(getattr(os, change)))
+        try:
+            live(path)
+        except Killed:
+            return done
+    return -1
+
+
+def test_a_first_start_that_is_killed_anywhere_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = 0
+    while steps(tmp_path / f"node{moments}" / "data", monkeypatch, moments) >= 0:
+        assert live(tmp_path / f"node{moments}" / "data", b"a") == 0, f"killed at step {moments}"
+        assert live(tmp_path / f"node{moments}" / "data") == 1
+        moments += 1
+    assert moments > 10
+
+
+def test_a_first_start_killed_before_its_file_had_its_name_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "LOCK").write_text("4711")
+    (tmp_path / "node.json.new").write_bytes(b'{"format": 1, "id"')
+    begin(tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["LOCK", "node.json"]

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pykka
 import pytest
 import uvloop
-from ringkeeper.runtime.actor import Actor, BlockingActor, WouldDeadlock
+from ringkeeper.runtime.actor import Actor, BlockingActor, LoopFuture, Mailbox, WouldDeadlock
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
 from ringkeeper.runtime.system import ESCALATE, ActorSystem, Supervision, Terminated
@@ -275,3 +276,236 @@ def test_a_name_is_given_once_at_a_time() -> None:
         system.spawn(Notebook, name="notebook")
     system.stop()
     assert system.names() == []
+
+
+# Whoever asked is gone, fails, or comes too late
+
+
+class Echo(Actor):
+    def on_receive(self, message: Any) -> Any:
+        if isinstance(message, threading.Event):
+            assert message.wait(10)
+        return message
+
+
+def test_an_actor_lives_on_when_whoever_awaited_its_answer_is_gone() -> None:
+    with Home() as system:
+        echo = system.spawn(Echo, name="echo")
+        gate = threading.Event()
+
+        async def wait() -> Any:
+            return await echo.ask(gate, block=False)
+
+        async def give_up() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wait(), 0.05)
+
+        asyncio.run(give_up())  # its loop is closed by now
+        gate.set()
+        assert echo.ask("still there?", timeout=10) == "still there?"
+
+
+def test_what_a_callback_of_an_answer_raises_is_logged_and_the_others_are_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    echo = system.spawn(Echo, name="echo")
+    called: list[str] = []
+
+    def fail(_: object) -> None:
+        raise ValueError("no use for it")
+
+    answer = echo.ask("one", block=False)
+    answer.when_done(fail)
+    answer.when_done(lambda future: called.append(future.get()))
+    loop.run_until_idle()
+    answer.when_done(fail)  # it is there already
+    assert called == ["one"]
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError, ValueError]
+    again = echo.ask("two", block=False)
+    loop.run_until_idle()
+    assert again.get(timeout=0) == "two"
+    system.stop()
+
+
+def test_an_answer_that_somebody_else_has_given_is_logged_and_the_actor_lives_on() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    echo = system.spawn(Echo, name="echo")
+    for settle in (LoopFuture.set, lambda future: future.set_exception((ValueError, ValueError("mine"), None))):
+        question = echo.ask("one", block=False)
+        settle(question)
+        loop.run_until_idle()
+        again = echo.ask("two", block=False)
+        loop.run_until_idle()
+        assert again.get(timeout=0) == "two"
+    system.stop()
+
+
+def test_a_turn_that_is_broken_off_leaves_nobody_unscheduled() -> None:
+    """A check of the simulation fails, or Ctrl-C comes, in the middle of a visit."""
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    notebook = system.spawn(Notebook, name="notebook")
+    loop.run_until_idle()
+
+    def interrupt(*_: object) -> None:
+        system.after_message = None
+        raise KeyboardInterrupt
+
+    system.after_message = interrupt
+    notebook.tell(Note(text="one"))
+    notebook.tell(Note(text="two"))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_idle()
+    assert system.sender is None
+    answer = notebook.ask("texts", block=False)
+    loop.run_until_idle()
+    assert answer.get(timeout=0) == ["one", "two"]
+    system.stop()
+
+
+def test_what_is_due_at_the_end_of_a_turn_is_done_though_something_before_it_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("cannot write")
+
+    system.at_end_of_turn(lambda: done.append("before"))
+    system.at_end_of_turn(fail)
+    system.at_end_of_turn(lambda: done.append("after"))
+    loop.run_until_idle()
+    assert done == ["before", "after"]
+    assert any(record.exc_info and record.exc_info[0] is ValueError for record in caplog.records)
+    system.stop()
+
+
+def test_an_actor_that_takes_the_name_of_one_that_failed_for_good_stays() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    system.on_escalation = lambda name, _: system.spawn(Notebook, name=name, supervision=ESCALATE)
+    first = system.spawn(Notebook, name="notebook", supervision=ESCALATE)
+    first.tell(Note(text="fail"))
+    first.tell(Note(text="for the first one"))
+    loop.run_until_idle()
+    second = system.find("notebook")
+    assert second is not None and second is not first and second.is_alive() and not first.is_alive()
+    answer = second.ask("texts", block=False)
+    loop.run_until_idle()
+    assert answer.get(timeout=0) == []
+    assert system.dead_letters == 1
+    system.stop()
+
+
+@pytest.fixture
+def before_put(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Have something happen between the look whether an actor lives and the putting into its mailbox, once."""
+    put = Mailbox.put
+
+    def arrange(event: Callable[[], object]) -> None:
+        def late(mailbox: Mailbox, item: Any) -> None:
+            monkeypatch.setattr(Mailbox, "put", put)
+            event()
+            put(mailbox, item)
+
+        monkeypatch.setattr(Mailbox, "put", late)
+
+    return arrange
+
+
+def test_a_question_that_meets_the_end_of_an_actor_is_answered(before_put: Any) -> None:
+    with Home() as system:
+        for ask in ("ask", "tell"):
+            echo = system.spawn(Echo, name="echo")
+            before_put(lambda echo=echo: on_the_loop(system, lambda: system.ended(stopped(echo), None)))
+            before = system.dead_letters
+            if ask == "ask":
+                with pytest.raises(pykka.ActorDeadError):
+                    echo.ask("anybody there?", timeout=10)
+            else:
+                echo.tell("anybody there?")
+                on_the_loop(system, lambda: None)
+            assert system.dead_letters == before + (ask == "tell")
+            assert len(echo.actor_inbox) == 0
+
+
+def stopped(ref: Any) -> Any:
+    ref.actor_stopped.set()
+    return ref._actor_weakref()
+
+
+def test_a_question_that_meets_the_end_of_an_actor_with_announced_mail_is_answered(before_put: Any) -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    echo = system.spawn(Echo, name="echo")
+    loop.run_until_idle()
+    echo.tell("announced")
+    before_put(system.stop)
+    late = echo.ask("late", block=False)
+    loop.run_until_idle()
+    with pytest.raises(pykka.ActorDeadError):
+        late.get(timeout=0)
+
+
+def test_a_question_that_meets_the_end_of_a_blocking_actor_is_answered() -> None:
+    with Home() as system:
+        sleeper = system.spawn(Sleeper, name="sleeper")
+        put = sleeper.actor_inbox.put
+
+        def late(item: Any) -> None:
+            sleeper.actor_inbox.put = put  # type: ignore[method-assign]
+            sleeper.stop(timeout=10)
+            while any(thread.name.startswith("Sleeper-") for thread in threading.enumerate()):
+                pass  # its thread has looked into its inbox for the last time
+            put(item)
+
+        sleeper.actor_inbox.put = late  # type: ignore[method-assign]
+        with pytest.raises(pykka.ActorDeadError):
+            sleeper.ask("where are you", timeout=10)
+
+
+def test_a_question_to_a_mailbox_that_is_full_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringkeeper.runtime.actor.MAILBOX_MESSAGES_MAX", 1)
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    echo = system.spawn(Echo, name="echo")
+    echo.tell("one")
+    question = echo.ask("two", block=False)
+    with pytest.raises(pykka.ActorDeadError, match="mailbox holds 1 messages"):
+        question.get(timeout=0)
+    system.stop()
+
+
+def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the visit looks whether the mailbox is empty, a thread is faster by one message."""
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    notebook = system.spawn(Notebook, name="notebook")
+    loop.run_until_idle()
+    texts = [f"late {number}" for number in range(5)]
+    left = list(texts)
+    is_empty = Mailbox.empty
+
+    def empty(mailbox: Mailbox) -> bool:
+        answer = is_empty(mailbox)
+        if answer and left and mailbox is notebook.actor_inbox:
+            thread = threading.Thread(target=notebook.tell, args=(Note(text=left.pop(0)),))
+            thread.start()
+            thread.join()
+        return answer
+
+    monkeypatch.setattr(Mailbox, "empty", empty)
+    notebook.tell(Note(text="first"))
+    loop.run_until_idle()
+    monkeypatch.undo()
+    loop.run_until_idle()
+    assert not left and len(notebook.actor_inbox) == 0
+    answer = notebook.ask("texts", block=False)
+    loop.run_until_idle()
+    assert answer.get(timeout=0) == ["first", *texts]
+    system.stop()

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ringkeeper.runtime.durable import DurableFile, holder_of, lock_folder
+from ringkeeper.runtime import durable
+from ringkeeper.runtime.durable import DurableFile, holder_of, lock_folder, make_folder
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -53,3 +54,30 @@ def test_a_folder_is_held_once_and_says_by_whom(tmp_path: Path) -> None:
     assert again is not None
     again.close()
     assert holder_of(tmp_path / "nowhere") == ""
+
+
+def test_a_folder_is_made_with_all_above_it_and_every_new_name_is_synced_before_the_next_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(
+        durable, "sync_folder", lambda folder: synced.append((folder, [each.name for each in folder.iterdir()]))
+    )
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert synced[-3:] == [(tmp_path, ["a"]), (tmp_path / "a", ["b"]), (tmp_path / "a" / "b", ["c"])]
+    synced.clear()
+    make_folder(tmp_path / "a" / "b" / "c")  # the first time may have been killed before it was synced
+    assert synced == [(tmp_path / "a" / "b", ["c"])]
+
+
+def test_a_folder_that_somebody_made_where_we_are_not_let_in_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(folder)
+
+    monkeypatch.setattr(durable, "sync_folder", refuse)
+    make_folder(tmp_path)
+    with pytest.raises(PermissionError):
+        make_folder(tmp_path / "new")

@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 from ringkeeper.runtime.store import Store, open_store
 from ringkeeper.runtime.store.memory import MemoryDisk
+from ringkeeper.runtime.store.rocks import RocksDisk
+
+
+def kill(store: Store, folder: Path, copy: Path) -> None:
+    """End a store on a real disk so that only a copy of its files at this moment is left."""
+    assert isinstance(store.disk, RocksDisk)
+    store.disk._rocks.cancel_all_background(True)  # files do not come and go while they are copied
+    shutil.copytree(folder, copy)
+    store.close()
+    shutil.rmtree(folder)
 
 
 class Machine:
@@ -43,9 +53,7 @@ class Machine:
             return self.open()
         before = self.path
         self._lives += 1
-        shutil.copytree(before, self.path)
-        self.store.close()
-        shutil.rmtree(before)
+        kill(self.store, before, self.path)
         return self.open()
 
     def now_and_after_a_kill(self) -> Iterator[Store]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ringkeeper.runtime.store import Corrupt, Record, Store, open_store, rocks
 from ringkeeper.runtime.store.rocks_log import BLOCK_BYTES, inspect
+from ringkeeper.tests.runtime.store.machines import kill
 from rocksdict import Options
 
 VALUE_BYTES = [10, 10, 300, 10, 70_000, 10, 10]
@@ -25,9 +26,7 @@ class Image:
         for size in value_bytes:
             commit_batch(store, self.batches, size)
             self.batches += 1
-        shutil.copytree(self.folder, self.folder.with_name("killed"))
-        store.close()
-        shutil.rmtree(self.folder)
+        kill(store, self.folder, self.folder.with_name("killed"))
         self.folder.with_name("killed").rename(self.folder)
 
     @property
