@@ -27,6 +27,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
@@ -236,7 +237,7 @@ class Gateway(Actor):
             index = 0
             for args in commands:
                 command = direct.get(args[0])
-                if command is not None and trusted and command.accepts(len(args)):
+                if command is not None and trusted and (len(args) == command.arity or command.accepts(len(args))):
                     on_store.append(index)
                     to_store.append((command, args))
                 else:
@@ -325,7 +326,7 @@ class Gateway(Actor):
         for exchange in self._at_storage.popleft():
             into, on_store = exchange.replies, exchange.on_store
             if len(on_store) == len(into):  # nothing but data commands
-                exchange.replies = [next(replies) for _ in on_store]
+                exchange.replies = list(islice(replies, len(on_store)))
             else:
                 for index in on_store:
                     into[index] = next(replies)
