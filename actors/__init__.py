@@ -24,8 +24,9 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration with `ReadNode`, and looks: with enough nodes and
     no ring it founds one (`transitions.py`), with a known node in a new life it writes a ring that names this life. It
     writes by `SetNode`, a compare-and-set.
-5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk and tells
-    `RingChanged`. `StorageNode` serves the slots that the ring gives to its incarnation.
+5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk, says so
+    in its registration (`SetNode`) and tells `RingChanged`. `StorageNode` serves the slots that the ring gives to its
+    incarnation.
 
 *A put*
 
@@ -46,8 +47,9 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 *A node dies*
 
 1.  Its connections break: `FailureDetector` misses its `Heartbeat` and reports `Suspected` to the `Ecs`, for people.
-2.  Its session ends: the registration vanishes and `Ecs` is told `ChildrenChanged`. It writes one ring in which all the
-    nodes that are gone are down. Clients get CLUSTERDOWN for their slots until they are back.
+2.  Its session ends: the registration vanishes and `Ecs` is told `ChildrenChanged`. If half a second later it is
+    still not there, `Ecs` writes one ring in which all the nodes that are gone are down. Clients get CLUSTERDOWN for
+    their slots until they are back.
 3.  The node starts again: the first story, with a new incarnation on the same data.
 4.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again.
 
@@ -55,7 +57,8 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 
 1.  `Watches` tells `Suspended`, later `Lost`. Data goes on being served: acknowledging needs no session.
 2.  When it is back, `Member` registers the same life under the new session, then removes the old registration. The
-    `Ecs` that is elected gives everybody one session's time before it takes anyone for gone.
+    `Ecs` that leads asks again for the ring and for who is registered, and gives everybody one session's time before it
+    takes anyone for gone.
 
 Invariants are in each actor's header and in its ``check``. Rules cited as R3 or R23 are in ``rules/PROTOCOL.md``.
 """

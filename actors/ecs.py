@@ -27,8 +27,8 @@ What a look may write, the first that applies:
 
 It does not lead where it would disown data. *Ring lost or rolled back* is: no ring, or one that does not descend from
 the newest that this ECS has read in its life; no ring, but a node that holds one; a ring from which what a node holds
-does not descend (R23). Then it writes nothing and says so, in the log and in ``status``. What a registration says of the
-ring its node holds changes with every ring, so before a founding all of them are read once more.
+does not descend (R23). Then it writes nothing and says so, in the log and in ``status``. What a registration says of
+the ring its node holds changes with every ring, so before a founding all of them are read once more.
 """
 
 import json
@@ -77,8 +77,8 @@ and registers its life anew a moment later."""
 LOOK_AGAIN_SECONDS_MIN = 0.01
 """Clocks and timers are not exact: a timer for less could fire before its time is up, again and again."""
 
-PUT_BACK = ". Nothing is written until ZooKeeper has the newest ring again."
-"""What to do about a ring that was lost or rolled back."""
+UNTIL_IT_IS_BACK = "No ring is written until ZooKeeper has the newest one again."
+"""What a ring that was lost or rolled back means, and what to do about it."""
 
 VERBS_MAX = 64
 """Verbs in the works at once; more are refused."""
@@ -245,7 +245,9 @@ class Ecs(Actor):
     def _ring_read(self, data: bytes | None, version: int) -> None:
         self._version = None
         if data is None and self._ring is not None:
-            self._be_in_trouble(f"ring lost: there is no ring, but {self._ring.stamp} was read before{PUT_BACK}")
+            self._be_in_trouble(
+                f"ring lost: there is no ring, but {self._ring.stamp} was read before. {UNTIL_IT_IS_BACK}"
+            )
             return
         if data is not None:
             try:
@@ -254,7 +256,7 @@ class Ecs(Actor):
                 self._be_in_trouble(f"the ring in ZooKeeper cannot be read: {error}")
                 return
             if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
-                self._be_in_trouble(f"{objection} (read before by this ECS){PUT_BACK}")
+                self._be_in_trouble(f"{objection} (read before by this ECS). {UNTIL_IT_IS_BACK}")
                 return
             if self._ring is None or ring.stamp != self._ring.stamp:
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
@@ -359,7 +361,10 @@ class Ecs(Actor):
             held = registration.held
             ours = registration.id in ring.by_id or (held is not None and held.cluster_id == ring.cluster_id)
             if ours and held is not None and (objection := ring.objection(held)):
-                self._be_in_trouble(f"{objection} (held by {registration.id}){PUT_BACK}")
+                self._be_in_trouble(
+                    f"{objection} (held by {registration.id}). {UNTIL_IT_IS_BACK} If it is the folder of "
+                    f"{registration.id} that does not belong here, stop that node."
+                )
                 return False
         return True
 
@@ -423,6 +428,7 @@ class Ecs(Actor):
                 except RingError as error:
                     self._refuse(id, str(error))
                 else:
+                    self._refused.pop(id, None)
                     back.append(life)
             elif life.incarnation < node.incarnation:
                 self._refuse(
@@ -433,8 +439,6 @@ class Ecs(Actor):
                 )
             elif id not in unread:
                 self._refused.pop(id, None)
-        for life in back:
-            self._refused.pop(life.id, None)
         return back
 
     def _registered(self) -> set[tuple[str, str]]:
@@ -447,9 +451,7 @@ class Ecs(Actor):
         now = self.now()
         absent = {(node.id, node.incarnation) for node in ring.circle if node.state == "up"} - self._registered()
         self._absent_since = {life: self._absent_since.get(life, now) for life in sorted(absent)}
-        due = {
-            life: max(since + ABSENT_SECONDS_MIN, self._patient_until) for life, since in self._absent_since.items()
-        }
+        due = {life: max(since + ABSENT_SECONDS_MIN, self._patient_until) for life, since in self._absent_since.items()}
         still = [moment for moment in due.values() if moment > now]
         if still:
             self._look_in(min(still) - now)

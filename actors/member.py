@@ -1,17 +1,20 @@
 """Makes a node process a member of its cluster: registers its life, holds the newest ring, tells the others of it.
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
-        RegisterAgain                                         from itself
-Tells   Subscribe, WatchNode, CreateNode, DeleteNode -> Watches; RingChanged -> StorageNode, Gateway, FailureDetector
+        RegisterAgain, KeepAgain                              from itself
+Tells   Subscribe, WatchNode, CreateNode, SetNode, DeleteNode -> Watches;
+        RingChanged -> StorageNode, Gateway, FailureDetector
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
-either. A ring that is not taken is said loudly and changes nothing.
+either. A ring that is not taken is said loudly and changes nothing; one that the disk has no room for is tried again,
+and until then the one held counts.
 
-The registration is an ephemeral znode per incarnation and session. A lost session does not end an incarnation: the new
-session registers the same life, then the old registration is removed. What ends it is the ring: once it calls this
-incarnation down, or names another of this node, or none after it has named this one, the process drops its claims and
-starts again as a new incarnation (``start_again``).
+The registration is an ephemeral znode per incarnation and session, and says which ring the node holds: it is written
+anew with every ring that is taken, so that an ECS that finds no ring, or an older one, knows that one is missing. A
+lost session does not end an incarnation: the new session registers the same life, then the old registration is removed.
+What ends it is the ring: once it calls this incarnation down, or names another of this node, or none after it has named
+this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+
@@ -31,6 +34,7 @@ from ..runtime.session import (
     DeleteNode,
     Lost,
     NodeChanged,
+    SetNode,
     Subscribe,
     Suspended,
     WatchNode,
@@ -46,6 +50,9 @@ log = logging.getLogger(__name__)
 REGISTER_AGAIN_SECONDS = 1.0
 """So long after a registration that failed it is tried again."""
 
+KEEP_AGAIN_SECONDS = 5.0
+"""So long after a ring could not be put on disk it is tried again."""
+
 
 class Archive(Protocol):
     """A small file that survives power cuts whole."""
@@ -58,6 +65,12 @@ class Archive(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterAgain:
     """Registering has failed a while ago; local. Member -> Member."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepAgain:
+    """A ring could not be put on disk a while ago; local. Member -> Member."""
 
 
 class Member(Actor):
@@ -81,6 +94,10 @@ class Member(Actor):
         self._named = False  # a ring has named this incarnation
         self._session: int | None = None
         self._registered: set[str] = set()  # names of registrations that may exist
+        self._registering_again = False
+        self._unkept: bytes | None = None
+        """What was read last, if it could not be put on disk."""
+        self._keeping_again = False
 
     def on_start(self) -> None:
         kept = self._archive.read()
@@ -91,7 +108,9 @@ class Member(Actor):
         self.send(self._watches, Subscribe(reply_to=self.ref))
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
 
-    def on_receive(self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain) -> None:
+    def on_receive(
+        self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain | KeepAgain
+    ) -> None:
         match message:
             case Connected():
                 self._connected(message)
@@ -105,7 +124,10 @@ class Member(Actor):
             case Answered():
                 self._answered(message)
             case RegisterAgain():
+                self._registering_again = False
                 self._register()
+            case KeepAgain():
+                self._keep_again()
             case _:
                 assert_never(message)
 
@@ -117,29 +139,43 @@ class Member(Actor):
             self._register()
 
     def _register(self) -> None:
-        if self._session is None:
-            return
+        if self._session is not None:
+            name, path, content = self._registration()
+            self._registered.add(name)
+            create = CreateNode(request=name, path=path, data=content, ephemeral=True, reply_to=self.ref)
+            self.send(self._watches, create)
+
+    def _update_registration(self) -> None:
+        if self._session is not None:
+            name, path, content = self._registration()
+            self.send(self._watches, SetNode(request=name, path=path, data=content, version=-1, reply_to=self.ref))
+
+    def _registration(self) -> tuple[str, str, bytes]:
+        """Its name in this session, its path, and what it has to say now."""
+        assert self._session is not None
         life = replace(self._life, held=self._ring.stamp if self._ring is not None else None)
-        name = str(paths.RegistrationName(life.id, life.incarnation, f"{self._session & (1 << 64) - 1:016x}"))
-        self._registered.add(name)
-        self.send(
-            self._watches,
-            CreateNode(request=name, path=self._path(name), data=life.to_json(), ephemeral=True, reply_to=self.ref),
-        )
+        name = str(paths.RegistrationName(life.id, life.incarnation, _hex(self._session)))
+        return name, self._path(name), life.to_json()
 
     def _answered(self, message: Answered) -> None:
+        """After any answer but success the registration is not what it should be, and the other request is due."""
         name = message.request
-        current = self._session is not None and name.endswith(f".{self._session & (1 << 64) - 1:016x}")
-        if not current:  # a removal, or a registration of a session that is over
-            if message.error in ("", "no_node"):
+        if self._session is None or not name.endswith(f".{_hex(self._session)}"):
+            if message.error in ("", "no_node"):  # a removal, or a registration of a session that is over
                 self._registered.discard(name)
-        elif message.error in ("", "node_exists"):
-            log.info("%s is registered as incarnation %s", self._life.id, self._life.incarnation)
+        elif message.error == "":
+            log.info("%s is registered as incarnation %s with %s", self._life.id, self._life.incarnation, self._held())
             for old in sorted(self._registered - {name}):
                 self.send(self._watches, DeleteNode(request=old, path=self._path(old), reply_to=self.ref))
+        elif message.error == "node_exists":
+            self._update_registration()
+        elif message.error == "no_node":
+            self._register()
         else:
             log.warning("%s could not register (%s); trying again", self._life.id, message.error)
-            self.after(REGISTER_AGAIN_SECONDS, RegisterAgain())
+            if not self._registering_again:
+                self._registering_again = True
+                self.after(REGISTER_AGAIN_SECONDS, RegisterAgain())
 
     def _path(self, name: str) -> str:
         return f"{paths.nodes(self._cluster_name)}/{name}"
@@ -147,6 +183,7 @@ class Member(Actor):
     # The ring
 
     def _ring_read(self, data: bytes | None) -> None:
+        self._unkept = None
         if data is None:
             if self._ring is not None:
                 log.error("ring lost: ZooKeeper has no ring, %s holds %s", self._life.id, self._held())
@@ -156,15 +193,40 @@ class Member(Actor):
         except RingError as error:
             log.error("%s cannot read the ring in ZooKeeper and stays with %s: %s", self._life.id, self._held(), error)
             return
-        if self._ring is not None and ring.stamp == self._ring.stamp and self._named:
+        new = self._ring is None or ring.stamp != self._ring.stamp
+        if not new and self._named:
             return
         if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
             log.error("%s stays with the ring it holds: %s", self._life.id, objection)
             return
-        if self._ring is None or ring.stamp != self._ring.stamp:
-            self._archive.write(data)
+        if new and not self._keep(ring, data):
+            return
         self._ring = ring
+        if new:
+            self._update_registration()
         self._obey(ring)
+
+    def _keep(self, ring: Ring, data: bytes) -> bool:
+        """Put a ring on disk; if that fails, once more after a while, unless another has been read by then."""
+        try:
+            self._archive.write(data)
+        except OSError as error:
+            log.error(
+                "%s cannot put %s on disk: %s - it stays with %s, serves as that says, and tries again every %g s: "
+                "make room",
+                self._life.id, ring.stamp, error, self._held(), KEEP_AGAIN_SECONDS,
+            )  # fmt: skip
+            self._unkept = data
+            if not self._keeping_again:
+                self._keeping_again = True
+                self.after(KEEP_AGAIN_SECONDS, KeepAgain())
+            return False
+        return True
+
+    def _keep_again(self) -> None:
+        self._keeping_again = False
+        if self._unkept is not None:
+            self._ring_read(self._unkept)
 
     def _obey(self, ring: Ring) -> None:
         me = ring.by_id.get(self._life.id)
@@ -182,3 +244,7 @@ class Member(Actor):
 
     def _held(self) -> str:
         return str(self._ring.stamp) if self._ring is not None else "no ring yet"
+
+
+def _hex(session: int) -> str:
+    return f"{session & (1 << 64) - 1:016x}"

@@ -106,7 +106,7 @@ class NodeFolder:
                 f"{self.data_id!r}. A node that served it would lack what was written to this one. Put this one's own "
                 "store back."
             )
-        if self._bound and not (found and (self.store / "FORMAT").exists() and self._holds_records()):
+        if self._bound and not (found and self._holds_records()):
             raise NodeFolderError(
                 f"the records of {self._id} are gone: {self.path} has been in use, and {self.store} is missing or "
                 "emptied. A node that came up like this would answer that keys do not exist which it has acknowledged. "

@@ -29,6 +29,9 @@ after it says the same of itself (the address that only one process can have), s
 not us is dead, and we need not wait. Two that say the same by mistake depose each other for ever, and do no harm.
 
 There is one election per path and session. Stopping the actor leaves the candidate until the session ends.
+
+Who follows is known to this actor only, and nobody would tell it again, so a failure of it must escalate: spawn it with
+``ESCALATE``.
 """
 
 from __future__ import annotations

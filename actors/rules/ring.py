@@ -265,8 +265,12 @@ class Ring:
     def objection(self, held: Stamp) -> str | None:
         """Why one who holds the ring ``held`` must not take this one instead (R23); None: it may (the same ring too).
 
-        A ring is taken by those whose own is among its last 64. Anything else means that ZooKeeper's disk was lost or
-        put back, or that somebody points at the wrong cluster.
+        A ring is taken by those whose own is among its last 64. One that should be and is not means that ZooKeeper's
+        disk was lost or put back, or that somebody points at the wrong cluster.
+
+        A ring that is older than all of these is taken on its cluster and epoch alone: nobody is locked out for having
+        been away long. So a fork is recognised for certain as long as its rings are at most 64; it stays unnoticed only
+        if whoever holds the other branch was away during all of them.
         """
         if held.cluster_id != self.cluster_id:
             return f"{self.stamp} is another cluster's: held is {held}"
@@ -275,8 +279,7 @@ class Ring:
         if held.epoch > self.epoch:
             return f"{self.stamp} is older than {held}: ring lost or rolled back"
         if len(self.chain) == CHAIN_MAX and held.epoch < self.chain[0][0]:
-            oldest, _ = self.chain[0]
-            return f"{self.stamp} remembers nothing before epoch {oldest}: whether it descends from {held} is unknown"
+            return None
         return f"{self.stamp} does not descend from {held}: ring rolled back and written anew"
 
     # ---- the next ring

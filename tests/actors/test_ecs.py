@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ringkeeper.actors.ecs import Ecs
+from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, Ecs
 from ringkeeper.actors.messages import Figures, ReportFigures, RunVerb, Suspected, VerbRun
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration, Stamp
@@ -20,8 +20,10 @@ from ringkeeper.runtime.session import (
     ReadNode,
     SetNode,
     Suspended,
+    WatchChildren,
 )
-from ringkeeper.tests.actors.rules.rings import hex64, registration
+from ringkeeper.tests.actors.rules import rings
+from ringkeeper.tests.actors.rules.rings import hex64, lost, registration
 
 CLUSTER = "demo"
 RING = paths.ring(CLUSTER)
@@ -30,6 +32,10 @@ PATIENCE_SECONDS = 6.0
 
 def life(number: int, incarnation: int = 1, held: Stamp | None = None, data: int | None = None) -> Registration:
     return registration(f"127.0.0.1:{7000 + number}", incarnation, held, None if data is None else hex64(data))
+
+
+def founded_by_others() -> Ring:
+    return rings.founded(3)
 
 
 def name_of(registration: Registration) -> str:
@@ -47,9 +53,11 @@ class Stage:
         self.data: bytes | None = None
         self.version = -1
         self.lives: dict[str, Registration] = {}
+        self.unreadable: dict[str, str] = {}
         self.writes = 0
-        self.harness.tell(NodeChanged(path=RING, data=None, version=-1))
         self.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
+        self.harness.tell(NodeChanged(path=RING, data=None, version=-1))
+        self.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=()))
 
     def lead(self) -> None:
         self.play(self.harness.tell(Elected(path="", term=1)))
@@ -64,7 +72,19 @@ class Stage:
         self.registered()
 
     def registered(self) -> None:
-        self.play(self.harness.tell(ChildrenChanged(path=paths.nodes(CLUSTER), names=tuple(sorted(self.lives)))))
+        self.play(self.harness.tell(self.children()))
+
+    def children(self) -> ChildrenChanged:
+        return ChildrenChanged(path=paths.nodes(CLUSTER), names=tuple(sorted(self.lives)))
+
+    def put_ring(self, ring: Ring | None) -> None:
+        """Somebody else changes the znode of the ring, and it is told."""
+        self.data = ring.to_json() if ring is not None else None
+        self.version = self.version + 1 if ring is not None else -1
+        self.play(self.harness.tell(NodeChanged(path=RING, data=self.data, version=self.version)))
+
+    def connect(self) -> None:
+        self.play(self.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
 
     def play(self, sent: list[tuple[str, Any]], fault: str = "", faults: int = 0) -> None:
         """Answer as ZooKeeper would, until nothing more is asked; the first answers about the ring are ``fault``."""
@@ -80,9 +100,14 @@ class Stage:
                     answer = Answered(
                         request=message.request, error=error, path=path, data=self.data, version=self.version
                     )
+                case ReadNode(path=path) if message.request in self.unreadable:
+                    answer = Answered(request=message.request, error=self.unreadable[message.request], path=path)
                 case ReadNode(path=path):
                     content = self.lives[path.rpartition("/")[2]].to_json()
                     answer = Answered(request=message.request, path=path, data=content, version=0)
+                case WatchChildren():
+                    asked += self.harness.tell(self.children())
+                    continue
                 case CreateNode(data=data) if self.data is None:
                     self.data, self.version, self.writes = data, 0, self.writes + 1
                     answer = Answered(request=message.request, path=RING, version=0)
@@ -179,6 +204,58 @@ def test_nodes_gone_together_are_down_by_one_write_and_only_after_patience(found
     assert {node.state for node in founded.ring.nodes} == {"up"}
 
 
+def test_who_registers_anew_a_moment_after_its_session_was_lost_stays_up(founded: Stage) -> None:
+    founded.pass_time()
+    founded.vanish(life(2))
+    founded.pass_time(ABSENT_SECONDS_MIN - 0.1)
+    founded.register(life(2))
+    founded.pass_time()
+    assert founded.writes == 1
+    founded.vanish(life(2))
+    founded.pass_time(ABSENT_SECONDS_MIN - 0.1)
+    assert founded.writes == 1, "what was before does not count"
+    founded.pass_time(0.2)
+    assert founded.ring.by_id["127.0.0.1:7002"].state == "down"
+
+
+def test_a_timer_that_fires_a_little_early_by_the_clock_is_not_the_last_look_at_who_is_absent(stage: Stage) -> None:
+    stage.put_ring(founded_by_others())
+    stage.register(life(1), life(2))
+    stage.lead()
+    stage.harness.actor.now = lambda: stage.harness.loop.time() - 0.001
+    stage.pass_time(PATIENCE_SECONDS + 0.1)
+    assert stage.ring.by_id["127.0.0.1:7003"].state == "down"
+
+
+def test_an_absence_begins_anew_with_every_registration_even_one_too_short_to_be_read(founded: Stage) -> None:
+    founded.pass_time()
+    founded.vanish(life(2))
+    founded.pass_time(ABSENT_SECONDS_MIN - 0.1)
+    founded.lives[name_of(life(2))] = life(2)
+    ((_, read),) = founded.harness.tell(founded.children())
+    founded.vanish(life(2))
+    founded.play(founded.harness.tell(Answered(request=read.request, error="no_node", path=read.path)))
+    founded.pass_time(0.2)
+    assert founded.writes == 1
+
+
+@pytest.mark.parametrize("kind", ["no_auth", "garbage"])
+def test_a_registration_that_cannot_be_read_is_said_and_takes_nobody_down(stage: Stage, kind: str) -> None:
+    stage.put_ring(founded_by_others())
+    stage.lead()
+    stage.register(life(1), life(3))
+    name = name_of(life(2))
+    stage.lives[name] = life(2)
+    sent = stage.harness.tell(stage.children())
+    (read,) = [message for _, message in sent if isinstance(message, ReadNode)]
+    error, data = ("no_auth", None) if kind == "no_auth" else ("", b"{")
+    stage.unreadable[name] = "no_auth"
+    stage.play(stage.harness.tell(Answered(request=read.request, error=error, path=read.path, data=data)))
+    stage.pass_time()
+    assert stage.writes == 0
+    assert "cannot be read" in stage.status()["refused"]["127.0.0.1:7002"]
+
+
 def test_after_a_write_of_unknown_outcome_the_ring_is_read_and_memory_not_believed(founded: Stage) -> None:
     lost = life(2, incarnation=2, held=founded.ring.stamp)
     founded.lives[name_of(lost)] = lost
@@ -201,10 +278,44 @@ def test_a_ring_that_somebody_else_wrote_meanwhile_is_not_overwritten(founded: S
 
 def test_without_a_session_nothing_is_written(founded: Stage) -> None:
     founded.harness.tell(Suspended())
-    founded.register(life(2, incarnation=2, held=founded.ring.stamp))
+    back = life(2, incarnation=2, held=founded.ring.stamp)
+    founded.lives[name_of(back)] = back
+    founded.pass_time()
     assert founded.writes == 1
-    founded.play(founded.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    founded.connect()
     assert founded.writes == 2
+
+
+def test_who_registered_while_the_connection_was_away_is_not_taken_for_gone(stage: Stage) -> None:
+    stage.put_ring(founded_by_others())
+    stage.lead()
+    stage.harness.tell(Suspended())
+    stage.lives |= {name_of(each): each for each in (life(1), life(2), life(3))}
+    stage.pass_time()
+    sent = stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
+    assert {type(message) for _, message in sent} == {WatchChildren, ReadNode}, "it looks when both are answered"
+    stage.play(sent[::-1])
+    stage.pass_time()
+    assert stage.writes == 0
+
+
+def test_everybody_has_time_to_come_back_after_the_connection_was_away(founded: Stage) -> None:
+    founded.pass_time()
+    founded.harness.tell(Suspended())
+    founded.lives.clear()
+    founded.connect()
+    founded.pass_time(PATIENCE_SECONDS - 0.5)
+    assert founded.writes == 1
+    founded.pass_time(1.0)
+    assert founded.writes == 2
+
+
+def test_while_disconnected_nothing_is_asked_again_and_again(stage: Stage) -> None:
+    stage.lead()
+    stage.unreadable = dict.fromkeys(map(name_of, (life(1), life(2), life(3))), "connection_loss")
+    stage.register(life(1), life(2), life(3))
+    stage.harness.tell(Suspended())
+    assert stage.harness.advance(60.0) == []
 
 
 def test_a_ring_that_could_not_be_read_after_a_write_is_read_when_the_connection_is_back(founded: Stage) -> None:
@@ -234,6 +345,82 @@ def test_no_ring_is_founded_over_data_that_belongs_to_a_lost_one(stage: Stage) -
     stage.register(life(1, held=held), life(2, held=held), life(3, held=held))
     assert stage.data is None
     assert "ring lost" in stage.status()["trouble"]
+
+
+def test_what_a_node_has_taken_since_it_registered_is_known_before_a_ring_is_founded(stage: Stage) -> None:
+    stage.register(life(1), life(2), life(3))  # read while it stands by; then a ring comes and goes, unseen
+    held = Stamp("00000000000000aa", 1, "00000000000000bb")
+    stage.lives[name_of(life(2))] = life(2, held=held)
+    stage.lead()
+    stage.pass_time()
+    assert stage.data is None
+    assert "ring lost" in stage.status()["trouble"]
+
+
+def test_no_ring_is_founded_while_a_registration_cannot_be_read(stage: Stage) -> None:
+    stage.lead()
+    stage.unreadable[name_of(life(4))] = "no_auth"
+    stage.register(life(1), life(2), life(3), life(4))
+    assert stage.data is None
+    assert "127.0.0.1:7004" in stage.status()["trouble"]
+    stage.unreadable.clear()
+    stage.registered()
+    assert len(stage.ring.nodes) == 4
+
+
+def test_a_ring_that_vanishes_is_lost_and_not_founded_anew(founded: Stage) -> None:
+    ring = founded.ring
+    founded.put_ring(None)  # no node has said yet that it holds it
+    founded.register(life(4))
+    founded.pass_time()
+    assert founded.data is None and founded.writes == 1
+    assert "ring lost" in founded.status()["trouble"]
+    founded.put_ring(ring)
+    assert founded.status()["trouble"] is None
+    founded.vanish(life(1))
+    founded.pass_time()
+    assert founded.ring.by_id["127.0.0.1:7001"].state == "down"
+
+
+@pytest.mark.parametrize("kind", ["older", "forked", "another cluster's"])
+def test_a_ring_that_does_not_descend_from_the_one_read_before_is_not_written_on(founded: Stage, kind: str) -> None:
+    first = founded.ring
+    founded.register(life(2, incarnation=2, held=first.stamp))
+    newest = founded.ring
+    bad = {
+        "older": first,
+        "forked": lost(lost(first, life(1).id), life(2).id),
+        "another cluster's": founded_by_others(),
+    }[kind]
+    founded.put_ring(bad)
+    founded.vanish(life(3))
+    founded.pass_time()
+    assert founded.ring == bad and founded.writes == 2
+    assert kind in founded.status()["trouble"] or "rolled back" in founded.status()["trouble"]
+    founded.put_ring(newest)
+    founded.pass_time()
+    assert founded.writes == 3 and founded.status()["trouble"] is None
+
+
+def test_a_node_of_another_branch_stops_the_writes_though_its_ring_is_the_older_one(founded: Stage) -> None:
+    for incarnation in range(2, 6):
+        founded.register(life(1, incarnation=incarnation, held=founded.ring.stamp))
+    assert founded.ring.epoch == 5
+    forked = founded.ring.stamp._replace(epoch=2, nonce="00000000000000cc")
+    founded.register(life(2, incarnation=2, held=forked))
+    founded.pass_time()
+    assert founded.ring.epoch == 5
+    assert "does not descend" in founded.status()["trouble"]
+
+
+def test_a_life_from_a_backup_is_refused_with_what_that_means(founded: Stage) -> None:
+    founded.vanish(life(2))
+    founded.register(life(2, incarnation=0))
+    founded.pass_time()
+    assert founded.ring.by_id["127.0.0.1:7002"].state == "down"
+    assert "backup" in founded.status()["refused"]["127.0.0.1:7002"]
+    founded.register(life(2, incarnation=3, held=founded.ring.stamp))
+    assert founded.status()["refused"] == {}
 
 
 def test_an_ecs_that_meets_a_newer_ring_on_a_node_writes_nothing(founded: Stage) -> None:
@@ -322,3 +509,16 @@ def test_suspicions_are_shown_and_forgotten_and_take_nobody_down(founded: Stage)
         Suspected(node=node.id, incarnation=node.incarnation, by="127.0.0.1:7001", silent_seconds=None)
     )
     assert not any(n["suspected_by"] for n in founded.status()["nodes"])
+
+
+def test_suspicions_go_with_the_life_that_they_are_about_and_with_the_life_that_had_them(founded: Stage) -> None:
+    ids = [node.id for node in founded.ring.nodes]
+    lives = {node.id: node.incarnation for node in founded.ring.nodes}
+    for by, of in ((ids[0], ids[1]), (ids[1], ids[2]), (ids[2], ids[0])):
+        founded.harness.tell(Suspected(node=of, incarnation=lives[of], by=by, silent_seconds=4.0))
+    number = int(ids[1][-1])
+    founded.register(life(number, incarnation=2, held=founded.ring.stamp))
+    suspected = {n["id"]: n["suspected_by"] for n in founded.status()["nodes"]}
+    assert suspected == {ids[0]: [ids[2]], ids[1]: [], ids[2]: []}
+    founded.harness.tell(Suspected(node=ids[1], incarnation=lives[ids[1]], by=ids[0], silent_seconds=4.0))
+    assert len(founded.harness.actor._suspicions) == 1, "what is said of a former life is past"

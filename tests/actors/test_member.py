@@ -1,16 +1,17 @@
 """Membership: what is registered, which rings are taken, and when a life is over."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ringkeeper.actors.member import Member
+from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, Member
 from ringkeeper.actors.messages import RingChanged
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.transitions import found, returned
 from ringkeeper.runtime.harness import Harness
-from ringkeeper.runtime.session import Answered, Connected, CreateNode, DeleteNode, Lost, NodeChanged
+from ringkeeper.runtime.session import Answered, Connected, CreateNode, DeleteNode, Lost, NodeChanged, SetNode
 from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
 
 CLUSTER = "demo"
@@ -64,6 +65,11 @@ def created(sent: list[tuple[str, Any]]) -> CreateNode:
     return message
 
 
+def updated(sent: list[tuple[str, Any]]) -> Registration:
+    (message,) = [message for _, message in sent if isinstance(message, SetNode)]
+    return Registration.from_json(message.data)
+
+
 def test_a_node_registers_its_life_under_its_session(stage: Stage) -> None:
     create = created(stage.harness.tell(Connected(session_id=0xABC, timeout_seconds=6.0)))
     assert create.path == f"{paths.nodes(CLUSTER)}/{life(1).id}@{life(1).incarnation}.0000000000000abc"
@@ -91,6 +97,32 @@ def test_a_registration_that_failed_is_tried_again(stage: Stage) -> None:
     assert created(stage.harness.advance(1.1)).path == first.path
 
 
+def test_a_registration_says_which_ring_the_node_has_taken(stage: Stage) -> None:
+    first = created(stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    stage.harness.tell(Answered(request=first.request, path=first.path))
+    sent = stage.read(first_ring())
+    assert updated(sent) == replace(life(1), held=first_ring().stamp)
+    (update,) = [m for _, m in sent if isinstance(m, SetNode)]
+    assert (update.path, update.version) == (first.path, -1)
+    assert stage.harness.tell(Answered(request=update.request, path=update.path, version=1)) == []
+
+
+def test_a_registration_that_is_gone_when_it_is_updated_is_made_again_with_the_new_content(stage: Stage) -> None:
+    first = created(stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    stage.read(first_ring())
+    again = created(stage.harness.tell(Answered(request=first.request, error="no_node", path=first.path)))
+    assert again.path == first.path and Registration.from_json(again.data).held == first_ring().stamp
+
+
+def test_a_registration_that_stands_already_is_given_the_content_that_is_true_now(stage: Stage) -> None:
+    first = created(stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    stage.harness.tell(Answered(request=first.request, error="connection_loss", path=first.path))
+    stage.read(first_ring())
+    stage.harness.advance(1.1)
+    sent = stage.harness.tell(Answered(request=first.request, error="node_exists", path=first.path))
+    assert updated(sent).held == first_ring().stamp
+
+
 def test_a_ring_is_on_disk_when_the_others_hear_of_it(stage: Stage) -> None:
     ring = first_ring()
     assert stage.read(ring) == [("storage", RingChanged(ring=ring)), ("gateway", RingChanged(ring=ring))]
@@ -101,10 +133,39 @@ def test_a_ring_that_cannot_be_written_to_disk_is_not_told(stage: Stage) -> None
     def refuse(content: bytes) -> None:
         raise OSError("no space left on device")
 
+    stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
     stage.archive.write = refuse  # type: ignore[method-assign]
-    with pytest.raises(OSError, match="no space"):
-        stage.read(first_ring())
-    assert not [m for _, m in stage.harness.sent if isinstance(m, RingChanged)]
+    assert stage.read(first_ring()) == []
+    assert stage.harness.advance(60.0) == [] and stage.harness.actor._ring is None
+    del stage.archive.write
+    sent = stage.harness.advance(KEEP_AGAIN_SECONDS + 0.1)
+    assert [m.ring for _, m in sent if isinstance(m, RingChanged)] == [first_ring()] * 2
+    assert updated(sent).held == first_ring().stamp
+    assert stage.archive.content == first_ring().to_json()
+
+
+def test_only_the_newest_of_the_rings_that_found_no_room_is_put_on_disk_later(stage: Stage) -> None:
+    def refuse(content: bytes) -> None:
+        raise OSError("no space left on device")
+
+    stage.archive.write = refuse  # type: ignore[method-assign]
+    second = lost(first_ring(), life(2).id)
+    stage.read(first_ring())
+    stage.read(second)
+    del stage.archive.write
+    sent = stage.harness.advance(3 * KEEP_AGAIN_SECONDS)
+    assert [m.ring for _, m in sent if isinstance(m, RingChanged)] == [second] * 2
+
+
+def test_a_ring_that_is_gone_before_there_was_room_for_it_is_not_taken(stage: Stage) -> None:
+    def refuse(content: bytes) -> None:
+        raise OSError("no space left on device")
+
+    stage.archive.write = refuse  # type: ignore[method-assign]
+    stage.read(first_ring())
+    stage.read(None)
+    del stage.archive.write
+    assert stage.harness.advance(3 * KEEP_AGAIN_SECONDS) == []
 
 
 def test_after_a_restart_clients_are_told_of_the_ring_on_disk_at_once() -> None:
@@ -129,6 +190,14 @@ def test_a_ring_that_does_not_follow_the_one_held_changes_nothing(stage: Stage, 
     assert stage.read(bad[kind]) == []
     assert stage.archive.content == second.to_json()
     assert stage.ends == []
+
+
+def test_a_node_that_was_away_for_a_hundred_rings_takes_the_one_that_is_there(stage: Stage) -> None:
+    stage.read(first_ring())
+    ring = first_ring()
+    for _ in range(100):
+        ring = ring.amended(nonce=hex64(1000 + ring.epoch), what="nothing", why="a test", wall_seconds=0.0)
+    assert stage.read(ring) == [("storage", RingChanged(ring=ring)), ("gateway", RingChanged(ring=ring))]
 
 
 def test_a_life_that_the_ring_calls_down_is_over(stage: Stage) -> None:

@@ -388,7 +388,11 @@ def test_what_is_due_at_the_end_of_a_turn_is_done_though_something_before_it_fai
 def test_an_actor_that_takes_the_name_of_one_that_failed_for_good_stays() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
-    system.on_escalation = lambda name, _: system.spawn(Notebook, name=name, supervision=ESCALATE)
+
+    def begin_anew(name: str, failure: BaseException) -> None:
+        system.spawn(Notebook, name=name, supervision=ESCALATE)
+
+    system.on_escalation = begin_anew
     first = system.spawn(Notebook, name="notebook", supervision=ESCALATE)
     first.tell(Note(text="fail"))
     first.tell(Note(text="for the first one"))
@@ -431,7 +435,7 @@ def test_a_question_that_meets_the_end_of_an_actor_is_answered(before_put: Any) 
                 echo.tell("anybody there?")
                 on_the_loop(system, lambda: None)
             assert system.dead_letters == before + (ask == "tell")
-            assert len(echo.actor_inbox) == 0
+            assert echo.actor_inbox.empty()
 
 
 def stopped(ref: Any) -> Any:
@@ -460,8 +464,9 @@ def test_a_question_that_meets_the_end_of_a_blocking_actor_is_answered() -> None
         def late(item: Any) -> None:
             sleeper.actor_inbox.put = put  # type: ignore[method-assign]
             sleeper.stop(timeout=10)
-            while any(thread.name.startswith("Sleeper-") for thread in threading.enumerate()):
-                pass  # its thread has looked into its inbox for the last time
+            for thread in threading.enumerate():
+                if thread.name.startswith("Sleeper-"):
+                    thread.join(10)  # it has looked into its inbox for the last time
             put(item)
 
         sleeper.actor_inbox.put = late  # type: ignore[method-assign]
@@ -481,19 +486,24 @@ def test_a_question_to_a_mailbox_that_is_full_is_answered(monkeypatch: pytest.Mo
     system.stop()
 
 
-def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever the visit looks whether the mailbox is empty, a thread is faster by one message."""
+@pytest.mark.parametrize("look", range(1, 4))
+def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    """Whenever the mailbox has been found empty so many times in a row, a thread puts something in just after that."""
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
     notebook = system.spawn(Notebook, name="notebook")
     loop.run_until_idle()
     texts = [f"late {number}" for number in range(5)]
     left = list(texts)
+    looks = 0
     is_empty = Mailbox.empty
 
     def empty(mailbox: Mailbox) -> bool:
+        nonlocal looks
         answer = is_empty(mailbox)
-        if answer and left and mailbox is notebook.actor_inbox:
+        looks = looks + 1 if answer else 0
+        if looks == look and left:
+            looks = 0
             thread = threading.Thread(target=notebook.tell, args=(Note(text=left.pop(0)),))
             thread.start()
             thread.join()
@@ -503,9 +513,10 @@ def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: 
     notebook.tell(Note(text="first"))
     loop.run_until_idle()
     monkeypatch.undo()
-    loop.run_until_idle()
-    assert not left and len(notebook.actor_inbox) == 0
+    put_in = [text for text in texts if text not in left]
+    assert notebook.actor_inbox.empty()
     answer = notebook.ask("texts", block=False)
     loop.run_until_idle()
-    assert answer.get(timeout=0) == ["first", *texts]
+    assert answer.get(timeout=0) == ["first", *put_in]
+    assert put_in or look > 2
     system.stop()

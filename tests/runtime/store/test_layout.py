@@ -14,13 +14,13 @@ records = st.builds(Record, st.binary(max_size=200), numbers, numbers, numbers)
 
 
 @given(st.binary(max_size=50), records)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_record_comes_back_from_its_bytes(key: bytes, record: Record) -> None:
     assert decode(key, encode(key, record)) == record
 
 
 @given(st.binary(max_size=50), records, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_flipped_bit_a_cut_and_another_key_are_found_out(key: bytes, record: Record, data: st.DataObject) -> None:
     good = encode(key, record)
     bit = data.draw(st.integers(0, len(good) * 8 - 1))
@@ -54,7 +54,7 @@ def test_the_bytes_of_this_format_never_change() -> None:
 
 
 @given(st.dictionaries(st.integers(0, 16383), st.tuples(numbers, numbers, numbers, numbers), max_size=20))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_summary_of_the_slots_comes_back(figures: dict[int, tuple[int, int, int, int]]) -> None:
     slots = Slots()
     for slot, four in figures.items():

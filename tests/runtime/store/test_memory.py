@@ -42,7 +42,7 @@ def test_a_power_cut_loses_what_was_not_synced() -> None:
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.randoms(use_true_random=False))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_power_cut_may_leave_some_of_the_last_batches_in_order(
     synced: int, unsynced: int, dice: random.Random
 ) -> None:

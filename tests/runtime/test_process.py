@@ -1,0 +1,118 @@
+"""A process from outside: how it ends, and when it begins a next life."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+PROGRAM = '''
+import os, signal, sys
+from ringkeeper.runtime.process import Process, configure_log
+
+configure_log("info")
+life = int(os.environ.get("LIFE", "0"))
+os.environ["LIFE"] = str(life + 1)
+print("life", life, "of", os.getpid(), flush=True)
+if life:
+    sys.exit(0)
+
+process = Process("example")
+close = process.close
+waiting = []
+
+def end(status=0):
+    """What SIGTERM does; contents that are closing wait until it has come."""
+    close(status)
+    while waiting:
+        waiting.pop()()
+
+process.close = end
+steps = sys.argv[1:]
+
+def step(done):
+    """Do what comes next, then have done called."""
+    match steps.pop(0) if steps else None:
+        case "again":
+            process.start_again("it is told to")
+            done()
+        case "SIGTERM" | "SIGINT" as name:
+            waiting.append(done)
+            os.kill(os.getpid(), getattr(signal, name))
+        case "failure":
+            process.system.on_escalation("actor", ValueError("broken"))
+            done()
+        case "nothing" | None:
+            done()
+
+class Contents:
+    def __init__(self, process):
+        process.loop.call_soon(step, lambda: None)
+
+    def close(self, done):
+        print("closing", flush=True)
+        waiting.clear()
+        step(done)
+
+try:
+    status = process.run(Contents)
+    if steps:
+        os.kill(os.getpid(), getattr(signal, steps.pop(0)))
+finally:
+    print("closed", flush=True)
+process.exec_again()
+print("ended", status, flush=True)
+'''
+
+
+def tale(*steps: str) -> list[str]:
+    """What such a process prints: a step each when it runs, when it is closing, and after that."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *steps],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            said, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == 0, errors
+        return said.replace(f" of {process.pid}", "").splitlines()
+
+
+def test_a_process_begins_its_next_life_under_the_same_id_when_everything_is_closed() -> None:
+    assert tale("again") == ["life 0", "closing", "closed", "life 1"]
+
+
+@pytest.mark.parametrize("order", ["SIGTERM", "SIGINT"])
+def test_an_order_to_end_is_obeyed(order: str) -> None:
+    assert tale(order) == ["life 0", "closing", "closed", "ended 0"]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("again", "SIGTERM"),
+        ("again", "SIGINT"),
+        ("SIGTERM", "again"),
+        ("SIGINT", "again"),
+    ],
+)
+def test_an_order_to_end_is_final_before_and_after_the_order_to_start_again(steps: tuple[str, str]) -> None:
+    assert tale(*steps) == ["life 0", "closing", "closed", "ended 0"]
+
+
+@pytest.mark.parametrize("order", ["SIGTERM", "SIGINT"])
+def test_an_order_to_end_counts_until_the_next_life_begins(order: str) -> None:
+    assert tale("again", "nothing", order) == ["life 0", "closing", "closed", "ended 0"]
+
+
+@pytest.mark.parametrize(
+    "steps", [("again", "failure"), ("failure", "again"), ("SIGTERM", "failure"), ("failure", "SIGTERM")]
+)
+def test_a_process_whose_actor_failed_for_good_has_no_next_life_and_says_so_by_its_status(
+    steps: tuple[str, str],
+) -> None:
+    assert tale(*steps) == ["life 0", "closing", "closed", "ended 70"]
