@@ -21,7 +21,7 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 1.  `processes.py` opens the node's folder, gives the process a new incarnation and spawns the actors.
 2.  `Member` tells the others the ring that the disk holds, if any, so that clients are sent to the right nodes.
 3.  `Watches` reaches ZooKeeper and tells `Connected`; `Member` sends `CreateNode`: the registration, ephemeral.
-4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration with `ReadNode`, and looks: with enough nodes and
+4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration by `ReadNode`, and looks: with enough nodes and
     no ring it founds one (`transitions.py`), with a known node in a new life it writes a ring that names this life. It
     writes by `SetNode`, a compare-and-set.
 5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk, says so
@@ -32,7 +32,7 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 
 1.  Everything that the clients sent in one turn of the loop reaches `Gateway` as one `Requests` (``runtime/resp.py``).
 2.  `Gateway` answers what concerns the connection and sends the data commands of all clients on as one `Execute`.
-3.  `StorageNode` runs them in order, stamps every write with epoch and number, and commits one batch to the store. For a
+3.  `StorageNode` runs them in order, stamps each write with epoch and number, and commits one batch to the store. For a
     slot of another node it answers MOVED instead.
 4.  Under ``fsync = always`` the replies wait: `Sync` to the `Syncer`, then `Synced`.
 5.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.

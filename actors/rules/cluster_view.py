@@ -13,7 +13,7 @@ from .slots import SLOTS, runs
 
 
 def slots(ring: Ring) -> Reply:
-    """CLUSTER SLOTS: per run of slots its first and last, then coordinator and up successors as [host, port, id, []]."""
+    """CLUSTER SLOTS: per run of slots first and last, then coordinator and up successors as [host, port, id, []]."""
     return [
         [first, last, *([node.host, node.port, _id(ring, node), []] for node in members)]
         for (first, last), members in _served(ring)
