@@ -3,10 +3,7 @@
 from collections.abc import Generator
 from typing import Protocol
 
-REBUILD = (
-    "Take the node out and start it again with an empty folder: its records are copied from the other nodes. "
-    "Without other copies, restore the folder from a backup."
-)
+REBUILD = "Restore the folder from a backup: started with an empty one, the node has lost what was in it."
 """What to do about damage."""
 
 

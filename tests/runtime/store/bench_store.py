@@ -87,9 +87,6 @@ def main() -> None:
                 note(f"put+commit, cached,  batch {batch:3}", timed(count, put_all, store, keys, batch, seqs))
             note("get, cached", timed(count, get_all, store, keys))
             note("get, absent", timed(count, get_all, store, absent))
-            start = time.thread_time()
-            gc.collect()
-            note("garbage collection, ms a run", (time.thread_time() - start) * 1e3)
             store.close()
             store = open_store(chosen.engine, Path(folder) / "store", cache_bytes=1 << 30)
             if store.keys:
