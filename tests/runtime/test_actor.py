@@ -288,7 +288,7 @@ class Echo(Actor):
         return message
 
 
-def test_an_actor_lives_on_when_whoever_awaited_its_answer_is_gone() -> None:
+def test_an_actor_lives_on_when_whoever_awaited_its_answer_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     with Home() as system:
         echo = system.spawn(Echo, name="echo")
         gate = threading.Event()
@@ -303,6 +303,7 @@ def test_an_actor_lives_on_when_whoever_awaited_its_answer_is_gone() -> None:
         asyncio.run(give_up())  # its loop is closed by now
         gate.set()
         assert echo.ask("still there?", timeout=10) == "still there?"
+    assert not caplog.records  # to give up is everybody's right
 
 
 def test_what_a_callback_of_an_answer_raises_is_logged_and_the_others_are_called(
