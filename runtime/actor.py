@@ -144,30 +144,30 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
 class Mailbox:
     """A Pykka inbox that the system drains. Two lanes: urgent messages overtake ordinary ones, never each other."""
 
-    __slots__ = ("_ordinary", "_urgent", "owner", "scheduled", "suspended", "system")
+    __slots__ = ("ordinary", "owner", "scheduled", "suspended", "system", "urgent")
 
     def __init__(self) -> None:
-        self._ordinary: deque[Any] = deque()
-        self._urgent: deque[Any] = deque()
+        self.ordinary: deque[Any] = deque()
+        self.urgent: deque[Any] = deque()
         self.owner: Actor | None = None
         self.system: ActorSystem | None = None
         self.scheduled = False
         self.suspended = True  # until the actor has started, and while it waits to be restarted
 
     def __len__(self) -> int:
-        return len(self._ordinary) + len(self._urgent)
+        return len(self.ordinary) + len(self.urgent)
 
     def empty(self) -> bool:
-        return not self._ordinary and not self._urgent
+        return not self.ordinary and not self.urgent
 
     def put(self, item: Any) -> None:
         """Take a message, or a Pykka envelope when somebody waits for the answer. Thread-safe."""
         if type(item) is Envelope and item.reply_to is None:
             item = item.message
         if type(item) in URGENT:
-            self._urgent.append(item)
-        elif len(self._ordinary) < MAILBOX_MESSAGES_MAX:
-            self._ordinary.append(item)
+            self.urgent.append(item)
+        elif len(self.ordinary) < MAILBOX_MESSAGES_MAX:
+            self.ordinary.append(item)
         elif self.system is not None and self.owner is not None:
             self.system.return_to_sender(self.owner.ref, item, f"its mailbox holds {MAILBOX_MESSAGES_MAX} messages")
             return
@@ -175,7 +175,7 @@ class Mailbox:
             self.system.schedule(self)
 
     def get(self) -> Any:
-        return self._urgent.popleft() if self._urgent else self._ordinary.popleft()
+        return self.urgent.popleft() if self.urgent else self.ordinary.popleft()
 
 
 class LocalRef(pykka.ActorRef[Any], Ref):

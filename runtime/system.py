@@ -46,7 +46,7 @@ MESSAGES_PER_TURN_MAX = 10_000
 MESSAGES_PER_VISIT_MAX = 200
 """After so many messages in a row the next actor with mail has its chance."""
 
-_PYKKAS_OWN = frozenset({_ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr})
+_PYKKAS_OWN = frozenset({Envelope, _ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr})
 
 DEAD_LETTER_LOG_SECONDS = 10.0
 """Dead letters of one type to one actor are logged at most so often; all are counted."""
@@ -271,31 +271,24 @@ class ActorSystem:
                 self.schedule(mailbox)
 
     def _handle(self, actor: Actor, mailbox: Mailbox, counters: Counters) -> int:
+        """The hot path of every message: questions and Pykka's own messages go another way."""
         counted, stopwatch = counters.messages, self._stopwatch
-        counters.depth_max = max(counters.depth_max, len(mailbox))
+        urgent, ordinary = mailbox.urgent, mailbox.ordinary
+        counters.depth_max = max(counters.depth_max, len(urgent) + len(ordinary))
         self.sender = actor.ref
+        stopped = actor.actor_stopped
         done = 0
         started = stopwatch()
-        while done < MESSAGES_PER_VISIT_MAX and not mailbox.empty() and not mailbox.suspended:
-            item = mailbox.get()
-            asked = item if type(item) is Envelope else None
-            content = item.message if asked is not None else item
+        while done < MESSAGES_PER_VISIT_MAX and (urgent or ordinary) and not mailbox.suspended:
+            content = urgent.popleft() if urgent else ordinary.popleft()
             done += 1
-            try:
-                if asked is not None:
-                    answer = actor._handle_receive(content)
-                elif type(content) in _PYKKAS_OWN:
-                    actor._handle_receive(content)
-                else:
-                    actor.on_receive(content)
-            except Exception as failure:
-                if asked is not None and asked.reply_to is not None:
-                    _answer(asked.reply_to.set_exception, (type(failure), failure, failure.__traceback__))
-                else:
-                    self._failed(actor, content, failure)
+            if type(content) in _PYKKAS_OWN:
+                content = self._handle_pykkas_own(actor, content)
             else:
-                if asked is not None and asked.reply_to is not None:
-                    _answer(asked.reply_to.set, answer)
+                try:
+                    actor.on_receive(content)
+                except Exception as failure:
+                    self._failed(actor, content, failure)
             ended = stopwatch()
             entry = counted.get(type(content))
             if entry is None:
@@ -305,9 +298,25 @@ class ActorSystem:
             started = ended
             if self.after_message is not None:
                 self.after_message(actor, content)
-            if actor.actor_stopped.is_set():
+            if stopped.is_set():
                 self.ended(actor, None)
         return done
+
+    def _handle_pykkas_own(self, actor: Actor, item: Any) -> Any:
+        """Handle a question, or a message of Pykka's proxies and stop; returns what was asked or told."""
+        content = item.message if type(item) is Envelope else item
+        reply_to = item.reply_to if type(item) is Envelope else None
+        try:
+            answer = actor._handle_receive(content)
+        except Exception as failure:
+            if reply_to is not None:
+                _answer(reply_to.set_exception, (type(failure), failure, failure.__traceback__))
+            else:
+                self._failed(actor, content, failure)
+        else:
+            if reply_to is not None:
+                _answer(reply_to.set, answer)
+        return content
 
     # Life and death
 

@@ -487,7 +487,7 @@ def test_a_question_to_a_mailbox_that_is_full_is_answered(monkeypatch: pytest.Mo
     system.stop()
 
 
-@pytest.mark.parametrize("look", range(1, 4))
+@pytest.mark.parametrize("look", (1, 2))
 def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
     """Whenever the mailbox has been found empty so many times in a row, a thread puts something in just after that."""
     loop = VirtualLoop()
@@ -519,5 +519,5 @@ def test_mail_put_in_by_a_thread_just_when_a_visit_ends_is_handled(monkeypatch: 
     answer = notebook.ask("texts", block=False)
     loop.run_until_idle()
     assert answer.get(timeout=0) == ["first", *put_in]
-    assert put_in or look > 2
+    assert put_in or look > 1
     system.stop()
