@@ -68,8 +68,9 @@ class Process:
         """
         main = threading.current_thread() is threading.main_thread()
         if main:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.loop.add_signal_handler(number, self.close, 0)
+            for number in (signal.SIGTERM, signal.SIGINT):  # the loop hears no signal before it runs
+                signal.signal(number, lambda *_: self.loop.call_soon_threadsafe(self.close))
+            self.loop.call_soon(self._hear_signals)
         try:
             self._contents = make(self)
             if main:
@@ -79,12 +80,17 @@ class Process:
             self.system.stop()
             if main:
                 for number in (signal.SIGTERM, signal.SIGINT):
-                    self.loop.remove_signal_handler(number)
+                    if not self.loop.remove_signal_handler(number):
+                        signal.signal(number, signal.SIG_DFL)
                     if self._again:  # it counts until the very last moment
                         signal.signal(number, lambda *_: self.close())
             self._end_tasks()
             self.loop.close()
         return self._status
+
+    def _hear_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.close)
 
     def exec_again(self) -> None:
         """Run this program anew under the same process id, if ``start_again`` began the end and no order to end came.

@@ -48,7 +48,11 @@ def step(done):
 
 class Contents:
     def __init__(self, process):
-        process.loop.call_soon(step, lambda: None)
+        if steps and steps[0] == "at once":
+            steps.pop(0)
+            step(lambda: None)
+        else:
+            process.loop.call_soon(step, lambda: None)
 
     def close(self, done):
         print("closing", flush=True)
@@ -89,6 +93,11 @@ def test_a_process_begins_its_next_life_under_the_same_id_when_everything_is_clo
 @pytest.mark.parametrize("order", ["SIGTERM", "SIGINT"])
 def test_an_order_to_end_is_obeyed(order: str) -> None:
     assert tale(order) == ["life 0", "closing", "closed", "ended 0"]
+
+
+@pytest.mark.parametrize("order", ["SIGTERM", "SIGINT"])
+def test_an_order_to_end_that_comes_before_the_loop_runs_is_obeyed(order: str) -> None:
+    assert tale("at once", order) == ["life 0", "closing", "closed", "ended 0"]
 
 
 @pytest.mark.parametrize(
