@@ -115,7 +115,7 @@ def test_a_damaged_table_is_refused_by_name_wherever_it_is_read(quick_folder: Pa
         lambda: damaged.digest(5),
         lambda: damaged.put(5, b"2", Record(b"", 2, 1)),
     ):
-        with pytest.raises(Corrupt, match=rf"store is damaged .*{table.name}.*Take the node out"):
+        with pytest.raises(Corrupt, match=rf"store is damaged .*{table.name}.*Restore the folder"):
             read()
     damaged.drop([5])
     assert damaged.keys == 0

@@ -143,7 +143,7 @@ def test_a_flipped_bit_in_a_log_is_refused_wherever_it_is(image: Image) -> None:
     bits = {8 * (at + 4) + bit for at in headers(log) for bit in range(24)}  # of lengths and types, all
     bits |= set(range(0, 8 * len(log), 8 * len(log) // 40 + 1))  # of the rest, some
     for bit in sorted(bits):
-        with pytest.raises(Corrupt, match="damaged.*Take the node out"):
+        with pytest.raises(Corrupt, match="damaged.*Restore the folder"):
             image.left(image.logs[0], flipped(log, bit))
 
 
