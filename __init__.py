@@ -10,6 +10,7 @@ as ``ringkeeper.actors.rules.slots``, costs no more than that module.
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .version import VERSION as __version__
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .runtime.actor import Actor, BlockingActor
     from .runtime.message import message
     from .runtime.system import ActorSystem
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library speaks up only where it is asked to
 
 _HOMES = {
     "Client": "actors.client",
