@@ -4,10 +4,11 @@ The command line, the launcher and embedding programs all fill in these same dat
 one into a running process.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..runtime.network import is_loopback
 
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
@@ -123,11 +124,3 @@ class ZooKeeperConfig:
     data: Path
     tick_milliseconds: int = 1500
     """Sessions last 2 to 20 ticks."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

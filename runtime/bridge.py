@@ -19,7 +19,6 @@ loop's. ``faults`` is where scenarios and the shell hold, delay and drop.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import weakref
@@ -33,6 +32,7 @@ from .connection import Connection
 from .faults import Faults
 from .handshake import NONCE_BYTES, Acceptor, Dialer, Identity, Proven, Refusal
 from .message import message
+from .network import is_loopback
 from .peer import Peer
 from .post import Post
 from .remote import SCHEME, RemoteRef, parse_address, parse_process
@@ -137,14 +137,6 @@ class BridgeConfig:
         if self.advertise and (host.startswith("[") or host.count(":") == 1):
             return host if host.rpartition(":")[2].isdigit() else f"{host}:{port}"
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pykka
 import pytest
-import uvloop
 from ringkeeper.runtime.actor import Actor, BlockingActor, LoopFuture, Mailbox, WouldDeadlock
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
 from ringkeeper.runtime.system import ESCALATE, ActorSystem, Supervision, Terminated
 from ringkeeper.runtime.virtual import VirtualLoop
+from ringkeeper.tests.runtime.homes import Home
 
 
 @message
@@ -56,30 +56,6 @@ class Notebook(Actor):
 
     def size(self) -> int:
         return len(self.texts)
-
-
-class Home:
-    """An ActorSystem whose uvloop runs on a thread of its own."""
-
-    def __enter__(self) -> ActorSystem:
-        self.loop = uvloop.new_event_loop()
-        ready = threading.Event()
-
-        def run() -> None:
-            self.system = ActorSystem(loop=self.loop)
-            self.loop.call_soon(ready.set)
-            self.loop.run_forever()
-            self.system.stop()
-            self.loop.close()
-
-        self.thread = threading.Thread(target=run)
-        self.thread.start()
-        assert ready.wait(10)
-        return self.system
-
-    def __exit__(self, *_: Any) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
 
 
 def on_the_loop(system: ActorSystem, function: Any) -> Any:

@@ -47,9 +47,10 @@ from ringkeeper.runtime.session import (
     WatchChildren,
     WatchNode,
 )
-from ringkeeper.runtime.system import ESCALATE, ActorSystem
+from ringkeeper.runtime.system import ESCALATE
 from ringkeeper.runtime.watches import READS_MAX, REQUEST_SECONDS_MAX, REQUESTS_MAX, Watches
 from ringkeeper.runtime.zookeeper.server import Limits
+from ringkeeper.tests.runtime.homes import Home
 from ringkeeper.tests.zookeepers import debian, embedded
 from ringkeeper.tests.zookeepers import wait_until as until
 
@@ -867,23 +868,8 @@ class Ear(Ref):
         return [message for message in self.heard if isinstance(message, kinds)]
 
 
-class Home:
-    """An actor system on a loop in a thread of its own, as in a process."""
-
-    def __init__(self) -> None:
-        self.loop = uvloop.new_event_loop()
-        ready = threading.Event()
-
-        def run() -> None:
-            self.system = ActorSystem(loop=self.loop)
-            self.loop.call_soon(ready.set)
-            self.loop.run_forever()
-            self.system.stop()
-            self.loop.close()
-
-        self._thread = threading.Thread(target=run)
-        self._thread.start()
-        assert ready.wait(10)
+class WatchingHome(Home):
+    """A home of watches actors."""
 
     def watches(self, hosts: str, seconds: float = 4.0, **options: Any) -> Ref:
         name = f"watches-{len(self.system.names())}"
@@ -896,11 +882,6 @@ class Home:
         came = threading.Event()
         self.loop.call_soon_threadsafe(came.set)
         assert came.wait(10)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
 
 
 class Gate:
@@ -969,15 +950,15 @@ class Gate:
 
 
 @pytest.fixture
-def gate(home: "Home", embedded_zookeeper: Any) -> Iterator[Gate]:
+def gate(home: WatchingHome, embedded_zookeeper: Any) -> Iterator[Gate]:
     gate = Gate(embedded_zookeeper.port)
     yield gate
     gate.close()
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    home = Home()
+def home() -> Iterator[WatchingHome]:
+    home = WatchingHome()
     yield home
     home.close()
 
@@ -1002,7 +983,7 @@ def ask(watches: Ref, request: Any) -> Answered:
     return answer  # type: ignore[no-any-return]
 
 
-def test_a_real_session_is_granted_what_the_server_grants(zookeeper: Any, home: Home) -> None:
+def test_a_real_session_is_granted_what_the_server_grants(zookeeper: Any, home: WatchingHome) -> None:
     for seconds, granted in [(0.1, 0.4), (2.0, 2.0), (60.0, 20.0)]:
         ear = Ear("ann")
         home.watches(zookeeper.hosts, seconds).tell(Subscribe(reply_to=ear))
@@ -1010,7 +991,7 @@ def test_a_real_session_is_granted_what_the_server_grants(zookeeper: Any, home: 
         assert ear.of(Connected)[0].timeout_seconds == granted
 
 
-def test_real_requests_say_what_became_of_them(zookeeper: Any, home: Home) -> None:
+def test_real_requests_say_what_became_of_them(zookeeper: Any, home: WatchingHome) -> None:
     watches, ann = home.watches(zookeeper.hosts), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     session = until(lambda: ann.of(Connected))[0].session_id
@@ -1039,7 +1020,7 @@ def test_real_requests_say_what_became_of_them(zookeeper: Any, home: Home) -> No
     assert become(ReadNode(request="12", path="/a/b/node", reply_to=ann))[0] == "no_node"
 
 
-def test_real_changes_are_told_by_whomever_they_are_made(zookeeper: Any, home: Home) -> None:
+def test_real_changes_are_told_by_whomever_they_are_made(zookeeper: Any, home: WatchingHome) -> None:
     watches, ann = home.watches(zookeeper.hosts), Ear("ann")
     watches.tell(WatchNode(path="/a/node", reply_to=ann))
     watches.tell(WatchChildren(path="/a", reply_to=ann))
@@ -1070,7 +1051,7 @@ def test_real_changes_are_told_by_whomever_they_are_made(zookeeper: Any, home: H
 
 
 def test_a_server_away_for_a_while_suspends_the_session_and_everything_is_read_again(
-    zookeeper: Any, home: Home
+    zookeeper: Any, home: WatchingHome
 ) -> None:
     watches, ann, bob = home.watches(zookeeper.hosts, 20.0), Ear("ann"), Ear("bob")
     watches.tell(Subscribe(reply_to=ann))
@@ -1097,7 +1078,7 @@ def test_a_server_away_for_a_while_suspends_the_session_and_everything_is_read_a
 
 
 def test_a_change_made_while_disconnected_is_told_after_the_reconnection(
-    home: Home, embedded_zookeeper: Any, gate: Gate
+    home: WatchingHome, embedded_zookeeper: Any, gate: Gate
 ) -> None:
     watches, ann = home.watches(gate.hosts), Ear("ann")
     other = embedded_zookeeper.client()
@@ -1116,7 +1097,7 @@ def test_a_change_made_while_disconnected_is_told_after_the_reconnection(
 
 
 def test_our_clock_loses_the_session_while_the_server_stays_unreachable_and_another_follows(
-    home: Home, embedded_zookeeper: Any, gate: Gate
+    home: WatchingHome, embedded_zookeeper: Any, gate: Gate
 ) -> None:
     watches, ann = home.watches(gate.hosts, 0.6), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
@@ -1133,7 +1114,7 @@ def test_our_clock_loses_the_session_while_the_server_stays_unreachable_and_anot
     until(lambda: other.exists("/mine") is None)
 
 
-def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(home: Home, gate: Gate) -> None:
+def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(home: WatchingHome, gate: Gate) -> None:
     watches, ann = home.watches(gate.hosts, 1.5), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     until(lambda: ann.of(Connected))
@@ -1147,7 +1128,7 @@ def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(h
     assert {answer.error for answer in ann.of(Answered)} <= {"connection_loss", "session_lost"}
 
 
-def test_a_session_that_the_server_ends_is_lost_and_another_one_follows(zookeeper: Any, home: Home) -> None:
+def test_a_session_that_the_server_ends_is_lost_and_another_one_follows(zookeeper: Any, home: WatchingHome) -> None:
     watches, ann = home.watches(zookeeper.hosts), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     watches.tell(WatchNode(path="/node", reply_to=ann))
@@ -1163,7 +1144,7 @@ def test_a_session_that_the_server_ends_is_lost_and_another_one_follows(zookeepe
     until(lambda: node(b"one", 0) in ann.heard)
 
 
-def test_closing_makes_ephemeral_nodes_vanish_before_it_is_said_to_be_done(zookeeper: Any, home: Home) -> None:
+def test_closing_makes_ephemeral_nodes_vanish_before_it_is_said_to_be_done(zookeeper: Any, home: WatchingHome) -> None:
     watches, ann = home.watches(zookeeper.hosts), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     until(lambda: ann.of(Connected))
@@ -1177,7 +1158,7 @@ def test_closing_makes_ephemeral_nodes_vanish_before_it_is_said_to_be_done(zooke
     assert ann.of(Lost) == [Lost()]
 
 
-def test_stopping_the_system_closes_the_session_in_the_background(home: Home, embedded_zookeeper: Any) -> None:
+def test_stopping_the_system_closes_the_session_in_the_background(home: WatchingHome, embedded_zookeeper: Any) -> None:
     watches, ann = home.watches(embedded_zookeeper.hosts), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     until(lambda: ann.of(Connected))
@@ -1188,7 +1169,7 @@ def test_stopping_the_system_closes_the_session_in_the_background(home: Home, em
 
 
 def test_zookeeper_unreachable_at_start_is_said_in_one_sentence_and_waited_for(
-    tmp_path: Path, home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: WatchingHome, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watches_module, "UNREACHED_SECONDS_MIN", 0.1)
     port, ann = free_port(), Ear("ann")
@@ -1209,7 +1190,7 @@ def test_zookeeper_unreachable_at_start_is_said_in_one_sentence_and_waited_for(
 
 
 def test_a_server_that_is_no_zookeeper_is_survived(
-    home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    home: WatchingHome, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watches_module, "REACH_SECONDS_MAX", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -1234,7 +1215,7 @@ def test_a_server_that_is_no_zookeeper_is_survived(
             connection.close()
 
 
-def test_what_is_made_with_a_user_is_for_that_user_only(zookeeper: Any, home: Home) -> None:
+def test_what_is_made_with_a_user_is_for_that_user_only(zookeeper: Any, home: WatchingHome) -> None:
     ours, theirs = home.watches(zookeeper.hosts, auth=("ring", "keeper")), home.watches(zookeeper.hosts)
     ann = Ear("ann")
     for watches in (ours, theirs):
@@ -1251,7 +1232,7 @@ def test_what_is_made_with_a_user_is_for_that_user_only(zookeeper: Any, home: Ho
 
 
 def test_kazoo_says_nothing_below_a_warning_and_nothing_twice(
-    home: Home, gate: Gate, caplog: pytest.LogCaptureFixture
+    home: WatchingHome, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     watches, ann = home.watches(gate.hosts, 0.6), Ear("ann")
