@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.network import is_loopback
+from ..runtime.hosts import is_loopback
 
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""

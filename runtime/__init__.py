@@ -10,7 +10,7 @@ Knows nothing of keys' meaning, rings or Redis commands; everything here would s
 `process.py`      one operating-system process; `children.py` starts others; `durable.py` keeps small files
 
 `bridge.py`       joins the actors of several processes; below it `peer.py`, `connection.py`, `handshake.py`, `wire.py`,
-                  `network.py`; `faults.py` holds, delays and drops
+                  `network.py`, `hosts.py`; `faults.py` holds, delays and drops
 `session.py`      what actors and ZooKeeper tell each other; `watches.py` carries it, `election.py` elects by it
 `resp.py`         the RESP edge: connections, requests, replies
 

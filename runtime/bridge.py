@@ -31,8 +31,8 @@ from .actor import Ref
 from .connection import Connection
 from .faults import Faults
 from .handshake import NONCE_BYTES, Acceptor, Dialer, Identity, Proven, Refusal
+from .hosts import is_loopback
 from .message import message
-from .network import is_loopback
 from .peer import Peer
 from .post import Post
 from .remote import SCHEME, RemoteRef, parse_address, parse_process

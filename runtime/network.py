@@ -6,7 +6,6 @@ that the callers run unchanged on a simulated network.
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -169,11 +168,3 @@ def _bind_one(family: int, address: Any) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
