@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from ..runtime.actor import Actor, Ref
+from ..runtime.actor import Actor, LocalRef, Ref
 from ..runtime.bridge import Bridge, BridgeConfig
 from ..runtime.election import Election, FollowLeader
 from ..runtime.message import message
@@ -22,14 +22,14 @@ from ..runtime.process import Process
 from ..runtime.resp import Limits, RespServer
 from ..runtime.session import CloseSession, SessionClosed
 from ..runtime.store import Store, open_store
-from ..runtime.system import ESCALATE
+from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
 from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
 from .ecs import Ecs
 from .failure_detector import FailureDetector
 from .gateway import Gateway
-from .member import Member
+from .member import Archive, Member
 from .messages import Sync, Synced
 from .node_folder import NodeFolder
 from .rules import paths
@@ -130,6 +130,128 @@ def watches_of(process: Process, config: ProcessConfig) -> Ref:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeActors:
+    """The actors of a storage node, as far as its edges have to do with them."""
+
+    storage: LocalRef
+    gateway: LocalRef
+    detector: LocalRef
+    member: LocalRef
+    election: LocalRef
+
+
+def spawn_node(
+    system: ActorSystem,
+    config: NodeConfig,
+    *,
+    incarnation: str,
+    data_id: str,
+    bridge_address: str,
+    watches: Ref,
+    syncer: Ref,
+    store: Store,
+    archive: Archive,
+    pid: int,
+    start_again: Callable[[str], None],
+) -> NodeActors:
+    """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
+
+    ``incarnation`` and ``data_id`` say which life of which data directory this is, ``archive`` keeps the newest ring,
+    ``start_again`` ends the process for a next life. Whoever calls this listens for clients, on behalf of the gateway.
+    """
+    storage = system.spawn(
+        StorageNode,
+        id=config.id,
+        incarnation=incarnation,
+        store=store,
+        syncer=syncer,
+        pid=pid,
+        fsync=config.fsync,
+        key_bytes_max=config.key_bytes_max,
+        value_bytes_max=config.value_bytes_max,
+        name="storage",
+        supervision=ESCALATE,
+    )
+    gateway = system.spawn(
+        Gateway,
+        id=config.id,
+        storage=storage,
+        settings=settings_for_clients(config),
+        password=config.password,
+        name="gateway",
+        supervision=ESCALATE,
+    )
+    detector = system.spawn(
+        FailureDetector, id=config.id, incarnation=incarnation, name="failure-detector", supervision=ESCALATE
+    )
+    bridge_host, _, bridge_port = bridge_address.rpartition(":")
+    life = Registration(
+        id=config.id,
+        incarnation=incarnation,
+        data_id=data_id,
+        host=config.host,
+        port=config.port,
+        bridge_host=bridge_host,
+        bridge_port=int(bridge_port),
+    )
+    member = system.spawn(
+        Member,
+        life=life,
+        cluster_name=config.cluster_name,
+        watches=watches,
+        archive=archive,
+        listeners=(storage, gateway, detector),
+        start_again=start_again,
+        name="member",
+        supervision=ESCALATE,
+    )
+    election = system.spawn(
+        Election,
+        watches=watches,
+        path=paths.ecs(config.cluster_name),
+        name="election",
+        supervision=ESCALATE,
+    )
+    for follower in (gateway, detector):
+        election.tell(FollowLeader(reply_to=follower))
+    return NodeActors(storage=storage, gateway=gateway, detector=detector, member=member, election=election)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EcsActors:
+    """The actors of a control service."""
+
+    ecs: LocalRef
+    election: LocalRef
+
+
+def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, watches: Ref) -> EcsActors:
+    """Spawn what makes a process a control service; simulated ones as well."""
+    ecs = system.spawn(
+        Ecs,
+        id=bridge_address,
+        cluster_name=config.cluster_name,
+        watches=watches,
+        found_with=config.found_with,
+        replicas=config.replicas,
+        place=config.place,
+        patience_seconds=config.session_timeout_seconds,
+        name="ecs",
+        supervision=ESCALATE,
+    )
+    election = system.spawn(
+        Election,
+        watches=watches,
+        path=paths.ecs(config.cluster_name),
+        candidate=ecs.address.encode(),
+        owner=ecs,
+        name="election",
+        supervision=ESCALATE,
+    )
+    return EcsActors(ecs=ecs, election=election)
+
+
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooLate:
@@ -189,64 +311,28 @@ class NodeProcess:
         )
         self._watches = watches_of(process, config)
         self._syncer = system.spawn(Syncer, store=store, name="syncer")
-        storage = system.spawn(
-            StorageNode,
-            id=config.id,
-            incarnation=folder.incarnation,
-            store=store,
-            syncer=self._syncer,
-            pid=os.getpid(),
-            fsync=config.fsync,
-            key_bytes_max=config.key_bytes_max,
-            value_bytes_max=config.value_bytes_max,
-            name="storage",
-            supervision=ESCALATE,
-        )
-        gateway = system.spawn(
-            Gateway,
-            id=config.id,
-            storage=storage,
-            settings=settings_for_clients(config),
-            password=config.password,
-            name="gateway",
-            supervision=ESCALATE,
-        )
-        detector = system.spawn(
-            FailureDetector, id=config.id, incarnation=folder.incarnation, name="failure-detector", supervision=ESCALATE
-        )
-        bridge_host, _, bridge_port = self._bridge.address.rpartition(":")
-        life = Registration(
-            id=config.id,
+        actors = spawn_node(
+            system,
+            config,
             incarnation=folder.incarnation,
             data_id=folder.data_id,
-            host=config.host,
-            port=config.port,
-            bridge_host=bridge_host,
-            bridge_port=int(bridge_port),
-        )
-        system.spawn(
-            Member,
-            life=life,
-            cluster_name=config.cluster_name,
+            bridge_address=self._bridge.address,
             watches=self._watches,
+            syncer=self._syncer,
+            store=store,
             archive=folder.ring,
-            listeners=(storage, gateway, detector),
+            pid=os.getpid(),
             start_again=process.start_again,
-            name="member",
-            supervision=ESCALATE,
         )
-        election = system.spawn(
-            Election,
-            watches=self._watches,
-            path=paths.ecs(config.cluster_name),
-            name="election",
-            supervision=ESCALATE,
-        )
-        for follower in (gateway, detector):
-            election.tell(FollowLeader(reply_to=follower))
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(
-                process.loop, network, config.bind, config.port, gateway, limits, password_needed=bool(config.password)
+                process.loop,
+                network,
+                config.bind,
+                config.port,
+                actors.gateway,
+                limits,
+                password_needed=bool(config.password),
             )
         log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
 
@@ -270,27 +356,7 @@ class EcsProcess:
             process, TcpNetwork(process.loop), config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
         )
         self._watches = watches_of(process, config)
-        ecs = system.spawn(
-            Ecs,
-            id=self._bridge.address,
-            cluster_name=config.cluster_name,
-            watches=self._watches,
-            found_with=config.found_with,
-            replicas=config.replicas,
-            place=config.place,
-            patience_seconds=config.session_timeout_seconds,
-            name="ecs",
-            supervision=ESCALATE,
-        )
-        system.spawn(
-            Election,
-            watches=self._watches,
-            path=paths.ecs(config.cluster_name),
-            candidate=ecs.address.encode(),
-            owner=ecs,
-            name="election",
-            supervision=ESCALATE,
-        )
+        spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches)
 
     def close(self, done: Callable[[], None]) -> None:
         def closed() -> None:
