@@ -266,7 +266,7 @@ def _arguments(command: Command) -> list[Reply]:
     return list(sequence())
 
 
-_INTEGERS = {"count", "cursor", "increment", "decrement", "index", "slot", "protover", "client-id"}
+_INTEGERS = {"count", "cursor", "increment", "decrement", "index", "job", "slot", "protover", "client-id"}
 
 
 def _statuses(words: Iterable[str]) -> frozenset[bytes]:
@@ -632,7 +632,20 @@ _RING = _command(
     "RING", -2, "", "", "About the ring, in our own words.", group="ring",
     since="0.1.0", complexity="Depends on subcommand.",
     subcommands=(
+        _command(
+            "RING|ADD [COUNT count | NODE id [id ...]] [DRYRUN]", -2, "admin stale", "",
+            "Take nodes into the ring: new ones that a launcher starts, or some that wait to be asked.", group="ring",
+            since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
+            "RING|CANCEL job", 3, "admin stale", "", "Give up a change of the ring: all stays as it was.", group="ring",
+            since="0.1.0",
+        ),
         _command("RING|HELP", 2, "loading stale", "", "These lines.", group="ring", since="0.1.0"),
+        _command(
+            "RING|JOBS", 2, "stale", "", "Changes of the ring: waiting, in flight and lately ended, as JSON.",
+            group="ring", since="0.1.0", complexity="O(N) where N is the number of jobs", tips=(CHANGING,),
+        ),
         _command(
             "RING|KEYRANGE", 2, "stale", "", "What each node coordinates: from,to,host:port; in hex, ascending.",
             group="ring", since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
@@ -646,12 +659,28 @@ _RING = _command(
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|REMOVE id [id ...] [DRYRUN]", -3, "admin stale", "",
+            "Take nodes out of the ring, once others hold what they hold.", group="ring",
+            since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
+            "RING|RESTART id [FORCE]", -3, "admin stale", "",
+            "Have a launcher end a node's process and start it again.", group="ring", since="0.1.0", tips=(CHANGING,),
+        ),
+        _command(
             "RING|SHOW", 2, "stale", "", "The ring as this node knows it, as JSON.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|START", 2, "admin stale", "", "Answer client requests again.", group="ring", since="0.1.0",
+        ),
+        _command(
             "RING|STATUS", 2, "stale", "", "State of the cluster as the leading ECS knows it, as JSON.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
+            "RING|STOP", 2, "admin stale", "", "Refuse client requests until RING START; data and nodes stay.",
+            group="ring", since="0.1.0",
         ),
         _command(
             "RING|VERSION key", 3, "readonly fast", "", "Epoch and number of the write that a key's value comes from.",

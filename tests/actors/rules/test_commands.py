@@ -8,6 +8,7 @@ import hiredis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ringkeeper.actors.client_requests import command as to_send
 from ringkeeper.actors.rules.commands import COMMANDS, Command, describe, find, help_lines, key_error, resolve
 from ringkeeper.runtime.resp import encode
 from ringkeeper.tests.real_redis import RealRedis, real_redis
@@ -116,6 +117,25 @@ def test_a_usage_line_becomes_a_tree_of_arguments() -> None:
         (b"oneof", None, [b"optional"], choices),
         (b"pure-token", b"GET", [b"optional"], []),
     ]
+
+
+def test_the_ways_to_name_what_comes_into_the_ring_exclude_each_other() -> None:
+    _, document = ask(b"COMMAND", b"DOCS", b"ring|add")
+    arguments = dict(zip(document[::2], document[1::2], strict=True))[b"arguments"]
+    assert shape(arguments) == [
+        (b"oneof", None, [b"optional"], [(b"value", b"COUNT", [], []), (b"value", b"NODE", [b"multiple"], [])]),
+        (b"pure-token", b"DRYRUN", [b"optional"], []),
+    ]
+
+
+def test_what_changes_the_ring_is_for_administrators_and_is_never_repeated_by_a_client() -> None:
+    ring = COMMANDS[b"ring"].subcommands
+    changing = {name for name, command in ring.items() if "admin" in command.flags and name.islower()}
+    assert changing == {b"add", b"remove", b"restart", b"cancel", b"start", b"stop"}
+    for name in changing:
+        assert {"@admin", "@dangerous"} <= ring[name].categories
+        assert not to_send((b"RING", name, b"127.0.0.1:7001"), None).reads
+    assert to_send((b"RING", b"JOBS"), None).reads
 
 
 @pytest.mark.processes
