@@ -1,6 +1,6 @@
 """Keeps what makes a data folder one node's: whose it is, which directory it is, how many lives it has had.
 
-    FOLDER/node.json      format, node id, data id, lives, bound; written anew, synced, at every start
+    FOLDER/node.json      format, node id, data id, lives, bound, left; written anew, synced, at every start
     FOLDER/ring.json      the newest ring that the node has read
     FOLDER/store/         the records; beside what the store keeps there, data_id says to which folder they belong
     FOLDER/LOCK           held while a process lives
@@ -76,6 +76,7 @@ class NodeFolder:
         else:
             self.data_id, self._lives, self._bound = self._read(content)
             self._check_store()
+        self._left = False
         self._lives += 1
         self.incarnation = f"{self._lives & 0xFFFFFFFF:08x}{secrets.token_hex(4)}"
         self._write()
@@ -87,6 +88,7 @@ class NodeFolder:
             "data_id": self.data_id,
             "lives": self._lives,
             "bound": self._bound,
+            "left": self._left,
         }
         self._file.write(json.dumps(document, indent=2).encode() + b"\n")
 
@@ -96,6 +98,11 @@ class NodeFolder:
             self._store_file.write(self.data_id.encode() + b"\n")
             self._bound = True
             self._write()
+
+    def note_left(self) -> None:
+        """Write down that the node has left the ring in order, and that this life of it ends by that. Raises OSError."""
+        self._left = True
+        self._write()
 
     def _check_store(self) -> None:
         """Raises NodeFolderError unless the store is the one that this folder was bound to."""
@@ -149,3 +156,11 @@ class NodeFolder:
     def close(self) -> None:
         """Give the folder free."""
         self._lock.close()
+
+
+def has_left(path: Path) -> bool:
+    """Whether the last life on a folder ended because the node left the ring; False where nothing says so."""
+    try:
+        return json.loads((path / "node.json").read_bytes())["left"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringkeeper.actors.node_folder import FORMAT, NodeFolder, NodeFolderError
+from ringkeeper.actors.node_folder import FORMAT, NodeFolder, NodeFolderError, has_left
 from ringkeeper.runtime.store import Record, open_store
 
 ID = "127.0.0.1:7001"
@@ -29,6 +29,24 @@ def test_a_folder_keeps_its_data_id_and_gives_every_life_a_later_incarnation(tmp
 
 def test_two_folders_never_have_the_same_data_id(tmp_path: Path) -> None:
     assert begin(tmp_path / "one")[0] != begin(tmp_path / "two")[0]
+
+
+def test_that_a_node_has_left_stays_written_until_its_next_life(tmp_path: Path) -> None:
+    folder = NodeFolder(tmp_path, ID)
+    assert not has_left(tmp_path)
+    folder.note_left()
+    folder.close()
+    assert has_left(tmp_path)
+    data_id, _ = begin(tmp_path)
+    assert not has_left(tmp_path)
+    assert data_id == folder.data_id
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"7", b"{}", b'{"left": 1}', b'{"left": "true"}', b"\xff"])
+def test_where_nothing_says_so_no_node_has_left(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "node.json").write_bytes(content)
+    assert not has_left(tmp_path)
 
 
 def refusal(path: Path, id: str = ID) -> str:
