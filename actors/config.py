@@ -71,6 +71,8 @@ class NodeConfig(ProcessConfig):
     """always: a reply waits until its write is on disk; everysec: at most a second is lost in a power cut; never."""
     password: str = ""
     """What clients must AUTH with; none where empty."""
+    joins: bool = True
+    """Taken into the ring as soon as it has registered; else it waits until somebody asks for that."""
     clients_max: int = 10_000
     value_bytes_max: int = 16 * 1024 * 1024
     key_bytes_max: int = 64 * 1024

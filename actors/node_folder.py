@@ -100,7 +100,7 @@ class NodeFolder:
             self._write()
 
     def note_left(self) -> None:
-        """Write down that the node has left the ring in order, and that this life of it ends by that. Raises OSError."""
+        """Write down that the node has left the ring in order, which is the end of this life. Raises OSError."""
         self._left = True
         self._write()
 

@@ -62,6 +62,15 @@ def process_options(command: Command) -> Command:
     type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk. A killed process loses nothing either way; a power cut may.",
 )
+@setting(
+    NodeConfig,
+    "joins",
+    "--no-join",
+    is_flag=True,
+    flag_value=False,
+    show_default=False,
+    help="Register, and wait until `ringkeeper nodes add --node` takes it into the ring.",
+)
 @setting(NodeConfig, "password", envvar="RINGKEEPER_PASSWORD", help="What clients must AUTH with.")
 @setting(NodeConfig, "clients_max", type=int, help="Connections at once.")
 @setting(NodeConfig, "value_bytes_max", type=int, help="Larger values are refused.")
@@ -71,7 +80,8 @@ def process_options(command: Command) -> Command:
 def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
     """Run a storage node.
 
-    It registers in ZooKeeper and is taken into the ring from there.
+    It registers in ZooKeeper and is taken into the ring from there: others hand it the keys of its slots meanwhile,
+    and clients notice nothing. A node that has been in the ring takes up its place again.
 
     \b
     Example, on a host of its own:

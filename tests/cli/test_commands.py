@@ -425,11 +425,13 @@ def test_options_become_settings(served: list[Any], tmp_path: Path) -> None:
         "z:1",
     ]
     run = CliRunner(env={"RINGKEEPER_PASSWORD": "sesame"}).invoke
-    assert run(ringkeeper, ["node", "--port", "7005", "--data", "d", "--fsync", "always", *common]).exit_code == 0
+    node_options = ["--port", "7005", "--data", "d", "--fsync", "always", "--no-join"]
+    assert run(ringkeeper, ["node", *node_options, *common]).exit_code == 0
     assert run(ringkeeper, ["ecs", "--found-with", "3", "--place", "md5", *common]).exit_code == 0
     assert run(ringkeeper, ["zookeeper", "--port", "2182", "--data", "z", "--tick", "200"]).exit_code == 0
     node, ecs, zookeeper = served
     assert (node.id, node.data, node.fsync, node.password) == ("n1:7005", Path("d"), "always", "sesame")
+    assert not node.joins
     for config in (node, ecs):
         assert (config.bind, config.secret_file, config.cluster_name, config.zookeeper) == (
             "10.0.0.5",
