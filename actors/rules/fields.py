@@ -15,6 +15,9 @@ JSON_BYTES_MAX = 1_000_000
 
 WALL_SECONDS_END = 253_402_300_800
 
+REQUIRED = object()
+"""Says that a field must be there."""
+
 HEX_64 = re.compile(r"[0-9a-f]{16}")
 HEX_128 = re.compile(r"[0-9a-f]{32}")
 HOST = re.compile(r"[0-9A-Za-z._:%-]{1,255}")
@@ -87,15 +90,17 @@ class Fields:
         self.what = what
         self.left: dict[str, object] = dict(value)
 
-    def take(self, name: str) -> Any:
-        """The field's value, unchecked. Raises RingError when it is missing."""
+    def take(self, name: str, otherwise: object = REQUIRED) -> Any:
+        """The field's value, unchecked. What is missing is as ``otherwise`` says, or raises RingError."""
         if name not in self.left:
+            if otherwise is not REQUIRED:
+                return otherwise
             raise RingError(f"{self.what} lacks the field {name!r}")
         return self.left.pop(name)
 
-    def take_many(self, name: str) -> list[Any]:
+    def take_many(self, name: str, otherwise: object = REQUIRED) -> list[Any]:
         """The field's values. Raises RingError unless it is a JSON array."""
-        value = self.take(name)
+        value = self.take(name, otherwise)
         if type(value) is not list:
             raise RingError(f"{name} of {self.what} must be a JSON array, not {_shown(value)}")
         return value

@@ -31,10 +31,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
+from .change import Change, Wish, change_from_json, change_to_json, wish_from_json, wish_to_json
 from .fields import (
     CLUSTER_NAME,
     HEX_64,
-    HEX_128,
     NODE_ID,
     RUN,
     Fields,
@@ -48,36 +48,24 @@ from .fields import (
     wall_seconds,
     whole,
 )
-from .life import EPOCH_MAX, Life, Stamp, life_from
+from .life import EPOCH_MAX, Stamp
+from .node import STATES, Node, State, node_from_json, node_to_json
 from .placement import CIRCLE, NODES_MAX, PLACES, Place
 from .slots import SLOT_SHIFT, SLOTS, Run, runs
 
-RULES = 1
-"""Version of the rules that this release keeps; a ring written under newer ones is refused."""
+__all__ = ["Change", "Node", "Range", "Ring", "STATES", "State", "Trouble", "Wish", "Write", "shortened"]
+
+RULES = 2
+"""Version of the rules that this release keeps; a ring written under newer ones is refused. Since 2 changes fly."""
 CHAIN_MAX = 64
 """Former rings that a ring remembers by (epoch, nonce) (R23)."""
-HISTORY_MAX = 16
+HISTORY_MAX = 32
 """Last writes of the ring that it tells people about."""
+QUEUE_MAX = 64
+"""Wishes that wait."""
+HELD_BACK_MAX = 1024
 PROSE_CHARACTERS_MAX = 500
 REPLICAS_MAX = 16
-
-State = Literal["up", "down", "returning", "out"]
-STATES: tuple[str, ...] = get_args(State)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node(Life):
-    """A member as the ring knows it: the one life that counts (R3), its place on the circle, its state."""
-
-    token: int
-    state: State = "up"
-    unknown: Mapping[str, object] = field(default_factory=dict, hash=False)
-    """Fields of a neighbouring release, kept as they are."""
-
-    def __post_init__(self) -> None:
-        Life.__post_init__(self)
-        whole(f"token of {self.id}", self.token, 0, CIRCLE - 1)
-        one_of(f"state of {self.id}", self.state, STATES)
 
 
 class Range(NamedTuple):
@@ -117,6 +105,10 @@ class Trouble:
             raise RingError(f"the keeper of slots {self.slots}, {self.keeper!r}, is not one of their complete members")
 
 
+Outcome = Literal["", "done", "aborted", "cancelled"]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """One write of the ring, for people: what it did and why."""
@@ -126,8 +118,14 @@ class Write:
     why: str
     wall_seconds: float
     """When, in seconds since the Unix epoch, by the clock of the ECS leader."""
+    job: int = 0
+    """The job that it carried on; 0: of none."""
+    outcome: Outcome = ""
+    """How that job ended with it."""
 
     def __post_init__(self) -> None:
+        whole("job of a write in history", self.job, 0, EPOCH_MAX)
+        one_of("outcome of a write in history", self.outcome, OUTCOMES)
         whole("epoch of a write in history", self.epoch, 1, EPOCH_MAX)
         prose(f"what write {self.epoch} did", self.what, PROSE_CHARACTERS_MAX)
         prose(f"why write {self.epoch} was made", self.why, PROSE_CHARACTERS_MAX)
@@ -159,8 +157,12 @@ class Ring:
     """By token, whatever order they were given in."""
     trouble: tuple[Trouble, ...] = ()
     """The lists below copies_needed, by their slots."""
-    change: None = None
-    """The change in flight; these rules know none."""
+    change: Change | None = None
+    """The change in flight."""
+    queue: tuple[Wish, ...] = ()
+    """What is wanted next, in this order."""
+    held_back: tuple[str, ...] = ()
+    """Nodes that are not taken in by themselves: the change that would have was cancelled. Ascending."""
     history: tuple[Write, ...] = ()
     """The last writes with their causes, oldest first, at most HISTORY_MAX."""
     unknown: Mapping[str, object] = field(default_factory=dict, hash=False)
@@ -181,7 +183,7 @@ class Ring:
     @cached_property
     def circle(self) -> tuple[Node, ...]:
         """The members: every node that is not out, clockwise."""
-        return tuple(node for node in self.nodes if node.state != "out")
+        return circle_of(self.nodes)
 
     @property
     def copies_needed(self) -> int:
@@ -191,21 +193,7 @@ class Ring:
     @cached_property
     def list_runs(self) -> tuple[tuple[Run, tuple[Node, ...]], ...]:
         """Each preference list with its slots, ascending. The seam cuts one list into two runs."""
-        circle = self.circle
-        length = min(self.replicas, len(circle))
-        clockwise = circle + circle
-        rows: list[tuple[Run, tuple[Node, ...]]] = []
-        first = 0
-        for index, node in enumerate(circle):
-            end = (node.token >> SLOT_SHIFT) + 1
-            if first < end:
-                rows.append((Run(first, end - 1), clockwise[index : index + length]))
-            first = end
-        if first < SLOTS:
-            if rows and rows[-1][1][0] is circle[0]:  # it has every slot: no seam to see
-                first = rows.pop()[0].first
-            rows.append((Run(first, SLOTS - 1), circle[:length]))
-        return tuple(rows)
+        return tuple(list_runs(self.circle, self.replicas))
 
     @cached_property
     def lists(self) -> tuple[tuple[Node, ...], ...]:
@@ -284,7 +272,17 @@ class Ring:
 
     # ---- the next ring
 
-    def amended(self, *, nonce: str, what: str, why: str, wall_seconds: float, **fields: Any) -> "Ring":
+    def amended(
+        self,
+        *,
+        nonce: str,
+        what: str,
+        why: str,
+        wall_seconds: float,
+        job: int = 0,
+        outcome: Outcome = "",
+        **fields: Any,
+    ) -> "Ring":
         """The ring that follows this one with ``fields`` exchanged: epoch + 1, chained to this one, its cause noted.
 
         Raises RingError when the result is not sound or the nonce was used before.
@@ -293,7 +291,14 @@ class Ring:
         if nonce in (former for _, former in chain):
             raise RingError(f"nonce {nonce} was used before; a ring needs a new one")
         epoch = self.epoch + 1
-        write = Write(epoch=epoch, what=shortened(what), why=shortened(why), wall_seconds=wall_seconds)
+        write = Write(
+            epoch=epoch,
+            what=shortened(what),
+            why=shortened(why),
+            wall_seconds=wall_seconds,
+            job=job,
+            outcome=outcome,
+        )
         return replace(
             self,
             epoch=epoch,
@@ -322,15 +327,16 @@ class Ring:
                 "min_copies": self.min_copies,
                 "serving": self.serving,
                 "place": self.place,
-                "nodes": [_node_to_json(node) for node in self.nodes],
+                "nodes": [node_to_json(node) for node in self.nodes],
                 "trouble": [
                     {"slots": str(each.slots), "complete": dict(each.complete), "keeper": each.keeper}
                     for each in self.trouble
                 ],
-                "change": self.change,
+                "change": change_to_json(self.change),
+                "queue": [wish_to_json(wish) for wish in self.queue],
+                "held_back": self.held_back,
                 "history": [
-                    {"epoch": each.epoch, "what": each.what, "why": each.why, "wall_seconds": each.wall_seconds}
-                    for each in self.history
+                    {name: getattr(each, name) for name in Write.__dataclass_fields__} for each in self.history
                 ],
             },
         )
@@ -345,16 +351,26 @@ class Ring:
             raise RingError(
                 f"the ring was written under rules version {rules}, this release knows {RULES}: use a newer release"
             )
-        if fields.take("change") is not None:
-            raise RingError(f"the ring has a change in flight, which rules version {RULES} does not know")
-        nodes = tuple(_node_from_json(item, index) for index, item in enumerate(fields.take_many("nodes")))
+        items = fields.take_many("nodes")
+        nodes = tuple(node_from_json(f"node {index} of the ring", item) for index, item in enumerate(items))
         trouble = tuple(_trouble_from_json(item) for item in fields.take_many("trouble"))
         history = tuple(_write_from_json(item) for item in fields.take_many("history"))
         chain = tuple(_link_from_json(item) for item in fields.take_many("chain"))
+        change = change_from_json(fields.take("change"))
+        queue, held_back = fields.take_many("queue", []), tuple(fields.take_many("held_back", []))
         names = ("cluster_id", "cluster_name", "epoch", "nonce", "replicas", "min_copies", "serving", "place")
         known = {name: fields.take(name) for name in names}
         return cls(
-            rules=rules, nodes=nodes, trouble=trouble, history=history, chain=chain, unknown=fields.left, **known
+            rules=rules,
+            nodes=nodes,
+            trouble=trouble,
+            history=history,
+            chain=chain,
+            change=change,
+            queue=tuple(map(wish_from_json, queue)),
+            held_back=held_back,
+            unknown=fields.left,
+            **known,
         )
 
     # ---- soundness
@@ -369,11 +385,12 @@ class Ring:
         whole("min_copies of the ring", self.min_copies, 1, REPLICAS_MAX)
         flag("serving of the ring", self.serving)
         one_of("place of the ring", self.place, PLACES)
-        object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=lambda node: (node.token, node.id))))
+        object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=_place_of)))
         object.__setattr__(self, "trouble", tuple(sorted(self.trouble, key=lambda each: each.slots)))
         self._check_chain()
         self._check_nodes()
         self._check_trouble()
+        self._check_wishes()
 
     def _check_chain(self) -> None:
         if len(self.chain) > CHAIN_MAX:
@@ -419,6 +436,24 @@ class Ring:
         if left:
             raise RingError(f"slots {left[0].slots} are written down as in trouble and are not, or stand there twice")
 
+    def _check_wishes(self) -> None:
+        if len(self.queue) > QUEUE_MAX or len(self.held_back) > HELD_BACK_MAX:
+            raise RingError(f"the ring holds more than {QUEUE_MAX} wishes, or {HELD_BACK_MAX} nodes back")
+        for id in self.held_back:
+            text("a node that is held back", id, NODE_ID)
+        wishes = (*self.queue, *((self.change.wish,) if self.change is not None else ()))
+        _distinct("job", (str(wish.job) for wish in wishes), "wishes")
+        for wish in wishes:
+            if wish.job > self.epoch:
+                raise RingError(f"job {wish.job} is younger than ring {self.epoch} that holds it")
+        if self.change is not None:
+            if self.change.epoch > self.epoch:
+                raise RingError(f"change {self.change.epoch} is younger than ring {self.epoch} that holds it")
+            if self.change.wish.kind != "add":
+                for id in self.change.wish.ids:
+                    if id not in self.by_id or self.by_id[id].state == "out":
+                        raise RingError(f"change {self.change.epoch} is about {id}, which is not in the ring")
+
     @cached_property
     def _ranges_in_slots(self) -> Mapping[str, tuple[Run, ...]]:
         return _grouped((run, members[0].id) for run, members in self.list_runs)
@@ -426,6 +461,33 @@ class Ring:
     @cached_property
     def _coordinated(self) -> Mapping[str, tuple[Run, ...]]:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
+
+
+def circle_of(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Those that are not out, clockwise."""
+    return tuple(sorted((node for node in nodes if node.state != "out"), key=_place_of))
+
+
+def list_runs(circle: tuple[Node, ...], replicas: int) -> list[tuple[Run, tuple[Node, ...]]]:
+    """Each preference list of a circle with its slots, ascending. The seam cuts one list into two runs."""
+    length = min(replicas, len(circle))
+    clockwise = circle + circle
+    rows: list[tuple[Run, tuple[Node, ...]]] = []
+    first = 0
+    for index, node in enumerate(circle):
+        end = (node.token >> SLOT_SHIFT) + 1
+        if first < end:
+            rows.append((Run(first, end - 1), clockwise[index : index + length]))
+        first = end
+    if first < SLOTS:
+        if rows and rows[-1][1][0] is circle[0]:  # it has every slot: no seam to see
+            first = rows.pop()[0].first
+        rows.append((Run(first, SLOTS - 1), circle[:length]))
+    return rows
+
+
+def _place_of(node: Node) -> tuple[int, str]:
+    return node.token, node.id
 
 
 def shortened(prose: str) -> str:
@@ -441,22 +503,12 @@ def _grouped(pairs: Iterable[tuple[Run, str]]) -> dict[str, tuple[Run, ...]]:
     return groups
 
 
-def _distinct(what: str, values: Iterable[str]) -> None:
+def _distinct(what: str, values: Iterable[str], whose: str = "nodes") -> None:
     seen: set[str] = set()
     for value in values:
         if value in seen:
-            raise RingError(f"two nodes of the ring have the same {what}, {value}")
+            raise RingError(f"two {whose} of the ring have the same {what}, {value}")
         seen.add(value)
-
-
-def _node_to_json(node: Node) -> dict[str, object]:
-    return {**node.unknown, **node.life(), "token": f"{node.token:032x}", "state": node.state}
-
-
-def _node_from_json(item: object, index: int) -> Node:
-    fields = Fields(f"node {index} of the ring", item)
-    token = int(text(f"token of {fields.what}", fields.take("token"), HEX_128), 16)
-    return Node(**life_from(fields), token=token, state=fields.take("state"), unknown=fields.left)
 
 
 def _trouble_from_json(item: object) -> Trouble:
@@ -472,7 +524,8 @@ def _trouble_from_json(item: object) -> Trouble:
 
 def _write_from_json(item: object) -> Write:
     fields = Fields("a write in history", item)
-    return Write(**{name: fields.take(name) for name in ("epoch", "what", "why", "wall_seconds")})
+    known = {name: fields.take(name) for name in ("epoch", "what", "why", "wall_seconds")}
+    return Write(job=fields.take("job", 0), outcome=fields.take("outcome", ""), **known)
 
 
 def _link_from_json(item: object) -> tuple[int, str]:

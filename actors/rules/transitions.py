@@ -4,18 +4,29 @@
     downed     up | returning -> down, several at once
     returned   down | up in an older life -> up, several at once, each the only copy of its slots
 
-All of them keep R7 (no list changes) and R14 (who was complete is written down with the list). The caller hands in the
-nonce and the time and writes the result by compare-and-set; what a function refuses it refuses with RingError, whole.
-A node that shares its slots with others comes back by a mirror and a change, not by a function here.
+    queued     a wish waits for its turn
+    begun      the first wish that can be fulfilled, or nodes that have registered -> a change in flight, in transfer
+    advanced   transfer -> switch -> seal
+    committed  the change is true: the one write that changes lists (R7)
+    given_up   the change, or a wish, ends and is not fulfilled; all is as it was
+    served     client requests are answered, or refused
+
+The first three keep R7 (no list changes) and R14 (who was complete is written down with the list), and whatever changes
+a node's state turns the change in flight into a wish again (R8). The caller hands in the nonce and the time and writes
+the result by compare-and-set; what a function refuses it refuses with RingError, whole. A node that shares its slots
+with others comes back by a mirror and a change, not by a function here.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
+from .change import Change, Kind, Phase, Wish
 from .fields import RingError
 from .life import Registration
 from .placement import Place, place
-from .ring import Node, Ring, Trouble, Write, shortened
+from .plan import Plan, check_copies, plan
+from .ring import HELD_BACK_MAX, QUEUE_MAX, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
 
 
 def found(
@@ -127,10 +138,12 @@ def _member(ring: Ring, id: str) -> Node:
 
 
 def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, nonce: str, wall_seconds: float) -> Ring:
-    """One write that gives nodes other states or lives. The change in flight ends with it (R8)."""
+    """One write that gives nodes other states or lives. The change in flight ends with it (R8): it will be planned
+    anew, before anything else that is wanted."""
     if not nodes:
         raise RingError("nothing to write: no node changes its state")
     after = {**ring.by_id, **nodes}
+    queue = ring.queue if ring.change is None else (ring.change.wish, *ring.queue)
     return ring.amended(
         nonce=nonce,
         what=what,
@@ -139,4 +152,182 @@ def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, non
         nodes=tuple(after.values()),
         trouble=tuple(in_trouble(ring, after)),
         change=None,
+        queue=queue[:QUEUE_MAX],
     )
+
+
+# Changes
+
+
+def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which this is wanted, after all that was wanted before. Raises RingError when the queue is full, or
+    when the wish makes no sense now."""
+    if len(ring.queue) >= QUEUE_MAX:
+        raise RingError(f"{QUEUE_MAX} wishes wait already: let some be fulfilled, or cancel them")
+    wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))))
+    for id in wish.ids:
+        if kind == "remove":
+            _member(ring, id)
+            if any(id in other.ids and other.kind == "remove" for other in _wishes(ring)):
+                raise RingError(f"{id} is being removed already")
+    return ring.amended(
+        nonce=nonce,
+        what=f"job {wish.job} waits: {wish}",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=wish.job,
+        queue=(*ring.queue, wish),
+        held_back=tuple(id for id in ring.held_back if kind != "add" or id not in wish.ids),
+    )
+
+
+def begun(
+    ring: Ring,
+    wish: Wish | None,
+    registrations: Iterable[Registration] = (),
+    *,
+    why: str,
+    nonce: str,
+    wall_seconds: float,
+) -> Ring:
+    """The ring in which the change that fulfils a wish of the queue is in flight; with None, the change that takes in
+    the nodes of these registrations.
+
+    A wish to add nodes takes in those of them that are registered. Raises RingError when a change is in flight, when
+    it would change nothing, or when it must not be done (`plan`).
+    """
+    if ring.change is not None:
+        raise RingError(f"a change is in flight already: {ring.change}")
+    lives = sorted(registrations, key=lambda node: node.id)
+    ids = tuple(life.id for life in lives)
+    if wish is None:
+        wish = Wish(job=ring.epoch + 1, kind="add", ids=ids)
+    queue = tuple(each for each in ring.queue if each.job != wish.job)
+    if wish.kind == "add":
+        wish = replace(wish, ids=ids)
+    tokens = place(ids, ring.place, {node.id: node.token for node in ring.circle})
+    comes = tuple(Node(**life.life(), token=tokens[life.id]) for life in lives)
+    for life in lives:
+        if life.id in ring.by_id and ring.by_id[life.id].state != "out":
+            raise RingError(f"{life.id} is in the ring already")
+        if life.held is not None and (objection := ring.objection(life.held)):
+            raise RingError(f"{life.id} cannot join: {objection}")
+    change = Change(epoch=ring.epoch + 1, phase="transfer", wish=wish, comes=comes)
+    following = ring.amended(
+        nonce=nonce,
+        what=f"{wish}: begun",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=wish.job,
+        change=change,
+        queue=queue,
+    )
+    planned(following)
+    return following
+
+
+def target(ring: Ring) -> Ring:
+    """The ring as its change would make it, under the epoch and nonce of now: to be planned by, never to be written.
+    Raises RingError when there is no change, or it must not be made."""
+    return replace(ring, change=None, **_changed(ring))
+
+
+def _changed(ring: Ring) -> dict[str, Any]:
+    """The fields that the commit of the change in flight exchanges. A list that is in trouble does not change (R11), so
+    what was written down of it stays; a list that nobody has any more is in no trouble."""
+    nodes = _in_flight(ring).members(ring.nodes)
+    check_copies(ring, nodes)
+    circle = circle_of(nodes)
+    needed = min(ring.min_copies, ring.replicas, len(circle))
+    below = [
+        run for run, members in list_runs(circle, ring.replicas) if sum(node.state == "up" for node in members) < needed
+    ]
+    trouble = [each for each in ring.trouble if any(run.first <= each.slots.first <= run.last for run in below)]
+    return {"nodes": nodes, "trouble": tuple(trouble)}
+
+
+def planned(ring: Ring) -> Plan:
+    """The plan of the change in flight. Raises RingError when there is none, or it must not be done."""
+    return plan(ring, target(ring))
+
+
+def advanced(ring: Ring, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which the change in flight is in its next phase. Raises RingError when it has none."""
+    change = _in_flight(ring)
+    following: dict[Phase, Phase] = {"transfer": "switch", "switch": "seal"}
+    if change.phase not in following:
+        raise RingError(f"nothing but its commit follows the phase {change.phase}")
+    phase = following[change.phase]
+    return ring.amended(
+        nonce=nonce,
+        what=f"{change}: {phase}",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=change.wish.job,
+        change=replace(change, phase=phase),
+    )
+
+
+def committed(ring: Ring, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which the change in flight, sealed and ready, is true. Raises RingError when it is not sealed."""
+    change = _in_flight(ring)
+    if change.phase != "seal":
+        raise RingError(f"{change} is in {change.phase}: it was not sealed")
+    return ring.amended(
+        nonce=nonce,
+        what=f"{change}: done",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=change.wish.job,
+        outcome="done",
+        change=None,
+        **_changed(ring),
+    )
+
+
+def given_up(
+    ring: Ring, job: int, outcome: Literal["aborted", "cancelled"], *, why: str, nonce: str, wall_seconds: float
+) -> Ring:
+    """The ring in which a job has ended and all is as it was, whether it was in flight or waited. Nodes that were to
+    join by a job that is cancelled are held back until somebody asks for them. Raises RingError when no such job is
+    under way."""
+    wish = next((wish for wish in _wishes(ring) if wish.job == job), None)
+    if wish is None:
+        raise RingError(f"no job {job} is under way or waits")
+    in_flight = ring.change is not None and ring.change.wish.job == job
+    held_back = {*ring.held_back, *(wish.ids if outcome == "cancelled" and wish.kind == "add" else ())}
+    return ring.amended(
+        nonce=nonce,
+        what=f"{wish}: {outcome}",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=job,
+        outcome=outcome,
+        change=None if in_flight else ring.change,
+        queue=tuple(each for each in ring.queue if each.job != job),
+        held_back=tuple(sorted(held_back)[:HELD_BACK_MAX]),
+    )
+
+
+def served(ring: Ring, serving: bool, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which client requests are answered, or refused; data and nodes stay. Raises RingError when they are
+    already."""
+    if ring.serving == serving:
+        raise RingError(f"the cluster is {'started' if serving else 'stopped'} already")
+    return ring.amended(
+        nonce=nonce,
+        what="client requests are answered" if serving else "client requests are refused",
+        why=why,
+        wall_seconds=wall_seconds,
+        serving=serving,
+    )
+
+
+def _wishes(ring: Ring) -> tuple[Wish, ...]:
+    return (*((ring.change.wish,) if ring.change is not None else ()), *ring.queue)
+
+
+def _in_flight(ring: Ring) -> Change:
+    if ring.change is None:
+        raise RingError("no change is in flight")
+    return ring.change

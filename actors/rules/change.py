@@ -1,0 +1,136 @@
+"""Describes what somebody wants of the ring (`Wish`), and the one change that is under way (`Change`).
+
+A wish waits in the ring's queue until its turn comes; then it is a change, in flight through three phases, each of
+them a write of the ring, until another write commits it or gives it up:
+
+    wish --begin--> transfer --all learners caught up--> switch --holds everywhere--> seal --Ready of all--> committed
+                       |                                    |                           |
+                       +---- abort, cancel: as it was ------+---------------------------+
+                       +---- a node's state changed: a wish again, first in the queue (R8)
+
+A *job* is what people follow, from the wish to its end; its number is the epoch of the ring that first showed it. A
+change is named by the epoch it began in: the same job may need several, and what was said of one (a Ready, an
+acknowledgement) counts for no other (R9, R12).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from .fields import HEX_128, NODE_ID, Fields, RingError, one_of, text, whole
+from .life import EPOCH_MAX
+from .node import Node, node_from_json, node_to_json
+from .placement import CIRCLE, NODES_MAX
+
+Kind = Literal["add", "remove", "move"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+Phase = Literal["transfer", "switch", "seal"]
+PHASES: tuple[str, ...] = get_args(Phase)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants of the ring. Raises RingError when a field is malformed."""
+
+    job: int
+    kind: Kind
+    ids: tuple[str, ...]
+    """The nodes that are to come or to go, or whose tokens are to move; ascending."""
+    tokens: tuple[tuple[str, int], ...] = ()
+    """Of a move: the nodes' new tokens, by id."""
+
+    def __post_init__(self) -> None:
+        whole("job of a wish", self.job, 1, EPOCH_MAX)
+        one_of(f"kind of job {self.job}", self.kind, KINDS)
+        _ids(f"job {self.job}", self.ids)
+        for id, token in self.tokens:
+            text(f"a node of job {self.job}", id, NODE_ID)
+            whole(f"token of {id} in job {self.job}", token, 0, CIRCLE - 1)
+        if tuple(sorted(id for id, _ in self.tokens)) != (self.ids if self.kind == "move" else ()):
+            raise RingError(f"job {self.job} moves tokens of other nodes than it names")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {', '.join(self.ids)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The change in flight. Raises RingError when a field is malformed."""
+
+    epoch: int
+    """Of the ring that it began with: its name."""
+    phase: Phase
+    wish: Wish
+    comes: tuple[Node, ...] = ()
+    """The nodes that join, in the lives and at the tokens that they will have; by id."""
+
+    def __post_init__(self) -> None:
+        whole("epoch of the change", self.epoch, 1, EPOCH_MAX)
+        one_of("phase of the change", self.phase, PHASES)
+        if tuple(node.id for node in self.comes) != (self.wish.ids if self.wish.kind == "add" else ()):
+            raise RingError(f"change {self.epoch} brings other nodes than its job {self.wish.job} wants")
+        if any(node.state != "up" for node in self.comes):
+            raise RingError(f"change {self.epoch} brings a node that would not be up")
+
+    def __str__(self) -> str:
+        return str(self.wish)
+
+    def members(self, nodes: Iterable[Node]) -> tuple[Node, ...]:
+        """The nodes of the ring once this is committed, given what they are now."""
+        coming = {node.id for node in self.comes}
+        kept = {node.id: node for node in nodes if node.id not in coming}
+        for id, token in self.wish.tokens:
+            kept[id] = replace(kept[id], token=token)
+        if self.wish.kind == "remove":
+            for id in self.wish.ids:
+                kept[id] = replace(kept[id], state="out")
+        return (*kept.values(), *self.comes)
+
+
+def wish_to_json(wish: Wish) -> dict[str, object]:
+    tokens = {id: f"{token:032x}" for id, token in wish.tokens}
+    return {"job": wish.job, "kind": wish.kind, "ids": wish.ids, "tokens": tokens}
+
+
+def wish_from_json(item: object) -> Wish:
+    fields = Fields("a wish in the queue of the ring", item)
+    tokens: Mapping[str, Any] = Fields("tokens of a wish", fields.take("tokens")).left
+    return Wish(
+        job=fields.take("job"),
+        kind=fields.take("kind"),
+        ids=tuple(fields.take_many("ids")),
+        tokens=tuple((id, int(text(f"token of {id}", tokens[id], HEX_128), 16)) for id in sorted(tokens)),
+    )
+
+
+def change_to_json(change: Change | None) -> dict[str, object] | None:
+    if change is None:
+        return None
+    return {
+        "epoch": change.epoch,
+        "phase": change.phase,
+        "wish": wish_to_json(change.wish),
+        "comes": [node_to_json(node) for node in change.comes],
+    }
+
+
+def change_from_json(item: object) -> Change | None:
+    if item is None:
+        return None
+    fields = Fields("the change in flight", item)
+    return Change(
+        epoch=fields.take("epoch"),
+        phase=fields.take("phase"),
+        wish=wish_from_json(fields.take("wish")),
+        comes=tuple(node_from_json("a node that comes", node) for node in fields.take_many("comes")),
+    )
+
+
+def _ids(what: str, ids: tuple[str, ...]) -> None:
+    if not 0 < len(ids) <= NODES_MAX:
+        raise RingError(f"{what} is about {len(ids)} nodes, not 1 to {NODES_MAX}")
+    for id in ids:
+        text(f"a node of {what}", id, NODE_ID)
+    if list(ids) != sorted(set(ids)):
+        raise RingError(f"the nodes of {what} do not ascend")

@@ -1,0 +1,38 @@
+"""Describes a node as the ring knows it: the one life that counts, its place on the circle, its state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from .fields import HEX_128, Fields, one_of, text, whole
+from .life import Life, life_from
+from .placement import CIRCLE
+
+State = Literal["up", "down", "returning", "out"]
+STATES: tuple[str, ...] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node(Life):
+    """A member as the ring knows it: the one life that counts (R3), its place on the circle, its state."""
+
+    token: int
+    state: State = "up"
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Fields of a neighbouring release, kept as they are."""
+
+    def __post_init__(self) -> None:
+        Life.__post_init__(self)
+        whole(f"token of {self.id}", self.token, 0, CIRCLE - 1)
+        one_of(f"state of {self.id}", self.state, STATES)
+
+
+def node_to_json(node: Node) -> dict[str, object]:
+    return {**node.unknown, **node.life(), "token": f"{node.token:032x}", "state": node.state}
+
+
+def node_from_json(what: str, item: object) -> Node:
+    """Raises RingError that begins with ``what``."""
+    fields = Fields(what, item)
+    token = int(text(f"token of {what}", fields.take("token"), HEX_128), 16)
+    return Node(**life_from(fields), token=token, state=fields.take("state"), unknown=fields.left)
