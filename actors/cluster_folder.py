@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from ..runtime.children import ProcessId
 from ..runtime.durable import DurableFile, holder_of, lock_folder
+from .node_folder import has_left
 
 BEFORE_THE_FIRST_START = {"logs", "launcher.lock", "secret", "secret.new", "cluster.json.new"}
 """What a folder may hold without holding a cluster: a launcher stopped before it wrote down what it would start."""
@@ -151,6 +152,14 @@ class ClusterFolder:
         """Write down that no launcher cares for what still runs."""
         self.note_running({n: process for n, process in self.running().items() if n not in (LAUNCHER, PROGRAM)})
 
+    def node_folder(self, port: int) -> Path:
+        """Where the node that serves clients on this port keeps its data."""
+        return self.path / f"node-{port}"
+
+    def has_left(self, port: int) -> bool:
+        """Whether that node's last life ended because it had left the ring."""
+        return has_left(self.node_folder(port))
+
     def make_secret(self) -> Path:
         """The file with the cluster's secret, made at the first call."""
         file = DurableFile(self.secret_file, mode=0o600)
@@ -158,6 +167,11 @@ class ClusterFolder:
             if file.read() is None:
                 file.write(secrets.token_hex(32).encode() + b"\n")
         return self.secret_file
+
+    def secret(self) -> bytes:
+        """What the processes of this cluster prove to each other; made before by ``make_secret``."""
+        with self._sayable("read"):
+            return self.secret_file.read_bytes().strip()
 
     # Logs
 

@@ -1,8 +1,11 @@
-"""Keeps the processes of a cluster running on this host, and ends them in order.
+"""Keeps the processes of a cluster running on this host, adds nodes to them, and ends them in order.
 
-Hears   ListProcesses, SignalProcess, EndProcesses; ChildExited; Connected, Answered, SessionClosed
-Tells   Processes -> who asked; ProcessStarted, ProcessExited, ProcessesEnded -> observer; Subscribe, CreateNode,
-        ReadNode, DeleteNode, CloseSession -> Watches
+Hears   StartNodes, RestartNode                               from the leading Ecs
+        ListProcesses, SignalProcess, StartProcess, EndProcesses
+        ChildExited; Connected, Answered, SessionClosed
+Tells   NodesStarted, NodeRestarted, Processes -> who asked;
+        ProcessStarted, ProcessExited, ProcessLeft, ProcessesEnded -> observer;
+        Subscribe, CreateNode, ReadNode, DeleteNode, CloseSession -> Watches
 
 It is only a launcher: the cluster does not need it, and no data passes through it. So its processes may outlive it
 (``runtime/children.py`` says how that is chosen), and one that comes after it adopts those that it finds in the folder:
@@ -10,14 +13,23 @@ a storage node that died with its launcher would make one death out of many.
 
     running -- exited --> waiting -- after a back-off --> running        ecs, zookeeper
        |
-       +----- exited --> dead                                            a storage node: a death must be seen, and the
-                                                                         ring decides what becomes of its slots
+       +----- exited --> dead -- StartProcess, RestartNode --> running   a storage node: a death must be seen, and the
+       |                                                                 ring decides what becomes of its slots
+       +----- exited, and its folder says that it left --> forgotten     a storage node that was taken out of the ring
+       |
+       +----- RestartNode: SIGTERM --> exited --> running
+
+    StartNodes: a port and a folder that nobody uses --> noted in the folder --> running
     EndProcesses: nodes -> ecs -> our own session -> zookeeper, each once the one before it is gone;
     SIGTERM, after a bound SIGKILL
 
 In that order everybody can still say goodbye to those who must hear it.
 
-Invariant: a process is noted in the folder from its start until its exit was heard, so a killed launcher loses nobody.
+The ECS finds a launcher by its registration in ZooKeeper, which holds the address of its bridge. What the ring makes of
+a node that was started, or ended, is the ECS's business: here nobody is taken in or out.
+
+Invariants: a process is noted in the folder from its start until its exit was heard, and a new node even before it is
+started, so a killed launcher loses nobody; the nodes kept are those noted.
 State is in this object and in the children, so a failure of it must escalate: spawn it with ``ESCALATE``.
 """
 
@@ -25,8 +37,8 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -47,6 +59,7 @@ from ..runtime.session import (
 )
 from ..runtime.world import Timer
 from .cluster_folder import Cluster, ClusterFolder, FolderError
+from .config import BRIDGE_PORT_OFFSET
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +74,16 @@ TERMINATE_SECONDS_MAX = 15.0
 
 REGISTER_AGAIN_SECONDS = 10.0
 """The pause after a registration that failed."""
+
+NODES_MAX = 256
+"""So many nodes may one host have."""
+
+CLIENT_PORT_MAX = 65535 - BRIDGE_PORT_OFFSET
+
+PORTS_TRIED_MAX = 2000
+"""So many ports above the highest node's are looked at for new nodes."""
+
+ENDING = "the launcher is ending everything that it keeps"
 
 START_ORDER = ("zookeeper", "ecs", "node")
 SESSION = "session"
@@ -77,7 +100,8 @@ class Program:
     kind: str
     """One of START_ORDER."""
     id: str = ""
-    """The storage node's."""
+    port: int = 0
+    """The storage node's, and where it serves clients."""
     arguments: tuple[str, ...]
     """After ``ringkeeper``."""
 
@@ -85,6 +109,51 @@ class Program:
     def command(self) -> str:
         """What to type to start it by hand."""
         return shlex.join(("ringkeeper", *self.arguments))
+
+
+# The ring grows, and a node is restarted.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartNodes:
+    """Start so many more nodes, each with a port and a folder of its own. Ecs -> Launcher."""
+
+    question: int
+    count: int
+    dry_run: bool
+    """Only say which nodes that would be."""
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesStarted:
+    """These processes run (or would), or why not all of them do. They have not registered yet. Launcher -> Ecs."""
+
+    question: int
+    ids: tuple[str, ...]
+    error: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartNode:
+    """End a node's process in order and start it again; a dead one: start it. Ecs -> Launcher."""
+
+    question: int
+    node: str
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRestarted:
+    """The node runs in a new process, or why not. It has not registered yet. Launcher -> Ecs."""
+
+    question: int
+    node: str
+    error: str = ""
 
 
 # Asked of the launcher.
@@ -134,6 +203,14 @@ class SignalProcess:
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartProcess:
+    """Start what is dead, or waits to come back. LocalCluster, stage -> Launcher. Answer: "", or why it was not."""
+
+    name: str
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndProcesses:
     """End all processes; local. LocalCluster -> Launcher."""
 
@@ -155,6 +232,8 @@ class ProcessStarted:
     pid: int
     restarts: int
     adopted: bool = False
+    added: bool = False
+    """A node that was not there when the launcher came."""
 
 
 @message
@@ -181,6 +260,24 @@ class ProcessExited:
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLeft:
+    """A node was taken out of the ring in order, and its process has ended; local. Launcher -> observer."""
+
+    program: Program
+    pid: int
+    folder: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return (
+            f"node {self.program.id} has left the ring and ended; nothing needs its folder {self.folder} any more, it "
+            "can be deleted"
+        )
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessesEnded:
     """Nothing that EndProcesses should end runs any more; local. Launcher -> observer."""
 
@@ -203,13 +300,23 @@ class _Overdue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _RestartOverdue:
+    name: str
+    pid: int
+    killed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Register:
     pass
 
 
 Heard = (
-    ListProcesses
+    StartNodes
+    | RestartNode
+    | ListProcesses
     | SignalProcess
+    | StartProcess
     | EndProcesses
     | ChildExited
     | Connected
@@ -219,6 +326,7 @@ Heard = (
     | Answered
     | _BringBack
     | _Overdue
+    | _RestartOverdue
     | _Register
 )
 
@@ -249,6 +357,8 @@ class _Kept:
     pause_seconds: float = BRING_BACK_SECONDS
     status: int | None = None
     back: Timer | None = None
+    asked: list[RestartNode] = field(default_factory=list)
+    """Who waits for this process to end and to start again."""
 
     @property
     def pid(self) -> int:
@@ -257,22 +367,30 @@ class _Kept:
 
 
 class Launcher(Actor):
-    """See the head of this file. ``me``: the name under which the launcher itself is noted, and its process."""
+    """See the head of this file.
+
+    ``me``: the name under which the launcher itself is noted, and its process. ``is_free``: whether a listener could be
+    bound to a host and port now. ``bridge``: where other processes reach this one.
+    """
 
     def __init__(
         self,
         *,
-        programs: tuple[Program, ...],
+        cluster: Cluster,
         children: Kin,
         folder: ClusterFolder,
         me: tuple[str, ProcessId],
         observer: Ref,
+        is_free: Callable[[str, int], bool],
+        log_level: str = "info",
         environment: Mapping[str, str] | None = None,
         watches: Ref | None = None,
         registration: str = "",
+        bridge: str = "",
     ) -> None:
         super().__init__()
-        self.kept = {program.name: _Kept(program) for program in programs}
+        self.cluster, self.log_level, self.is_free, self.bridge = cluster, log_level, is_free, bridge
+        self.kept = {program.name: _Kept(program) for program in programs_of(cluster, folder, log_level)}
         self.children, self.folder, self.observer = children, folder, observer
         self.my_name, self.me = me
         self.environment = environment
@@ -285,27 +403,39 @@ class Launcher(Actor):
 
     def on_start(self) -> None:
         found = self.folder.running()
-        for kept in self.kept.values():
+        for kept in list(self.kept.values()):
             process = found.get(kept.program.name)
-            if process is None or not self._adopt(kept, process):
-                self._start(kept)
+            if process is not None and self._adopt(kept, process):
+                continue
+            if self._has_left(kept):  # as it ended nobody looked
+                self._leaves(kept, 0)
+            else:
+                self._start_or_say(kept)
         if self.watches is not None:
             self.send(self.watches, Subscribe(reply_to=self.ref))
 
-    def on_receive(self, message: Heard) -> Processes | bool | None:
+    def on_receive(self, message: Heard) -> Processes | bool | str | None:
         match message:
+            case StartNodes():
+                self._start_nodes(message)
+            case RestartNode():
+                self._restart_node(message)
             case ChildExited():
                 self._child_exited(message)
             case ListProcesses():
                 return self._list_processes(message)
             case SignalProcess():
                 return self._signal_process(message)
+            case StartProcess():
+                return self._start_process(message)
             case EndProcesses():
                 self._end_processes(message)
             case _BringBack():
                 self._bring_back(message)
             case _Overdue():
                 self._is_overdue(message)
+            case _RestartOverdue():
+                self._restart_is_overdue(message)
             case SessionClosed():
                 self._done_with(SESSION)
                 self._end_next()
@@ -322,13 +452,23 @@ class Launcher(Actor):
     def check(self) -> None:
         pids = [kept.pid for kept in self.kept.values() if kept.process]
         assert len(set(pids)) == len(pids), "two programs are one process"
+        nodes = {kept.program.port for kept in self.kept.values() if kept.program.kind == "node"}
+        assert nodes == set(self.cluster.node_ports), "nodes are kept that are not noted, or noted and not kept"
         for kept in self.kept.values():
             assert not (kept.process and kept.back), f"{kept.program.name} runs and waits to be brought back"
             assert self.ending is None or not kept.back, f"{kept.program.name} comes back while all is ending"
+            assert kept.process or not kept.asked, f"{kept.program.name} is dead, and its end is waited for"
 
     # Life
 
-    def _start(self, kept: _Kept) -> None:
+    def _start_or_say(self, kept: _Kept) -> None:
+        """Start it; if that fails, that is like a death."""
+        trouble = self._start(kept)
+        if trouble:
+            self._gone(kept, 0, None, trouble)
+
+    def _start(self, kept: _Kept, *, added: bool = False) -> str:
+        """Start it; returns why that failed, "" if it did not."""
         name = kept.program.name
         kept.since = self.now()
         try:
@@ -340,11 +480,11 @@ class Launcher(Actor):
                 environment=self.environment,
             )
         except (OSError, FolderError) as trouble:
-            self._gone(kept, 0, None, f"it could not be started: {trouble}")
-            return
+            return f"it could not be started: {trouble}"
         self._note()
         log.info("%s runs with process id %d", name, kept.process.pid)
-        self._tell_started(kept)
+        self._tell_started(kept, added=added)
+        return ""
 
     def _adopt(self, kept: _Kept, process: ProcessId) -> bool:
         if not self.children.adopt(process, tell=self.ref):
@@ -356,17 +496,28 @@ class Launcher(Actor):
         self._tell_started(kept)
         return True
 
-    def _tell_started(self, kept: _Kept) -> None:
-        started = ProcessStarted(program=kept.program, pid=kept.pid, restarts=kept.restarts, adopted=kept.adopted)
-        self.send(self.observer, started)
+    def _tell_started(self, kept: _Kept, *, added: bool = False) -> None:
+        self.send(
+            self.observer,
+            ProcessStarted(
+                program=kept.program, pid=kept.pid, restarts=kept.restarts, adopted=kept.adopted, added=added
+            ),
+        )
 
     def _child_exited(self, exited: ChildExited) -> None:
         for kept in self.kept.values():
             if kept.pid == exited.pid:
-                kept.process, kept.adopted = None, False
-                self._note()
-                self._gone(kept, exited.pid, exited.status, self.folder.last_words(kept.program.name, kept.log_offset))
-                return
+                break
+        else:
+            return
+        kept.process, kept.adopted, kept.status = None, False, exited.status
+        self._note()
+        if self._has_left(kept):
+            self._leaves(kept, exited.pid)
+        elif kept.asked:
+            self._start_as_asked(kept)
+        else:
+            self._gone(kept, exited.pid, exited.status, self.folder.last_words(kept.program.name, kept.log_offset))
 
     def _gone(self, kept: _Kept, pid: int, status: int | None, last_words: str) -> None:
         kept.status = status
@@ -390,7 +541,7 @@ class Launcher(Actor):
         kept = self.kept[timer.name]
         kept.back = None
         kept.restarts += 1
-        self._start(kept)
+        self._start_or_say(kept)
 
     def _note(self) -> None:
         running = {name: kept.process for name, kept in self.kept.items() if kept.process is not None}
@@ -400,6 +551,161 @@ class Launcher(Actor):
             log.error(
                 "what runs could not be written down: %s If this launcher is killed now, it is not found.", trouble
             )
+
+    # Nodes come and go
+
+    def _start_nodes(self, message: StartNodes) -> None:
+        ids: tuple[str, ...] = ()
+        error = ENDING
+        if self.ending is None:
+            ports, error = self._free_ports(message.count)
+            ids = tuple(f"{self.cluster.host}:{port}" for port in ports)
+            if ports and not message.dry_run:
+                ids, error = self._add_nodes(ports)
+        if error:
+            log.warning("%d more nodes were asked for, and %d came: %s", message.count, len(ids), error)
+        self.send(message.reply_to, NodesStarted(question=message.question, ids=ids, error=error))
+
+    def _free_ports(self, count: int) -> tuple[list[int], str]:
+        """Client ports for so many new nodes, upwards from the highest; none and the reason if there are not so many.
+
+        A folder that is there is never a new node's: it holds the records of one that has left.
+        """
+        has = len(self.cluster.node_ports)
+        if not 1 <= count <= NODES_MAX - has:
+            return [], f"{count} more nodes cannot be started here: there are {has}, and a host has {NODES_MAX} at most"
+        found: list[int] = []
+        taken = {self.cluster.zookeeper_port, self.cluster.ecs_port}
+        taken |= {port + offset for port in self.cluster.node_ports for offset in (0, BRIDGE_PORT_OFFSET)}
+        first = max(self.cluster.node_ports) + 1
+        for port in range(first, min(first + PORTS_TRIED_MAX, CLIENT_PORT_MAX + 1)):
+            pair = {port, port + BRIDGE_PORT_OFFSET}
+            if pair & taken or self.folder.node_folder(port).exists():
+                continue
+            if all(self.is_free(self.cluster.host, each) for each in pair):
+                found.append(port)
+                taken |= pair
+            if len(found) == count:
+                return found, ""
+        return [], (
+            f"{count} more nodes cannot be started here: each needs a port above {first - 1} that is free and has no "
+            f"folder in {self.folder} yet, and the port {BRIDGE_PORT_OFFSET} higher; {len(found)} were found"
+        )
+
+    def _add_nodes(self, ports: Sequence[int]) -> tuple[tuple[str, ...], str]:
+        """Start new nodes, noted first; returns those that run, and why others do not. Those are forgotten again."""
+        trouble = self._note_nodes((*self.cluster.node_ports, *ports))
+        if trouble:
+            return (), trouble
+        added = []
+        for port in ports:
+            program = node_program(self.cluster, self.folder, port, self.log_level)
+            self.kept[program.name] = kept = _Kept(program)
+            trouble = trouble or self._start(kept, added=True)
+            if trouble:
+                self._forget(kept)
+            else:
+                added.append(program.id)
+        return tuple(added), trouble
+
+    def _note_nodes(self, ports: Sequence[int]) -> str:
+        """Write down which nodes there are from now on; returns why that failed, and nothing is changed then."""
+        cluster = replace(self.cluster, node_ports=tuple(ports))
+        try:
+            self.folder.found(cluster)
+        except FolderError as trouble:
+            return str(trouble)
+        self.cluster = cluster
+        return ""
+
+    def _forget(self, kept: _Kept) -> None:
+        """Keep a node no longer."""
+        trouble = self._note_nodes([port for port in self.cluster.node_ports if port != kept.program.port])
+        if trouble:
+            log.error("that %s is gone for good could not be written down: %s", kept.program.id, trouble)
+            return
+        del self.kept[kept.program.name]
+
+    def _has_left(self, kept: _Kept) -> bool:
+        """Whether a node whose process is gone has left the ring; the only one cannot, whatever its folder says."""
+        is_node = kept.program.kind == "node" and len(self.cluster.node_ports) > 1
+        return is_node and self.folder.has_left(kept.program.port)
+
+    def _leaves(self, kept: _Kept, pid: int) -> None:
+        self._forget(kept)
+        self._answer(kept, f"{kept.program.id} has left the ring")
+        left = ProcessLeft(program=kept.program, pid=pid, folder=str(self.folder.node_folder(kept.program.port)))
+        log.info("%s", left.sentence)
+        self.send(self.observer, left)
+        if self.ending is not None:
+            self._end_next()
+
+    def _restart_node(self, message: RestartNode) -> None:
+        kept = next((kept for kept in self.kept.values() if message.node and kept.program.id == message.node), None)
+        if kept is None:
+            error = f"{message.node} is no node of the launcher on {self.cluster.host}: restart it where it was started"
+        elif self.ending is not None:
+            error = ENDING
+        elif kept.process is None:
+            error = self._start_dead(kept)
+        else:
+            kept.asked.append(message)
+            if len(kept.asked) == 1:
+                log.info("%s is to end and to start again", kept.program.name)
+                self.children.terminate(kept.pid)
+                self.after(TERMINATE_SECONDS_MAX, _RestartOverdue(name=kept.program.name, pid=kept.pid))
+            return
+        self.send(message.reply_to, NodeRestarted(question=message.question, node=message.node, error=error))
+
+    def _restart_is_overdue(self, timer: _RestartOverdue) -> None:
+        kept = self.kept.get(timer.name)
+        if kept is None or kept.pid != timer.pid or not kept.asked:
+            return
+        if timer.killed:
+            log.error("%s does not end", timer.name)
+            self._answer(kept, f"process {timer.pid} of {kept.program.id} does not end, not even by SIGKILL")
+            return
+        log.error("%s did not end within %.0f s and is killed, to start again", timer.name, TERMINATE_SECONDS_MAX)
+        self.children.kill(timer.pid)
+        self.after(KILL_SECONDS_MAX, replace(timer, killed=True))
+
+    def _start_as_asked(self, kept: _Kept) -> None:
+        """Its process is gone because it is to start again."""
+        kept.restarts += 1
+        trouble = self._start(kept)
+        self._answer(kept, trouble)
+        if trouble:
+            self._gone(kept, 0, None, trouble)
+
+    def _answer(self, kept: _Kept, error: str = "") -> None:
+        """Tell all who wait for a node's restart what came of it."""
+        asked, kept.asked = kept.asked, []
+        for each in asked:
+            self.send(each.reply_to, NodeRestarted(question=each.question, node=each.node, error=error))
+
+    def _start_process(self, message: StartProcess) -> str:
+        kept = self.kept.get(message.name)
+        if kept is None:
+            return f"{message.name} is no process of this launcher"
+        if self.ending is not None:
+            return ENDING
+        if kept.process is not None:
+            return f"{message.name} runs, with process id {kept.pid}"
+        return self._start_dead(kept)
+
+    def _start_dead(self, kept: _Kept) -> str:
+        """Start what does not run; returns why it was not. Somebody may have done so by hand, as the news advise."""
+        port = kept.program.port
+        if port and not self.is_free(self.cluster.host, port):
+            return f"port {port} is in use: {kept.program.id} may have been started by hand, or another program has it"
+        if kept.back is not None:
+            kept.back.cancel()
+            kept.back = None
+        kept.restarts += 1
+        trouble = self._start(kept)
+        if trouble:
+            self._gone(kept, 0, None, trouble)
+        return trouble
 
     # Questions
 
@@ -430,6 +736,7 @@ class Launcher(Actor):
 
     def _end_processes(self, message: EndProcesses) -> None:
         for kept in self.kept.values():
+            self._answer(kept, ENDING)
             if kept.back is not None:
                 kept.back.cancel()
                 kept.back = None
@@ -498,7 +805,9 @@ class Launcher(Actor):
 
     def _register(self) -> None:
         if self.watches is not None and self.ending is None:
-            data = json.dumps({"pid": self.me.pid, "mark": self.me.mark, "folder": str(self.folder), "bridge": ""})
+            data = json.dumps(
+                {"pid": self.me.pid, "mark": self.me.mark, "folder": str(self.folder), "bridge": self.bridge}
+            )
             self.send(
                 self.watches,
                 CreateNode(
@@ -547,8 +856,6 @@ class Launcher(Actor):
 
 def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info") -> tuple[Program, ...]:
     """The processes of a cluster on this host and how each is started, ZooKeeper first."""
-    common = ("--bind", cluster.host, "--zookeeper", cluster.zookeeper_hosts, "--cluster-name", cluster.name)
-    secret = ("--secret-file", str(folder.secret_file), "--log-level", log_level)
     zookeeper = Program(
         name="zookeeper",
         kind="zookeeper",
@@ -561,20 +868,30 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
         name="ecs",
         kind="ecs",
         arguments=(
-            *("ecs", "--port", str(cluster.ecs_port), *common, *secret),
+            *("ecs", "--port", str(cluster.ecs_port), *_common(cluster, folder, log_level)),
             *("--found-with", str(len(cluster.node_ports)), "--place", cluster.place),
         ),
     )
-    nodes = (
-        Program(
-            name=f"node-{port}",
-            kind="node",
-            id=f"{cluster.host}:{port}",
-            arguments=(
-                *("node", "--port", str(port), "--data", str(folder.path / f"node-{port}"), *common, *secret),
-                *("--fsync", cluster.fsync),
-            ),
-        )
-        for port in cluster.node_ports
-    )
+    nodes = (node_program(cluster, folder, port, log_level) for port in cluster.node_ports)
     return (*(() if cluster.zookeeper else (zookeeper,)), ecs, *nodes)
+
+
+def node_program(cluster: Cluster, folder: ClusterFolder, port: int, log_level: str) -> Program:
+    """How a storage node of a cluster is started on this host."""
+    return Program(
+        name=f"node-{port}",
+        kind="node",
+        id=f"{cluster.host}:{port}",
+        port=port,
+        arguments=(
+            *("node", "--port", str(port), "--data", str(folder.node_folder(port))),
+            *(*_common(cluster, folder, log_level), "--fsync", cluster.fsync),
+        ),
+    )
+
+
+def _common(cluster: Cluster, folder: ClusterFolder, log_level: str) -> tuple[str, ...]:
+    return (
+        *("--bind", cluster.host, "--zookeeper", cluster.zookeeper_hosts, "--cluster-name", cluster.name),
+        *("--secret-file", str(folder.secret_file), "--log-level", log_level),
+    )

@@ -10,6 +10,9 @@ bound. This is an edge: no actor uses it.
     new -- start --> starting -- every node serves --> running -- stop --> stopped
                         +-- a process died, or too late --> stopped, StartFailed
 
+It grows and shrinks while it runs: ``add_nodes`` and ``remove_node`` ask the ECS and wait for the end of the job, and
+``seeds`` follows.
+
 *When does a cluster serve?* When the leading ECS says so, counts in every node's present life (process ids are
 compared: after a restart the ring names former lives until the ECS has looked), every node has read that ring, and
 every client port shows it. So a client that comes right after ``start`` meets no error.
@@ -36,26 +39,30 @@ from typing import Any, Self
 import pykka
 
 from ..runtime.actor import Actor, LocalRef
-from ..runtime.children import Children, ProcessId, end_all
+from ..runtime.bridge import Bridge, BridgeConfig
+from ..runtime.children import Children, ProcessId, end_all, how_it_ended
+from ..runtime.network import TcpNetwork
 from ..runtime.process import Process, free_port, is_free
 from ..runtime.system import ESCALATE
 from ..runtime.watches import Watches
 from .client import Client
-from .client_errors import ClientError
+from .client_errors import ClientError, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
 from .config import BRIDGE_PORT_OFFSET, ConfigError
 from .launcher import (
     END_ORDER,
+    NODES_MAX,
     EndProcesses,
     Launcher,
     ListProcesses,
     Processes,
     ProcessesEnded,
     ProcessExited,
+    ProcessLeft,
     ProcessStarted,
     ProcessState,
     SignalProcess,
-    programs_of,
+    StartProcess,
 )
 from .rules import paths
 
@@ -68,19 +75,24 @@ ASK_SECONDS_MAX = 5.0
 """How long the launcher, which never blocks, may take to answer."""
 REACH_SECONDS_MAX = 3.0
 """How long each server of a ZooKeeper may take to accept a connection."""
+CHANGE_SECONDS_MAX = 300.0
+"""How long a change of the ring may take before its caller is told that it still goes on."""
 LOOK_SECONDS = 0.05
-"""The pause between two looks whether the cluster serves."""
+"""The pause between two looks whether the cluster serves, or a job has ended."""
 NEWS_MAX = 256
-NODES_MAX = 256
 HOST = "127.0.0.1"
 """Where all of it listens."""
 
-News = ProcessStarted | ProcessExited | ProcessesEnded
+News = ProcessStarted | ProcessExited | ProcessLeft | ProcessesEnded
 """What the launcher tells; see ``launcher.py``."""
 
 
 class StartFailed(Exception):
     """Raised when a cluster did not come up. What was started for it has been ended."""
+
+
+class ChangeFailed(Exception):
+    """Raised when a change of the ring was aborted or cancelled: all is as it was before. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +236,7 @@ class LocalCluster:
 
     @property
     def seeds(self) -> tuple[str, ...]:
-        """``host:port`` of every node."""
+        """``host:port`` of every node that is here now."""
         return self.cluster.seeds
 
     def client(self, **options: Any) -> Client:
@@ -249,6 +261,100 @@ class LocalCluster:
         victim = self._find(id)
         self._ask(SignalProcess(name=victim.name, number=signal.SIGKILL))
         self._wait(lambda: self._find(id).pid != victim.pid, ASK_SECONDS_MAX)
+
+    def start_node(self, id: str, seconds_max: float = START_SECONDS_MAX) -> None:
+        """Start a dead node again and wait until it is up in its new life. ``id``: host:port, or node-7001.
+
+        Raises KeyError; StartFailed when it cannot be started or dies again; TimeoutError.
+        """
+        process = self._find(id)
+        refusal: str = self._ask(StartProcess(name=process.name))
+        if refusal:
+            raise StartFailed(f"{process.id or process.name} was not started: {refusal}.")
+        if process.kind == "node":
+            self._wait_until_up(process.id, time.monotonic() + seconds_max)
+
+    # It grows and shrinks
+
+    def add_nodes(self, count: int = 1, seconds_max: float = CHANGE_SECONDS_MAX) -> tuple[str, ...]:
+        """Start more nodes and take them into the ring, all in one change; returns their ids once they are up.
+
+        Raises ClientError when it was refused, ChangeFailed when it was begun and given up, TimeoutError when it still
+        goes on.
+        """
+        deadline = time.monotonic() + seconds_max
+        begun = self._order("ADD", "COUNT", count)
+        self._wait_for_job(begun["job"], deadline)
+        for id in begun["nodes"]:
+            self._wait_until_up(id, deadline)
+        return tuple(begun["nodes"])
+
+    def remove_node(self, id: str, seconds_max: float = CHANGE_SECONDS_MAX) -> None:
+        """Take a node (host:port) out of the ring; returns once others hold its keys and its process has ended.
+
+        Its folder stays. Raises as ``add_nodes``.
+        """
+        deadline = time.monotonic() + seconds_max
+        runs = any(process.id == id and process.pid for process in self.processes())
+        self._wait_for_job(self._order("REMOVE", id)["job"], deadline)
+        if runs:
+            self._wait(lambda: id not in self.seeds, deadline - time.monotonic())
+
+    def restart(self, id: str, *, force: bool = False, seconds_max: float = START_SECONDS_MAX) -> None:
+        """End a node's process (host:port) in order, start it again and wait until it is up in its new life.
+
+        ``force``: even if some slots are not served meanwhile. Raises KeyError; ClientError when it was refused;
+        StartFailed; TimeoutError.
+        """
+        deadline = time.monotonic() + seconds_max
+        before = self._find(id)
+        self._order("RESTART", before.id, *(["FORCE"] if force else []))
+        self._wait(lambda: self._find(id).pid != before.pid, deadline - time.monotonic())
+        self._wait_until_up(before.id, deadline)
+
+    def _order(self, verb: str, *arguments: str | int) -> dict[str, Any]:
+        with self.client() as client:
+            return dict(json.loads(client.execute("RING", verb, *arguments)))
+
+    def _wait_for_job(self, number: int | None, deadline: float) -> None:
+        """Wait for the end of a job; None: there is nothing to wait for."""
+        with self.client(timeout_seconds=2.0) as client:
+            while number is not None:
+                try:
+                    jobs = json.loads(client.execute("RING", "JOBS"))["jobs"]
+                except Unavailable as trouble:  # no ECS leads for a while: the ring remembers the job
+                    job, state = None, str(trouble)
+                else:
+                    job = next((job for job in jobs if job["job"] == number), None)
+                    if job is None:
+                        raise ChangeFailed(f"nobody knows job {number} any more")
+                    state = job["state"]
+                if state == "done":
+                    return
+                if job is not None and state in ("aborted", "cancelled"):
+                    raise ChangeFailed(f"job {number}, {job['what']}, was {state}: {job['why']}")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"job {number} goes on, and was waited for no longer: {state}")
+                self.wait_for_news(LOOK_SECONDS)
+
+    def _wait_until_up(self, id: str, deadline: float) -> None:
+        with self.client(timeout_seconds=2.0) as client:
+            while True:
+                process = self._find(id)
+                if not process.pid:
+                    raise StartFailed(f"node {id} {how_it_ended(process.status)}.")
+                try:
+                    status = json.loads(client.execute("RING", "STATUS"))
+                    info = client.execute_on(id, "CLUSTER", "INFO").decode()
+                except ClientError as trouble:
+                    why_not = str(trouble)
+                else:
+                    why_not = why_not_up(status, id, process.pid) or why_not_shown(status, info)
+                if not why_not:
+                    return
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"node {id} is not up yet, and was waited for no longer: {why_not}")
+                self.wait_for_news(LOOK_SECONDS)
 
     def wait_for_news(self, seconds_max: float | None = None) -> bool:
         """Sleep until the launcher tells something, or is gone; False when it did not within that time."""
@@ -313,28 +419,36 @@ class LocalCluster:
             self._heard.notify_all()
 
     def _make(self, process: Process) -> "_Contents":
-        cluster = self.cluster
+        cluster, host = self.cluster, self.cluster.host
+        bridge_config = BridgeConfig(
+            cluster=cluster.name, node=f"launcher {host}", host=host, secret=self.folder.secret()
+        )
+        bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
         watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)
         self._launcher = process.system.spawn(
             Launcher,
-            programs=programs_of(cluster, self.folder, self._log_level),
+            cluster=cluster,
+            log_level=self._log_level,
             children=children,
             folder=self.folder,
             me=(LAUNCHER if self._outlive else PROGRAM, ProcessId.of(os.getpid())),
             observer=observer,
+            is_free=is_free,
             environment={**os.environ, "RINGKEEPER_PASSWORD": self._password},
             watches=watches,
-            registration=f"{paths.launchers(cluster.name)}/{cluster.host}",
+            registration=f"{paths.launchers(cluster.name)}/{host}",
+            bridge=bridge.address,
             name="launcher",
             supervision=ESCALATE,
         )
-        return _Contents(children)
+        return _Contents(children, bridge)
 
     def _hear(self, news: News) -> None:
         with self._heard:
             self._news.append(news)
+            self._follow(news)
             self._all_ended = self._all_ended or isinstance(news, ProcessesEnded)
             self._heard.notify_all()
         if self._on_news is not None:
@@ -342,6 +456,19 @@ class LocalCluster:
                 self._on_news(news)
             except Exception:
                 log.exception("whoever listens to the launcher failed on %s", type(news).__name__)
+
+    def _follow(self, news: News) -> None:
+        """Know which nodes there are."""
+        ports = self.cluster.node_ports
+        match news:
+            case ProcessStarted(added=True):
+                self._cluster = replace(self.cluster, node_ports=(*ports, news.program.port))
+            case ProcessLeft():
+                self._cluster = replace(
+                    self.cluster, node_ports=tuple(port for port in ports if port != news.program.port)
+                )
+            case _:
+                pass
 
     def _runs(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and self._failure is None
@@ -383,12 +510,12 @@ class _Ear(Actor):
 class _Contents:
     """What runs on the launcher's loop. Its processes were ended before; what is left is to let go."""
 
-    def __init__(self, children: Children) -> None:
-        self._children = children
+    def __init__(self, children: Children, bridge: Bridge) -> None:
+        self._children, self._bridge = children, bridge
 
     def close(self, done: Callable[[], None]) -> None:
         self._children.close()
-        done()
+        self._bridge.close(done=done)
 
 
 def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessId]) -> Cluster:
@@ -401,6 +528,7 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
     if cluster is None:
         cluster = _conceive(wishes)
     else:
+        cluster = _without_those_that_left(cluster, folder, running)
         has: dict[str, tuple[object, object]] = {
             "nodes": (wishes.nodes, len(cluster.node_ports)),
             "port": (wishes.port, cluster.node_ports[0]),
@@ -448,6 +576,12 @@ def _conceive(wishes: Wishes) -> Cluster:
         place=wishes.place or "even",
         fsync=wishes.fsync or "everysec",
     )
+
+
+def _without_those_that_left(cluster: Cluster, folder: ClusterFolder, running: Mapping[str, ProcessId]) -> Cluster:
+    """Nodes may have left the ring, and ended, while no launcher looked. Not all of them: one has the ring."""
+    present = tuple(port for port in cluster.node_ports if f"node-{port}" in running or not folder.has_left(port))
+    return replace(cluster, node_ports=present) if present else cluster
 
 
 def _with_own_ports(cluster: Cluster, running: Mapping[str, ProcessId]) -> Cluster:
@@ -503,24 +637,35 @@ def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[st
 
     ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
     """
-    epoch, nodes = status["epoch"], {node["id"]: node for node in status["nodes"]}
     if status.get("trouble"):
         return str(status["trouble"])
     for id, pid in pids.items():
-        node = nodes.get(id)
-        if node is None:
-            return f"node {id} is not in the ring: {status.get('refused', {}).get(id, 'it has not registered yet')}"
-        if node["state"] != "up":
-            return f"node {id} is {node['state']}"
-        if node["pid"] != pid:
-            return f"the ring of epoch {epoch} does not know this life of node {id} yet"
-        if node["epoch"] != epoch:
-            return f"node {id} has not read the ring of epoch {epoch} yet"
+        if why_not := why_not_up(status, id, pid):
+            return why_not
     if not status["serving"]:
-        return f"the ring of epoch {epoch} does not serve"
-    for info in infos:
-        if "cluster_state:ok" not in info or f"cluster_current_epoch:{epoch}\r" not in info:
-            return f"a client port does not show the ring of epoch {epoch} yet"
+        return f"the ring of epoch {status['epoch']} does not serve"
+    return next((why_not for info in infos if (why_not := why_not_shown(status, info))), "")
+
+
+def why_not_up(status: dict[str, Any], id: str, pid: int) -> str:
+    """Why a node is not up in the life that this process is, in a sentence; "" when it is."""
+    epoch = status["epoch"]
+    node = next((node for node in status["nodes"] if node["id"] == id), None)
+    if node is None:
+        return f"node {id} is not in the ring: {status.get('refused', {}).get(id, 'it has not registered yet')}"
+    if node["state"] != "up":
+        return f"node {id} is {node['state']}"
+    if node["pid"] != pid:
+        return f"the ring of epoch {epoch} does not know this life of node {id} yet"
+    if node["epoch"] != epoch:
+        return f"node {id} has not read the ring of epoch {epoch} yet"
+    return ""
+
+
+def why_not_shown(status: dict[str, Any], info: str) -> str:
+    """Why a node's CLUSTER INFO does not let clients go by the present ring, in a sentence; "" when it does."""
+    if "cluster_state:ok" not in info or f"cluster_current_epoch:{status['epoch']}\r" not in info:
+        return f"a client port does not show the ring of epoch {status['epoch']} yet"
     return ""
 
 

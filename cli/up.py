@@ -57,8 +57,8 @@ def up(detach: bool, data: Path, log_level: str, **wishes: Any) -> None:
     """Start a cluster on this machine.
 
     ZooKeeper, a control service and storage nodes, each a process of its own. Stays in the foreground until Ctrl-C
-    ends it all. What is in --data is brought back as it was; --nodes, --port and the like need not be repeated
-    then. A node that dies is reported and stays dead; the others come back by themselves. If this command is
+    ends it all. What is in --data is brought back as it was, with the nodes that were added since and without those
+    that left; --nodes, --port and the like need not be repeated then. A node that dies is reported and stays dead; the others come back by themselves. If this command is
     killed the cluster lives on, and the next `up` on the same folder takes it over. A password for clients goes
     in the environment, as RINGKEEPER_PASSWORD, of `up` and of everybody else.
 
@@ -149,12 +149,14 @@ Logs are in {self.data / "logs"}."""
 
     def _tell_people(self, news: "News") -> None:
         """Print what happens to the processes. A death during the start is told as the reason why it failed."""
-        from ..actors.launcher import ProcessesEnded, ProcessExited, ProcessStarted
+        from ..actors.launcher import ProcessesEnded, ProcessExited, ProcessLeft, ProcessStarted
 
         now = time.strftime("%H:%M:%S")
         match news:
             case ProcessStarted(adopted=True):
                 click.echo(f"{now} {news.program.name} still runs, with process id {news.pid}")
+            case ProcessStarted(added=True):
+                click.echo(f"{now} {news.program.name} was added and runs, with process id {news.pid}")
             case ProcessStarted():
                 again = " again" if news.restarts else ""
                 click.echo(f"{now} {news.program.name} runs{again}, with process id {news.pid}")
@@ -162,6 +164,8 @@ Logs are in {self.data / "logs"}."""
                 click.echo(f"{now} {news.sentence}. It stays dead until somebody starts it:\n  {news.program.command}")
             case ProcessExited() if self.serving:
                 click.echo(f"{now} {news.sentence}; back in {news.back_in_seconds:.1f} s")
+            case ProcessLeft():
+                click.echo(f"{now} {news.sentence}")
             case ProcessesEnded():
                 click.echo(f"{now} all processes have ended")
 

@@ -21,17 +21,26 @@ from ringkeeper.actors.config import BRIDGE_PORT_OFFSET, ConfigError
 from ringkeeper.actors.launcher import (
     BRING_BACK_SECONDS,
     BRING_BACK_SECONDS_MAX,
+    ENDING,
+    NODES_MAX,
+    PORTS_TRIED_MAX,
     REGISTER_AGAIN_SECONDS,
     STEADY_SECONDS,
     TERMINATE_SECONDS_MAX,
     EndProcesses,
     Launcher,
     ListProcesses,
+    NodeRestarted,
+    NodesStarted,
     Processes,
     ProcessesEnded,
     ProcessExited,
+    ProcessLeft,
     ProcessStarted,
+    RestartNode,
     SignalProcess,
+    StartNodes,
+    StartProcess,
     programs_of,
 )
 from ringkeeper.actors.local import Wishes, settle, why_not_serving
@@ -63,13 +72,17 @@ class FakeChildren:
         self.signals: list[tuple[str, str]] = []
         self.strangers: set[ProcessId] = set()
         self.cannot_start = False
+        self.starts_left: int | None = None
+        """How many more processes can be started; None: any number."""
         self._next_pid = 100
 
     def start(
         self, argv: tuple[str, ...], *, log_file: Path, tell: Ref, environment: Mapping[str, str] | None = None
     ) -> ProcessId:
-        if self.cannot_start:
+        if self.cannot_start or self.starts_left == 0:
             raise OSError(12, "Cannot allocate memory")
+        if self.starts_left is not None:
+            self.starts_left -= 1
         self._next_pid += 1
         self.started.append(log_file.stem)
         self.living[self._next_pid] = log_file.stem
@@ -108,20 +121,43 @@ class Stage:
         self.folder = OldFolder(path)
         self.folder.lock()
         self.children = FakeChildren()
+        self.folder.found(cluster)
         self.cluster, self.watches = cluster, watches
+        self.busy: set[int] = set()
+        """Ports that somebody else has."""
 
     def raise_curtain(self) -> "Stage":
         self.harness = Harness(
             Launcher,
-            programs=programs_of(self.cluster, self.folder),
+            cluster=self.cluster,
             children=self.children,
             folder=self.folder,
             me=(LAUNCHER, ME),
             observer="probe:observer",
+            is_free=lambda host, port: port not in self.busy,
             watches=self.watches,
             registration="/ringkeeper/ringkeeper/launchers/127.0.0.1",
+            bridge="127.0.0.1:4711",
         )
         return self
+
+    def start_nodes(self, count: int, *, dry_run: bool = False) -> list[Any]:
+        return self.tell(StartNodes(question=7, count=count, dry_run=dry_run, reply_to=self.harness.probe("ecs actor")))
+
+    def restart(self, port: int, question: int = 8) -> list[Any]:
+        probe = self.harness.probe("ecs actor")
+        return self.tell(RestartNode(question=question, node=f"127.0.0.1:{port}", reply_to=probe))
+
+    def write_left(self, port: int) -> None:
+        """What a node writes down that leaves the ring."""
+        self.folder.node_folder(port).mkdir(exist_ok=True)
+        (self.folder.node_folder(port) / "node.json").write_text('{"left": true}')
+
+    def ports(self) -> tuple[int, ...]:
+        """Which nodes the folder says there are."""
+        cluster = self.folder.cluster()
+        assert cluster is not None
+        return cluster.node_ports
 
     def exits(self, name: str, status: int | None = -9) -> list[Any]:
         pid = self.children.pid_of(name)
@@ -281,6 +317,239 @@ def test_a_start_that_failed_spares_what_ran_before(tmp_path: Path) -> None:
     assert stage.noted() == {LAUNCHER: 1, "node-7002": 50}
 
 
+# Nodes come
+
+
+def test_new_nodes_get_the_next_ports_and_are_noted_before_they_are_started(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[int, ...]] = []
+    start = stage.children.start
+
+    def look_and_start(*words: Any, **how: Any) -> ProcessId:
+        noted.append(stage.ports())
+        return start(*words, **how)
+
+    monkeypatch.setattr(stage.children, "start", look_and_start)
+    first, second, answer = stage.start_nodes(2)
+    assert noted == [(7001, 7002, 7003, 7004, 7005)] * 2
+    assert stage.children.started[-2:] == ["node-7004", "node-7005"]
+    assert [(m.program.id, m.added) for m in (first, second)] == [("127.0.0.1:7004", True), ("127.0.0.1:7005", True)]
+    assert answer == NodesStarted(question=7, ids=("127.0.0.1:7004", "127.0.0.1:7005"))
+    assert {"node-7004", "node-7005"} <= stage.noted().keys()
+    assert first.program in programs_of(stage.harness.actor.cluster, stage.folder), "started alike after a restart"
+    listed: Processes = stage.harness.ask(ListProcesses())
+    assert [process.name for process in listed.processes][-2:] == ["node-7004", "node-7005"]
+
+
+def test_a_dry_run_says_which_nodes_would_come_and_starts_none(stage: Stage) -> None:
+    before = stage.folder.cluster()
+    assert stage.start_nodes(2, dry_run=True) == [
+        NodesStarted(question=7, ids=("127.0.0.1:7004", "127.0.0.1:7005")),
+    ]
+    assert stage.folder.cluster() == before
+    assert len(stage.children.started) == 5
+
+
+def test_a_new_node_takes_no_port_that_is_in_use_and_no_folder_that_is_there(stage: Stage) -> None:
+    stage.busy |= {7004, 7005 + BRIDGE_PORT_OFFSET}
+    stage.folder.node_folder(7006).mkdir()
+    assert stage.start_nodes(1)[-1].ids == ("127.0.0.1:7007",)
+    stage.exits("node-7007")
+    assert stage.start_nodes(1)[-1].ids == ("127.0.0.1:7008",), "a dead node keeps its port"
+
+
+def test_a_new_node_takes_neither_zookeepers_nor_the_ecs_port_though_they_do_not_run(tmp_path: Path) -> None:
+    cluster = Cluster(node_ports=(7001,), zookeeper_port=7002, ecs_port=7003 + BRIDGE_PORT_OFFSET)
+    stage = Stage(tmp_path, cluster).raise_curtain()
+    assert stage.start_nodes(1)[-1].ids == ("127.0.0.1:7004",)
+
+
+@pytest.mark.parametrize("count", [0, -1, NODES_MAX - 2, 10**9])
+def test_more_nodes_than_a_host_may_have_are_refused(stage: Stage, count: int) -> None:
+    (answer,) = stage.start_nodes(count)
+    assert answer.ids == ()
+    assert f"a host has {NODES_MAX} at most" in answer.error
+    assert stage.ports() == CLUSTER.node_ports
+
+
+def test_without_enough_free_ports_no_node_is_started(stage: Stage) -> None:
+    stage.busy |= set(range(7005, 7005 + PORTS_TRIED_MAX))
+    (answer,) = stage.start_nodes(2)
+    assert answer.ids == ()
+    assert "1 were found" in answer.error
+    assert stage.ports() == CLUSTER.node_ports
+    assert len(stage.children.started) == 5
+
+
+def test_nodes_that_cannot_be_started_are_forgotten_again(stage: Stage) -> None:
+    stage.children.starts_left = 1
+    *_, answer = stage.start_nodes(3)
+    assert answer.ids == ("127.0.0.1:7004",)
+    assert "Cannot allocate memory" in answer.error
+    assert stage.ports() == (7001, 7002, 7003, 7004)
+
+
+def test_a_node_that_cannot_be_noted_is_not_started(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(cluster: Cluster) -> None:
+        raise FolderError("the disk is full")
+
+    monkeypatch.setattr(stage.folder, "found", refuse)
+    assert stage.start_nodes(1) == [NodesStarted(question=7, ids=(), error="the disk is full")]
+    assert len(stage.children.started) == 5
+
+
+def test_a_new_node_that_dies_is_told_like_any_other_and_is_there_again_at_the_next_start(stage: Stage) -> None:
+    stage.start_nodes(1)
+    (exited,) = stage.exits("node-7004", 3)
+    assert exited.back_in_seconds is None
+    assert stage.ports() == (7001, 7002, 7003, 7004)
+
+
+# Nodes go
+
+
+def test_a_node_that_has_left_the_ring_is_forgotten_and_is_no_death(stage: Stage) -> None:
+    stage.write_left(7002)
+    (left,) = stage.exits("node-7002", 0)
+    assert isinstance(left, ProcessLeft)
+    assert "node 127.0.0.1:7002 has left the ring" in left.sentence
+    assert str(stage.folder.path / "node-7002") in left.sentence
+    assert stage.ports() == (7001, 7003)
+    assert "node-7002" not in stage.noted()
+    assert "node-7002" not in [process.name for process in stage.harness.ask(ListProcesses()).processes]
+    assert stage.folder.node_folder(7002).exists()
+    assert stage.start_nodes(1)[-1].ids == ("127.0.0.1:7004",)
+
+
+def test_an_adopted_node_that_leaves_is_forgotten_too(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.folder.note_running({"node-7002": ProcessId(50, "alive")})
+    stage.children.strangers.add(ProcessId(50, "alive"))
+    stage.raise_curtain()
+    stage.write_left(7002)
+    (left,) = stage.exits("adopted", None)
+    assert isinstance(left, ProcessLeft)
+    assert stage.ports() == (7001, 7003)
+
+
+def test_a_node_that_left_just_before_the_launcher_came_is_not_started(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.folder.note_running({"node-7002": ProcessId(50, "ended since")})
+    stage.write_left(7002)
+    stage.raise_curtain()
+    assert stage.children.started == ["zookeeper", "ecs", "node-7001", "node-7003"]
+    assert stage.ports() == (7001, 7003)
+
+
+def test_a_node_that_leaves_while_all_is_ending_holds_nobody_up(stage: Stage) -> None:
+    stage.tell(EndProcesses())
+    stage.exits("node-7001", 0)
+    stage.exits("node-7003", 0)
+    stage.write_left(7002)
+    stage.exits("node-7002", 0)
+    assert stage.children.signals[-1] == ("ecs", "TERM")
+    assert stage.ports() == (7001, 7003)
+
+
+def test_the_last_node_is_not_forgotten_whatever_its_folder_says(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, Cluster(node_ports=(7001,), zookeeper_port=2181, ecs_port=2182)).raise_curtain()
+    stage.write_left(7001)
+    (exited,) = stage.exits("node-7001", 0)
+    assert isinstance(exited, ProcessExited)
+    assert stage.ports() == (7001,)
+
+
+# Restarts that somebody asks for
+
+
+def test_a_node_is_restarted_in_order_and_that_is_no_death(stage: Stage) -> None:
+    assert stage.restart(7002) == []
+    assert stage.children.signals == [("node-7002", "TERM")]
+    assert stage.restart(7002, question=9) == [], "asked twice, ended once"
+    assert len(stage.children.signals) == 1
+    started, *answers = stage.exits("node-7002", 0)
+    assert (started.program.name, started.restarts) == ("node-7002", 1)
+    assert answers == [NodeRestarted(question=number, node="127.0.0.1:7002") for number in (8, 9)]
+    assert stage.advance(3600) == []
+    (exited,) = stage.exits("node-7002")
+    assert isinstance(exited, ProcessExited), "the next death is one"
+
+
+def test_a_node_that_does_not_end_is_killed_to_be_restarted(stage: Stage) -> None:
+    stage.restart(7002)
+    stage.advance(TERMINATE_SECONDS_MAX)
+    assert stage.children.signals[-1] == ("node-7002", "KILL")
+    started, answer = stage.exits("node-7002")
+    assert (started.program.name, answer.error) == ("node-7002", "")
+    assert stage.advance(KILL_SECONDS_MAX) == []
+
+
+def test_a_node_that_cannot_even_be_killed_is_said_not_to_end(stage: Stage) -> None:
+    stage.restart(7002)
+    (answer,) = stage.advance(TERMINATE_SECONDS_MAX + KILL_SECONDS_MAX)
+    assert "does not end" in answer.error
+
+
+def test_a_node_that_cannot_be_started_again_is_dead_and_its_restart_failed(stage: Stage) -> None:
+    stage.restart(7002)
+    stage.children.cannot_start = True
+    answer, exited = stage.exits("node-7002", 0)
+    assert "Cannot allocate memory" in answer.error
+    assert isinstance(exited, ProcessExited)
+
+
+def test_a_dead_node_is_started_by_a_restart(stage: Stage) -> None:
+    stage.exits("node-7002")
+    started, answer = stage.restart(7002)
+    assert started.program.name == "node-7002"
+    assert answer == NodeRestarted(question=8, node="127.0.0.1:7002")
+
+
+def test_a_node_that_leaves_instead_of_restarting_stays_away(stage: Stage) -> None:
+    stage.restart(7002)
+    stage.write_left(7002)
+    answer, left = stage.exits("node-7002", 0)
+    assert answer.error == "127.0.0.1:7002 has left the ring"
+    assert isinstance(left, ProcessLeft)
+
+
+def test_only_nodes_of_this_launcher_are_restarted(stage: Stage) -> None:
+    for node in ("127.0.0.1:7009", "10.0.0.1:7001", ""):
+        (answer,) = stage.tell(RestartNode(question=1, node=node, reply_to=stage.harness.probe("ecs actor")))
+        assert "is no node of the launcher on 127.0.0.1" in answer.error
+    assert stage.children.signals == []
+
+
+def test_while_all_is_ending_nothing_is_started_or_restarted(stage: Stage) -> None:
+    stage.restart(7001)
+    assert stage.tell(EndProcesses()) == [NodeRestarted(question=8, node="127.0.0.1:7001", error=ENDING)]
+    assert stage.restart(7002) == [NodeRestarted(question=8, node="127.0.0.1:7002", error=ENDING)]
+    assert stage.start_nodes(1) == [NodesStarted(question=7, ids=(), error=ENDING)]
+    assert stage.harness.ask(StartProcess(name="node-7001")) == ENDING
+    stage.exits("node-7001", 0)
+    assert len(stage.children.started) == 5
+
+
+def test_a_dead_process_is_started_when_somebody_says_so(stage: Stage) -> None:
+    assert "runs, with process id" in stage.harness.ask(StartProcess(name="node-7002"))
+    stage.exits("node-7002")
+    assert stage.harness.ask(StartProcess(name="node-7002")) == ""
+    assert stage.children.started[-1] == "node-7002"
+    stage.exits("ecs")
+    assert stage.harness.ask(StartProcess(name="ecs")) == ""
+    assert stage.advance(BRING_BACK_SECONDS_MAX) == [], "it came back once"
+    assert "is no process of this launcher" in stage.harness.ask(StartProcess(name="node-9"))
+
+
+def test_a_node_that_was_started_by_hand_is_not_started_twice(stage: Stage) -> None:
+    stage.exits("node-7002")
+    stage.busy.add(7002)
+    assert "may have been started by hand" in stage.harness.ask(StartProcess(name="node-7002"))
+    (answer,) = stage.restart(7002)
+    assert "may have been started by hand" in answer.error
+
+
 # Ending
 
 
@@ -360,6 +629,7 @@ def test_the_launcher_registers_its_host_as_long_as_its_session_lives(tmp_path: 
     assert create.path == "/ringkeeper/ringkeeper/launchers/127.0.0.1"
     assert create.ephemeral
     assert json.loads(create.data)["pid"] == ME.pid
+    assert json.loads(create.data)["bridge"] == "127.0.0.1:4711"
     assert stage.tell(answer("register")) == []
 
 
@@ -584,6 +854,17 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, offset: i
     with socket.create_server(("127.0.0.1", port + offset)), pytest.raises(FolderError, match=f"port {port + offset} "):
         settle(ClusterFolder(tmp_path), Wishes(nodes=1, port=port), {})
     assert not (tmp_path / "cluster.json").exists()
+
+
+def test_nodes_that_left_while_nobody_looked_do_not_come_back(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    first, second, third = settle(folder, Wishes(nodes=3), {}).node_ports
+    for port in (first, second):
+        folder.node_folder(port).mkdir()
+        (folder.node_folder(port) / "node.json").write_text('{"left": true}')
+    lingers = {f"node-{second}": ProcessId(1, "x")}
+    assert settle(folder, Wishes(), lingers).node_ports == (second, third)
+    assert settle(folder, Wishes(nodes=1), {}).node_ports == (third,)
 
 
 def test_a_node_that_still_runs_may_hold_its_port(tmp_path: Path) -> None:
