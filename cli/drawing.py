@@ -115,11 +115,7 @@ def circle(ring: Ring) -> Text:
 
 def table(ring: Ring, contents: Mapping[str, Contents] | None = None) -> Table:
     """A row per node in the order of the ring. Tokens by the first 6 of their 32 hex digits."""
-    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name in ("", "node", "state", "token", "slots"):
-        drawn.add_column(name, no_wrap=name != "node", overflow="fold")
-    for name in ("size", "share", "keys", "bytes"):
-        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn = plain_table("", "node", "state", "token", "slots", right=("size", "share", "keys", "bytes"), folds="node")
     marks = _marks(ring)
     for node in ring.nodes:
         has = (contents or {}).get(node.id)
@@ -135,6 +131,16 @@ def table(ring: Ring, contents: Mapping[str, Contents] | None = None) -> Table:
             f"{has.keys:,}".replace(",", " ") if has else "-",
             bytes_text(has.bytes) if has else "-",
         )
+    return drawn
+
+
+def plain_table(*names: str, right: tuple[str, ...] = (), folds: str = "") -> Table:
+    """An empty table without a frame: columns of words, then those of numbers; ``folds`` may take several lines."""
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for name in names:
+        drawn.add_column(name, no_wrap=name != folds, overflow="fold")
+    for name in right:
+        drawn.add_column(name, justify="right", no_wrap=True)
     return drawn
 
 

@@ -6,6 +6,7 @@
 import click
 
 from ..version import VERSION
+from .changes import jobs, nodes, start, stop
 from .data import delete, get, locate, put
 from .load import load
 from .outcomes import Commands
@@ -25,14 +26,18 @@ def ringkeeper() -> None:
       ringkeeper put user:42 Ada          in another terminal
       ringkeeper get user:42
       ringkeeper ring
+      ringkeeper nodes add                a fourth, while clients go on
 
     Every command answers --help with an example. Exit statuses: 0 done; 1 a negative answer (no such key, nothing
-    runs there, the ring does not serve); 2 the command line or a setting makes no sense; 3 refused or unreachable,
-    nothing happened; 4 in doubt, read before trying again; 70 a bug.
+    runs there, the ring does not serve, a job was given up); 2 the command line or a setting makes no sense; 3 refused
+    or unreachable, nothing happened; 4 in doubt, read before trying again; 70 a bug.
     """
 
 
-for command in (up, down, status, ring, put, get, delete, locate, load, node, ecs, zookeeper):
+KEYS = (put, get, delete, locate, load)
+CHANGES = (nodes, jobs, start, stop)
+PROCESSES = (node, ecs, zookeeper)
+for command in (up, down, status, ring, *KEYS, *CHANGES, *PROCESSES):
     ringkeeper.add_command(command)
 
 

@@ -38,6 +38,15 @@ def shown(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
+def or_said_before(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """What was said of it between the names of a group and its command (``nodes --cluster A add``) counts as well."""
+    name, said = str(parameter.name), click.core.ParameterSource.COMMANDLINE
+    above = context.parent
+    if above is not None and context.get_parameter_source(name) != said and above.get_parameter_source(name) == said:
+        return above.params[name]
+    return value
+
+
 def cluster_options(command: Command) -> Command:
     """--cluster, --password, --timeout."""
     for option in (
@@ -48,12 +57,14 @@ def cluster_options(command: Command) -> Command:
             default=5.0,
             show_default=True,
             metavar="SECONDS",
+            callback=or_said_before,
             help="How long each operation may take.",
         ),
         click.option(
             "--password",
             envvar="RINGKEEPER_PASSWORD",
             default=None,
+            callback=or_said_before,
             help="What the nodes ask for, if they do. Better in the environment, as RINGKEEPER_PASSWORD: other users "
             "can see command lines.",
         ),
@@ -63,6 +74,7 @@ def cluster_options(command: Command) -> Command:
             default=DEFAULT_CLUSTER,
             show_default=True,
             metavar="HOST:PORT[,...]",
+            callback=or_said_before,
             help="Any of its nodes; more than one in case one is down. Or set RINGKEEPER_CLUSTER.",
         ),
     ):
@@ -81,6 +93,11 @@ def opened(cluster: str, password: str | None, timeout_seconds: float) -> Iterat
         raise click.BadParameter(str(error), param_hint="--cluster") from error
     with client, client_errors_in_words():
         yield client
+
+
+def json_option(command: Command) -> Command:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, callback=or_said_before, help="For programs.")(command)
 
 
 def log_options(command: Command) -> Command:

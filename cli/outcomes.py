@@ -1,7 +1,7 @@
 """Says how a command ended: by an exit status for programs, and in a sentence for people. Never by a traceback.
 
 0    done
-1    a negative answer: no such key, nothing runs there, the ring does not serve
+1    a negative answer: no such key, nothing runs there, the ring does not serve, a job was given up
 2    the command line, or a setting, makes no sense; nothing happened
 3    refused, or nobody could be reached; nothing happened, so it is safe to try again
 4    in doubt: it may have taken effect; read before trying again

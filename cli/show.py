@@ -9,6 +9,8 @@ from .options import cluster_options, opened
 from .outcomes import NO
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..actors.client import Client
 
 
@@ -95,6 +97,7 @@ def status_without_leader(client: "Client") -> dict[str, Any]:
         "serving": known.serving and all(known.coordinators),
         "replicas": known.replicas,
         "change": None,
+        "queue": [],
         "trouble": "no ECS leads: data is served as this ring says, only ring changes wait",
         "refused": {},
         "waiting": [],
@@ -126,37 +129,22 @@ def _asked_itself(client: "Client", address: str) -> dict[str, Any]:
 
 
 def print_status(now: dict[str, Any]) -> None:
-    """The status for people: a sentence, a table, and what is wrong."""
-    from rich.box import SIMPLE_HEAD
+    """The status for people: a sentence, the change in flight, a table, and what is wrong."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from .drawing import STATE_STYLES, bytes_text
+    from .following import sentence
 
     console = Console(highlight=False, soft_wrap=True)
     serves = "serves" if now["serving"] else "does not serve all slots"
     leads = f"the ECS at {now['leader']} leads" if now["leader"] else "no ECS leads"
-    change = f"change: {now['change']}" if now["change"] else "no change in flight"
+    change = "a change is in flight" if now["change"] else "no change in flight"
     console.print(f"cluster {now['cluster']}: ring {now['epoch']} {serves}; {leads}; {change}")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name in ("node", "state", "token", "incarnation"):
-        table.add_column(name, no_wrap=True)
-    for name in ("slots", "keys", "bytes", "pid"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for node in now["nodes"]:
-        table.add_row(
-            node["id"],
-            Text(node["state"], style=STATE_STYLES.get(node["state"], "")),
-            node["token"][:8],
-            node["incarnation"],
-            str(node["slots"]),
-            "-" if node["keys"] is None else f"{node['keys']:,}".replace(",", " "),
-            "-" if node["bytes"] is None else bytes_text(node["bytes"]),
-            "-" if node["pid"] is None else str(node["pid"]),
-        )
+    if now["change"]:
+        console.print(sentence(now["change"]))
+    for job in now.get("queue", ()):
+        console.print(sentence(job))
     if now["nodes"]:
-        console.print(table)
+        console.print(nodes_table(now["nodes"]))
     for node in now["nodes"]:
         if node["state"] == "up" and not node["reachable"]:
             console.print(f"{node['id']} is up in the ring and does not answer")
@@ -168,3 +156,25 @@ def print_status(now: dict[str, Any]) -> None:
         console.print(f"registered, and not in the ring: {', '.join(now['waiting'])}")
     if now["trouble"]:
         console.print(f"trouble: {now['trouble']}")
+
+
+def nodes_table(nodes: list[dict[str, Any]]) -> "Table":
+    """A row per node, as RING STATUS tells of them."""
+    from rich.text import Text
+
+    from .drawing import STATE_STYLES, bytes_text, plain_table
+    from .following import number_text
+
+    table = plain_table("node", "state", "token", "incarnation", right=("slots", "keys", "bytes", "pid"))
+    for node in nodes:
+        table.add_row(
+            node["id"],
+            Text(node["state"], style=STATE_STYLES.get(node["state"], "")),
+            node["token"][:8],
+            node["incarnation"],
+            str(node["slots"]),
+            number_text(node["keys"]),
+            "-" if node["bytes"] is None else bytes_text(node["bytes"]),
+            "-" if node["pid"] is None else str(node["pid"]),
+        )
+    return table

@@ -58,9 +58,10 @@ def up(detach: bool, data: Path, log_level: str, **wishes: Any) -> None:
 
     ZooKeeper, a control service and storage nodes, each a process of its own. Stays in the foreground until Ctrl-C
     ends it all. What is in --data is brought back as it was, with the nodes that were added since and without those
-    that left; --nodes, --port and the like need not be repeated then. A node that dies is reported and stays dead; the others come back by themselves. If this command is
-    killed the cluster lives on, and the next `up` on the same folder takes it over. A password for clients goes
-    in the environment, as RINGKEEPER_PASSWORD, of `up` and of everybody else.
+    that left; --nodes, --port and the like need not be repeated then. A node that dies is reported and stays dead; the
+    others come back by themselves. If this command is killed the cluster lives on, and the next `up` on the same
+    folder takes it over. A password for clients goes in the environment, as RINGKEEPER_PASSWORD, of `up` and of
+    everybody else.
 
     \b
     Examples:

@@ -1,14 +1,34 @@
 """A fake cluster that also answers what the commands ask: RING verbs, CONFIG, INFO, STRLEN."""
 
 import json
+from collections import deque
 from typing import Any
 
 from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.actors.rules.transitions import found
 from ringkeeper.tests.actors.test_client import FakeCluster, Refusal
 
 VALUE_BYTES_MAX = 100_000
+ORDERS = {b"ADD", b"REMOVE", b"RESTART", b"CANCEL", b"START", b"STOP"}
+
+
+def ring_of(ports: list[int]) -> Ring:
+    """A ring with one node per client port."""
+    lives = [
+        Registration(
+            id=f"127.0.0.1:{port}",
+            incarnation=f"{index + 1:016x}",
+            data_id=f"{index + 101:016x}",
+            host="127.0.0.1",
+            port=port,
+            bridge_host="127.0.0.1",
+            bridge_port=index + 1,
+        )
+        for index, port in enumerate(ports)
+    ]
+    return found(lives, cluster_id="c" * 16, cluster_name="fake", nonce="d" * 16, wall_seconds=1e9, replicas=1)
 
 
 class FakeRing(FakeCluster):
@@ -16,25 +36,26 @@ class FakeRing(FakeCluster):
 
     def __init__(self) -> None:
         super().__init__(nodes=3)
-        lives = [
-            Registration(
-                id=self.address(index),
-                incarnation=f"{index + 1:016x}",
-                data_id=f"{index + 101:016x}",
-                host="127.0.0.1",
-                port=port,
-                bridge_host="127.0.0.1",
-                bridge_port=index + 1,
-            )
-            for index, port in enumerate(self.ports)
-        ]
-        self.ring = found(lives, cluster_id="c" * 16, cluster_name="fake", nonce="d" * 16, wall_seconds=1e9, replicas=1)
+        self.ring = ring_of(self.ports)
         self.epoch = self.ring.epoch
         addresses = [self.address(index) for index in range(3)]
         self.table = [addresses.index(node.address) for node in self.ring.coordinators if node is not None]
         self.serving, self.leader = True, "127.0.0.1:9999"
         self.asked: list[bytes] = []
         """Names of the commands about keys."""
+        self.orders: list[list[str]] = []
+        """What was asked for by verbs that change something."""
+        self.reply: dict[str, Any] = {}
+        self.refusal = ""
+        """What an order gets."""
+        self.course: deque[dict[str, Any]] = deque()
+        """A job as each look at it finds it, the last one for ever."""
+        self.ring_after: Ring | None = None
+        """What the ring is once the job is done."""
+        self.silent_looks = 0
+        """So many looks at the jobs find nobody who leads."""
+        self.change: dict[str, Any] | None = None
+        self.queue: list[dict[str, Any]] = []
 
     @property
     def status(self) -> dict[str, Any]:
@@ -44,6 +65,7 @@ class FakeRing(FakeCluster):
                 "state": node.state,
                 "token": f"{node.token:032x}",
                 "slots": sum(run.size for run in self.ring.coordinated_by(node.id)),
+                "share": self.ring.share(node.id),
                 "incarnation": node.incarnation,
                 "reachable": True,
                 "keys": 4711,
@@ -58,7 +80,8 @@ class FakeRing(FakeCluster):
             "epoch": self.ring.epoch,
             "leader": self.leader,
             "serving": self.serving,
-            "change": None,
+            "change": self.change,
+            "queue": self.queue,
             "trouble": None,
             "refused": {"127.0.0.1:1": "it is a stranger"},
             "waiting": ["127.0.0.1:2"],
@@ -80,6 +103,13 @@ class FakeRing(FakeCluster):
                 assert node is not None
                 located = {"slot": slot(key), "epoch": self.epoch, "coordinator": node.id, "address": node.address}
                 return json.dumps({**located, "list": [{"id": node.id, "state": "up"}]}).encode()
+            case [b"RING", b"JOBS"]:
+                return json.dumps(self._jobs()).encode()
+            case [b"RING", verb, *rest] if verb in ORDERS:
+                self.orders.append([word.decode() for word in (verb, *rest)])
+                if self.refusal:
+                    raise Refusal(self.refusal)
+                return json.dumps(self.reply).encode()
             case [b"CONFIG", b"GET", name]:
                 return [name, b"%d" % VALUE_BYTES_MAX]
             case [b"INFO", *_]:
@@ -87,6 +117,15 @@ class FakeRing(FakeCluster):
             case [b"STRLEN", key]:
                 return len(self.values.get(key, b""))
         return super()._execute(index, words)
+
+    def _jobs(self) -> dict[str, Any]:
+        if self.silent_looks:
+            self.silent_looks -= 1
+            raise Refusal("TRYAGAIN no ECS leads at the moment")
+        jobs = [self.course.popleft() if len(self.course) > 1 else self.course[0]] if self.course else []
+        if jobs and jobs[0]["state"] == "done" and self.ring_after is not None:
+            self.ring = self.ring_after
+        return {"epoch": self.ring.epoch, "jobs": jobs}
 
     @staticmethod
     def _keys(words: list[bytes]) -> list[bytes]:

@@ -1,0 +1,401 @@
+"""The commands that change a running cluster: nodes add, remove and restart; jobs and jobs cancel; start and stop.
+
+Each is one order to the leading ECS, given through any node. What takes time is a job of the cluster: it is followed
+until it has ended (``following.py``), unless somebody says --detach or presses Ctrl-C, which leaves the job alone.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .options import cluster_options, json_option, opened
+from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
+
+if TYPE_CHECKING:
+    from ..actors.client import Client
+    from .following import Job, Plan, Shares
+
+Answer = TypeVar("Answer")
+
+NODES_ADDED_MAX = 256
+RESTART_SECONDS_MAX = 60.0
+"""How long a node may take to end, start again and be up, before it is waited for no longer."""
+CANCEL_SECONDS_MAX = 30.0
+"""How long a job that was cancelled may take to end, before it is waited for no longer."""
+LOOK_SECONDS = 0.2
+"""The pause between two looks at something that is waited for."""
+
+
+class NodeId(click.ParamType[str]):
+    """A node's id, host:port."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+:[0-9]{1,5}", value):
+            self.fail(f"{value!r} is no node: write host:port, as `ringkeeper nodes` shows it", param, ctx)
+        return str(value)
+
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would move; nothing is changed.")
+detach_option = click.option("--detach", is_flag=True, help="Return at once; `ringkeeper jobs` shows how far it is.")
+
+
+@click.group(cls=Commands, invoke_without_command=True)
+@json_option
+@cluster_options
+@click.pass_context
+def nodes(context: click.Context, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """List the nodes; add, remove or restart some.
+
+    \b
+    Examples:
+      ringkeeper nodes
+      ringkeeper nodes add
+      ringkeeper nodes remove 127.0.0.1:7004
+    """
+    from rich.console import Console
+
+    from .show import nodes_table, read_status
+
+    if context.invoked_subcommand is not None:
+        return
+    with opened(cluster, password, timeout_seconds) as client:
+        now = read_status(client)
+    if as_json:
+        click.echo(json.dumps({name: now[name] for name in ("nodes", "waiting", "refused")}, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(nodes_table(now["nodes"]))
+    for id in now["waiting"]:
+        console.print(f"{id} has registered and is not in the ring: `ringkeeper nodes add --node {id}` takes it in")
+
+
+@nodes.command("add")
+@click.argument("count", type=click.IntRange(1, NODES_ADDED_MAX), required=False)
+@click.option("--node", "ids", type=NodeId(), multiple=True, help="Take in this one, which waits to be asked.")
+@dry_run_option
+@detach_option
+@json_option
+@cluster_options
+def nodes_add(count: int | None, ids: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+    """Start more nodes and have the ring take them in.
+
+    COUNT of them, or 1, all in one change: others hand over the keys of their slots while clients go on reading and
+    writing. The processes are started by `ringkeeper up`, where that runs. With --node no process is started: nodes
+    are taken in that have registered and wait, started with `node --no-join` or left over from a cancelled job.
+
+    \b
+    Examples:
+      ringkeeper nodes add
+      ringkeeper nodes add 3 --dry-run
+      ringkeeper nodes add --node 10.0.0.7:7001
+    """
+    if count is not None and ids:
+        raise click.UsageError("give either how many nodes to start or, with --node, which ones to take in")
+    words = ["NODE", *ids] if ids else ["COUNT", str(count or 1)]
+    _change("ADD", words, dry_run, **how)
+
+
+@nodes.command("remove")
+@click.argument("ids", metavar="NODE...", type=NodeId(), nargs=-1, required=True)
+@dry_run_option
+@detach_option
+@json_option
+@cluster_options
+def nodes_remove(ids: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+    """Take nodes out of the ring.
+
+    All in one change: they hand over all that they hold while clients go on reading and writing, then their processes
+    end. Their folders stay, and can be deleted.
+
+    \b
+    Examples:
+      ringkeeper nodes remove 127.0.0.1:7004
+      ringkeeper nodes remove 127.0.0.1:7004 127.0.0.1:7005 --dry-run
+    """
+    _change("REMOVE", list(ids), dry_run, **how)
+
+
+def _change(
+    verb: str,
+    words: list[str],
+    dry_run: bool,
+    *,
+    detach: bool,
+    as_json: bool,
+    cluster: str,
+    password: str | None,
+    timeout_seconds: float,
+) -> None:
+    """Give an order that changes who is in the ring, follow its job, and show what became of the shares."""
+    from .following import follow, insist, shares_table
+
+    with opened(cluster, password, timeout_seconds) as client:
+        before = {} if dry_run or detach else _shares(client)
+        with _doubts_explained("jobs"):
+            reply = _order(client, verb, *words, *(["DRYRUN"] if dry_run else []))
+        number, plan = reply["job"], reply["plan"]
+        if dry_run or detach or number is None:
+            if as_json:
+                click.echo(json.dumps(reply, indent=2))
+            elif number is not None:
+                click.echo(f"job {number} has begun: `ringkeeper jobs` shows how far it is")
+            elif plan is not None:
+                _print_plan(plan)
+            else:
+                click.echo(f"nothing would move: {', '.join(reply['nodes'])}" if dry_run else "there is nothing to do")
+            return
+        with _leaving_alone(number):
+            job = follow(client, number)
+        shares: Shares = {}
+        if job["state"] == "done":
+            after = _shares(client)
+            shares = {id: (before.get(id), after.get(id)) for id in {**before, **after}}
+    if as_json:
+        click.echo(json.dumps({**reply, "outcome": job, "shares": shares}, indent=2))
+        click.get_current_context().exit(DONE if job["state"] == "done" else NO)
+    insist(job)
+    _print_done(job)
+    from rich.console import Console
+
+    Console(highlight=False).print(shares_table(shares))
+
+
+def _print_plan(plan: "Plan") -> None:
+    from rich.console import Console
+
+    from .following import plan_tables
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"to {plan['what']}:")
+    for part in plan_tables(plan):
+        console.print(part)
+    console.print("nothing was changed")
+
+
+def _print_done(job: "Job") -> None:
+    from .drawing import bytes_text
+    from .following import number_text
+
+    click.echo(f"{job['what']}: done; {number_text(job['keys'])} keys moved ({bytes_text(job['bytes'])})")
+
+
+def _shares(client: "Client") -> dict[str, float]:
+    """Each node's part of all slots now; {} while nobody leads who could say that."""
+    from ..actors.client_errors import ClientError
+
+    try:
+        status = json.loads(client.execute("RING", "STATUS"))
+    except ClientError:
+        return {}
+    return {node["id"]: node["share"] for node in status["nodes"]}
+
+
+@nodes.command("restart")
+@click.argument("id", metavar="NODE", type=NodeId())
+@click.option("--force", is_flag=True, help="Even if some slots are not served meanwhile.")
+@json_option
+@cluster_options
+def nodes_restart(
+    id: str, force: bool, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
+) -> None:
+    """Restart a node's process.
+
+    It ends in order and starts again with its data; `ringkeeper up`, where that runs, does it. Refused while slots
+    would have nobody to answer for them meanwhile, unless forced. Waits until the node is up in its new life.
+
+    \b
+    Example:
+      ringkeeper nodes restart 127.0.0.1:7002
+    """
+    from .following import follow, insist
+    from .show import read_status
+
+    def life() -> str | None:
+        """The incarnation that is up and answers, if the node is."""
+        found = [node for node in read_status(client)["nodes"] if node["id"] == id]
+        return next((node["incarnation"] for node in found if node["state"] == "up" and node["reachable"]), None)
+
+    def next_life() -> str | None:
+        seen = life()
+        return seen if seen != before else None
+
+    with opened(cluster, password, timeout_seconds) as client:
+        before = life()
+        with _doubts_explained("nodes"):
+            reply = _order(client, "RESTART", id, *(["FORCE"] if force else []))
+        if reply["job"] is not None:
+            with _leaving_alone(reply["job"]):
+                insist(follow(client, reply["job"]))
+        now = _wait_for(next_life, RESTART_SECONDS_MAX)
+    if now is None:
+        raise Trouble(
+            f"{id} is not up again after {RESTART_SECONDS_MAX:.0f} s; `ringkeeper status` and the node's log say more",
+            IN_DOUBT,
+        )
+    if as_json:
+        click.echo(json.dumps({**reply, "incarnation": now}, indent=2))
+    else:
+        click.echo(f"{id} is up again, as incarnation {now}")
+
+
+@click.group(cls=Commands, invoke_without_command=True)
+@json_option
+@cluster_options
+@click.pass_context
+def jobs(context: click.Context, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """List the changes of the ring; cancel one.
+
+    Those that wait, the one in flight with what it moves, and those that ended lately; the newest is the last.
+
+    \b
+    Examples:
+      ringkeeper jobs
+      ringkeeper jobs cancel 17
+    """
+    from rich.console import Console
+
+    from .following import ENDED, jobs_table, read_jobs, transfers_table
+
+    if context.invoked_subcommand is not None:
+        return
+    with opened(cluster, password, timeout_seconds) as client:
+        now = read_jobs(client)
+    if as_json:
+        click.echo(json.dumps(now, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if not now["jobs"]:
+        console.print(f"no change of the ring waits, is in flight or has ended lately (ring {now['epoch']})")
+        return
+    console.print(jobs_table(now["jobs"]))
+    for job in now["jobs"]:
+        if job["why"]:
+            console.print(f"job {job['job']} was {job['state']}: {job['why']}")
+        if job["transfers"] and job["state"] not in ENDED:
+            console.print(f"\njob {job['job']} moves")
+            console.print(transfers_table(job["transfers"]))
+
+
+@jobs.command("cancel")
+@click.argument("number", metavar="JOB", type=click.IntRange(min=1))
+@json_option
+@cluster_options
+def jobs_cancel(number: int, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Give up a change of the ring.
+
+    The ring stays as it was before, whatever was moved already is removed again, and nothing is lost. Exit status 1:
+    the job was done before it could be cancelled.
+
+    \b
+    Example:
+      ringkeeper jobs cancel 17
+    """
+    from .following import ENDED, find_job, read_jobs
+
+    def ended() -> "Job | None":
+        job = find_job(read_jobs(client), number)
+        return job if job is not None and job["state"] in ENDED else None
+
+    with opened(cluster, password, timeout_seconds) as client:
+        with _doubts_explained("jobs"):
+            _order(client, "CANCEL", str(number))
+        job = _wait_for(ended, CANCEL_SECONDS_MAX)
+    if as_json and job is not None:
+        click.echo(json.dumps(job, indent=2))
+    if job is None:
+        raise Trouble(
+            f"job {number} has not ended after {CANCEL_SECONDS_MAX:.0f} s; `ringkeeper jobs` shows it", IN_DOUBT
+        )
+    if job["state"] == "done":
+        raise Trouble(f"job {number}, {job['what']}, was done before it could be cancelled", NO)
+    if not as_json:
+        click.echo(f"job {number}, {job['what']}, is {job['state']}; the ring is as it was before it")
+
+
+@click.command()
+@json_option
+@cluster_options
+def start(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Answer client requests again.
+
+    \b
+    Example:
+      ringkeeper start
+    """
+    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
+        reply = _order(client, "START")
+    click.echo(json.dumps(reply, indent=2) if as_json else f"ring {reply['epoch']}: client requests are answered")
+
+
+@click.command()
+@json_option
+@cluster_options
+def stop(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Refuse client requests until `start`.
+
+    Reads and writes get a clear error. Data and processes stay, and nodes can be added and removed meanwhile; to end
+    the processes there is `ringkeeper down`.
+
+    \b
+    Example:
+      ringkeeper stop
+    """
+    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
+        reply = _order(client, "STOP")
+    click.echo(
+        json.dumps(reply, indent=2)
+        if as_json
+        else f"ring {reply['epoch']}: client requests are refused until `ringkeeper start`; data and nodes stay"
+    )
+
+
+def _order(client: "Client", verb: str, *words: str) -> dict[str, Any]:
+    return dict(json.loads(client.execute("RING", verb, *words)))
+
+
+@contextmanager
+def _doubts_explained(command: str) -> Iterator[None]:
+    """Say of an order that went out and was not answered where to see what came of it."""
+    from ..actors.client_errors import InDoubt
+
+    try:
+        yield
+    except InDoubt as doubt:
+        raise Trouble(
+            f"{doubt} Whether the order has arrived is not known: `ringkeeper {command}` shows it.", IN_DOUBT
+        ) from doubt
+
+
+@contextmanager
+def _leaving_alone(number: int) -> Iterator[None]:
+    """Ctrl-C within this ends the command, and says that it does not end the job."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(
+            f"\njob {number} goes on: `ringkeeper jobs` shows how far it is, `ringkeeper jobs cancel {number}` gives "
+            "it up",
+            err=True,
+        )
+        click.get_current_context().exit(INTERRUPTED)
+
+
+def _wait_for(look: Callable[[], Answer | None], seconds_max: float) -> Answer | None:
+    """What ``look`` returns as soon as it is something; None when that takes too long. Looks past who does not lead."""
+    from ..actors.client_errors import Unavailable
+
+    deadline = time.monotonic() + seconds_max
+    while True:
+        with suppress(Unavailable):
+            if (answer := look()) is not None:
+                return answer
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(LOOK_SECONDS)
