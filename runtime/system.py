@@ -122,7 +122,10 @@ class ActorSystem:
         random: random_module.Random | None = None,
         wall: Callable[[], float] = time.time,
         stopwatch: Callable[[], float] = time.perf_counter,
+        registered: bool = True,
     ) -> None:
+        """``registered``: whether Pykka's registry, of which there is one in a Python process, knows the actors. Those
+        of simulated processes, which come and go by thousands, it need not know."""
         self.loop, self.name, self.wall = loop, name, wall
         self.random = random or random_module.Random()
         self.prefix = "local://"
@@ -136,7 +139,7 @@ class ActorSystem:
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""
-        self._stopwatch = stopwatch
+        self._stopwatch, self._registered = stopwatch, registered
         self._thread = threading.get_ident()
         self._lives: dict[str, _Life] = {}
         self._lock = threading.Lock()
@@ -165,7 +168,8 @@ class ActorSystem:
                 del self._lives[name]
             raise
         life.ref = actor.ref
-        ActorRegistry.register(actor.ref)
+        if self._registered:
+            ActorRegistry.register(actor.ref)
         actor._start_actor_loop()
         return life.ref
 
@@ -391,7 +395,8 @@ class ActorSystem:
         if life is None:
             return
         del self._lives[actor.name]
-        ActorRegistry.unregister(actor.ref)
+        if self._registered:
+            ActorRegistry.unregister(actor.ref)
         if isinstance(actor, Actor):
             mailbox = actor.actor_inbox
             assert isinstance(mailbox, Mailbox)

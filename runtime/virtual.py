@@ -2,7 +2,7 @@
 
 Nothing here waits: time stands still while callbacks run and jumps to the next timer when none is ready, so an hour of
 protocol passes in milliseconds and in the same order every time. Timers of the same instant fire in the order they
-were set.
+were set; one that is cancelled by another of its instant does not fire.
 """
 
 import heapq
@@ -28,7 +28,7 @@ class VirtualTimer:
 
 
 class VirtualLoop:
-    """Implements ``runtime.world.Loop`` on one thread; time moves only in ``advance``. Seconds."""
+    """Implements ``runtime.world.Loop`` on one thread; time moves only in ``advance`` and its like. Seconds."""
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
@@ -45,33 +45,42 @@ class VirtualLoop:
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> VirtualTimer:
-        timer = VirtualTimer(self._now + max(0.0, delay), callback, args)
-        heapq.heappush(self._timers, (timer.due, next(self._order), timer))
+        return self.call_at(self._now + delay if delay > 0.0 else self._now, callback, *args)
+
+    def call_at(self, due: float, callback: Callable[..., object], *args: Any) -> VirtualTimer:
+        """As ``call_later``, at a moment; one that is past is now."""
+        timer = VirtualTimer(due, callback, args)
+        heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
 
     def run_until_idle(self) -> None:
         """Run what is ready now, and what that makes ready; timers of the future stay where they are."""
+        ready, timers = self._ready, self._timers
         for _ in range(CALLBACKS_MAX):
-            if not self._ready and not self._move_due_timers():
+            if ready:
+                callback, args = ready.popleft()
+                callback(*args)
+            elif timers and timers[0][0] <= self._now:
+                timer = heapq.heappop(timers)[2]
+                due, timer.callback = timer.callback, None
+                if due is not None:
+                    due(*timer.args)
+            else:
                 return
-            callback, args = self._ready.popleft()
-            callback(*args)
         raise RuntimeError(f"{CALLBACKS_MAX} callbacks ran at virtual time {self._now} and it is still not idle")
 
     def advance(self, seconds: float) -> None:
         """Let time pass, firing every timer that falls due on the way, each at its own moment."""
-        end = self._now + seconds
-        self.run_until_idle()
-        while self._timers and self._timers[0][0] <= end:
-            self._now = max(self._now, self._timers[0][0])
-            self.run_until_idle()
-        self._now = end
+        self.advance_until(None, seconds)
 
-    def _move_due_timers(self) -> bool:
-        moved = False
-        while self._timers and self._timers[0][0] <= self._now:
-            timer = heapq.heappop(self._timers)[2]
-            if timer.callback is not None:
-                self._ready.append((timer.callback, timer.args))
-                moved = True
-        return moved
+    def advance_until(self, condition: Callable[[], bool] | None, seconds_max: float) -> bool:
+        """As ``advance``, and stop at the moment in which the condition has become true; says whether it has."""
+        end, timers = self._now + seconds_max, self._timers
+        self.run_until_idle()
+        while condition is None or not condition():
+            if not timers or timers[0][0] > end:
+                self._now = end
+                return False
+            self._now = max(self._now, timers[0][0])
+            self.run_until_idle()
+        return True

@@ -162,7 +162,7 @@ kazoo_log.addFilter(_OfInterest())
 NODE, CHILDREN = "content", "children"
 """What is watched of a path."""
 
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
+ERROR_WORDS: tuple[tuple[type[Exception], str], ...] = (
     (NoNodeError, "no_node"),
     (NodeExistsError, "node_exists"),
     (BadVersionError, "bad_version"),
@@ -170,7 +170,7 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (NoAuthError, "no_auth"),
 )
 
-_REFUSALS = (AuthFailedError, BadArgumentsError, InvalidACLError, NoChildrenForEphemeralsError, UnimplementedError)
+REFUSALS = (AuthFailedError, BadArgumentsError, InvalidACLError, NoChildrenForEphemeralsError, UnimplementedError)
 """With these a server says that it has not done, and will not do, what it was asked."""
 
 _GIVEN_UP = (ConnectionLoss, SessionExpiredError)
@@ -892,10 +892,10 @@ def _seen(watched: _Watched, value: Any) -> tuple[object, NodeChanged | Children
 
 def _word(error: Exception) -> str:
     """What Answered calls an error of kazoo's. What is not certainly a refusal is of unknown outcome."""
-    for kind, word in _WORDS:
+    for kind, word in ERROR_WORDS:
         if isinstance(error, kind):
             return word
-    return f"other:{type(error).__name__}" if isinstance(error, _REFUSALS) else "connection_loss"
+    return f"other:{type(error).__name__}" if isinstance(error, REFUSALS) else "connection_loss"
 
 
 def _is_path(path: str) -> bool:

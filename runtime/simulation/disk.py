@@ -1,0 +1,63 @@
+"""Keeps what a simulated machine has on disk while processes on it come and go.
+
+``SimulatedDisk`` holds the records (a ``MemoryDisk``) and small files; a process opens them, and when it is gone
+``crash`` says what the next one finds:
+
+    killed         everything that was written
+    lost power     of the records what was synced, and perhaps some batches after that; files whole, old or new
+    disk lost      nothing
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+
+from ..store.memory import MemoryDisk
+
+
+class SimulatedFile:
+    """A small file that is replaced whole, as ``DurableFile`` does it."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+        self.full = False
+        """The fault: there is no room for another content."""
+
+    def read(self) -> bytes | None:
+        """The content; None when there is no such file."""
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        """Raises OSError."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.content = content
+
+
+class SimulatedDisk:
+    """One machine's disk."""
+
+    def __init__(self, stream: random.Random) -> None:
+        self.records = MemoryDisk()
+        self.files: dict[str, SimulatedFile] = {}
+        self._random = stream
+
+    def file(self, name: str) -> SimulatedFile:
+        """The file of that name; it comes into being when it is first asked for."""
+        return self.files.setdefault(name, SimulatedFile())
+
+    def crash(self, *, lose_unsynced: bool) -> None:
+        """The process that used it is gone; ``lose_unsynced``: the machine's power as well."""
+        self.records = self.records.crash(lose_unsynced=lose_unsynced, torn=self._random)
+
+    def wipe(self) -> None:
+        """Everything on it is lost."""
+        self.records = MemoryDisk()
+        self.files.clear()
+
+    def fill(self, full: bool = True) -> None:
+        """From now on there is no room for anything; or there is again."""
+        self.records.full = full
+        for file in self.files.values():
+            file.full = full

@@ -1,0 +1,491 @@
+"""A whole cluster in the simulation: ZooKeeper, control services and storage nodes, in one thread and virtual time.
+
+    cluster = SimulatedCluster(seed=7, nodes=3)
+    cluster.run_until(cluster.serves, 30)
+    assert cluster.execute("127.0.0.1:7001", "SET", "k", "v") == b"OK"
+    cluster.kill("127.0.0.1:7002")
+
+Everything above the edges is what runs in production: ``spawn_node`` and ``spawn_ecs`` put the processes together, on a
+bridge, watches, a client port and a store that are the real ones; time, network, ZooKeeper's servers and disks are
+those of ``runtime/simulation``. Processes go by their names: nodes by id (``127.0.0.1:7001``), control services
+``ecs-1``, ``ecs-2``..., ``zookeeper``, and clients by the names they were given.
+
+A node's machine keeps its disk and its place in the world from life to life. A node that starts again by itself, as
+``Member`` makes it do, ends in order and is back after ``START_SECONDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..actors.config import EcsConfig, NodeConfig
+from ..actors.messages import Sync, Synced
+from ..actors.processes import Ending, NodeActors, spawn_ecs, spawn_node
+from ..actors.rules import paths
+from ..actors.rules.ring import Ring
+from ..runtime.actor import Actor, LocalRef
+from ..runtime.bridge import Bridge, BridgeConfig
+from ..runtime.resp import RespServer
+from ..runtime.simulation.disk import SimulatedDisk, SimulatedFile
+from ..runtime.simulation.ensemble import ZooKeeperEnsemble
+from ..runtime.simulation.process import SimulatedProcess
+from ..runtime.simulation.resp_caller import CALL_SECONDS_MAX, RespCaller
+from ..runtime.simulation.trace import Trace
+from ..runtime.simulation.world import SimulatedWorld
+from ..runtime.simulation.zookeeper_client import end_client, opener
+from ..runtime.store import Store, StoreError
+from ..runtime.system import ESCALATE
+from ..runtime.watches import Watches
+from .simulated_client import SimulatedClient
+
+HOST = "127.0.0.1"
+
+FIRST_PORT = 7001
+"""The first node is 127.0.0.1:7001, as that of ``ringkeeper up``."""
+
+FIRST_ECS_PORT = 18_801
+
+START_SECONDS = (0.2, 0.6)
+"""What a process takes to start again, at least and at most."""
+
+SYNC_SECONDS = (0.0005, 0.008)
+"""What a sync of the disk takes, at least and at most."""
+
+SECRET = b"the secret of a simulated cluster"
+
+
+class SimulatedSyncer(Actor):
+    """Stands in for ``Syncer``, which blocks: a sync takes its time in the world's.
+
+    Hears   Sync        from StorageNode, one at a time
+    Tells   Synced -> StorageNode
+
+    What was written before it began is on disk from then on, so a power cut in its midst finds more than was told.
+    """
+
+    def __init__(self, *, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def on_receive(self, message: Sync | Synced) -> None:
+        match message:
+            case Sync():
+                error = ""
+                try:
+                    self._store.sync()
+                except StoreError as failure:
+                    error = str(failure)
+                done = Synced(batch=message.batch, error=error)
+                self.after(self.random.uniform(*SYNC_SECONDS), (message.reply_to, done))
+            case (to, done):
+                self.send(to, done)
+
+
+class Machine:
+    """What outlives the lives of a node: its disk, its clock, how fast it is."""
+
+    def __init__(self, cluster: SimulatedCluster, id: str) -> None:
+        self.id = id
+        self.port = int(id.rpartition(":")[2])
+        self.disk = SimulatedDisk(cluster.world.stream(f"disk {id}"))
+        self.random = cluster.world.stream(f"machine {id}")
+        self.data_id = f"{self.random.getrandbits(64):016x}"
+        self.lives = 0
+        self.clock_rate, self.wall_error_seconds = 1.0, 0.0
+        self.turn_seconds: float | None = None
+        self.node: SimulatedNode | None = None
+        """Its present or last life."""
+
+    def ring(self) -> SimulatedFile:
+        return self.disk.file("ring.json")
+
+    def wipe(self) -> None:
+        """Its disk is lost and replaced by an empty one."""
+        self.disk.wipe()
+        self.data_id, self.lives = f"{self.random.getrandbits(64):016x}", 0
+
+    def new_incarnation(self) -> str:
+        """The name of its next life; they ascend, as those of a node's folder do."""
+        self.lives += 1
+        return f"{self.lives:08x}{self.random.getrandbits(32):08x}"
+
+
+class _Part:
+    """One life of a process of the cluster: its bridge and its watches."""
+
+    def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, port: int, incarnation: str) -> None:
+        self.cluster, self.process, self.system = cluster, process, process.system
+        config = BridgeConfig(
+            cluster=cluster.name, node=process.name, host=HOST, port=port, secret=SECRET, incarnation=incarnation
+        )
+        self.bridge = Bridge(self.system, process.network, config, entropy=process.entropy)
+        self.watches = self.system.spawn(
+            Watches,
+            hosts=cluster.zookeeper.hosts,
+            session_timeout_seconds=cluster.session_timeout_seconds,
+            open_client=opener(process),
+            end_client=end_client,
+            name="watches",
+            supervision=ESCALATE,
+        )
+
+    @property
+    def session(self) -> int:
+        """Its ZooKeeper session; 0: it has none."""
+        watches: Watches = self.process.actor("watches")
+        return watches.session.session_id if watches.session is not None else 0
+
+    def actor(self, name: str) -> Any:
+        """One of its actors, for checks to look into. Raises KeyError."""
+        return self.process.actor(name)
+
+
+class SimulatedNode(_Part):
+    """One life of a storage node."""
+
+    def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, machine: Machine) -> None:
+        self.machine = machine
+        self.incarnation = machine.new_incarnation()
+        config = cluster.node_config(machine.port)
+        super().__init__(cluster, process, config.bridge_port, self.incarnation)
+        self.store = Store(machine.disk.records, cache_bytes=config.cache_bytes)
+        self.syncer: LocalRef = self.system.spawn(SimulatedSyncer, store=self.store, name="syncer")
+        self._ending = False
+        self.actors: NodeActors = spawn_node(
+            self.system,
+            config,
+            incarnation=self.incarnation,
+            data_id=machine.data_id,
+            bridge_address=self.bridge.address,
+            watches=self.watches,
+            syncer=self.syncer,
+            store=self.store,
+            archive=machine.ring(),
+            pid=machine.port,
+            start_again=self._start_again,
+        )
+        self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
+
+    def _start_again(self, why: str) -> None:
+        self.cluster.world.happened(self.process.name, f"starts again: {why}")
+        self.end(lambda: self.cluster.start_later(self.machine.id))
+
+    def end(self, done: Callable[[], object] = lambda: None) -> None:
+        """Begin an orderly end, as SIGTERM does; ``done`` is called when it is over."""
+        if self._ending:
+            return
+        self._ending = True
+        self.server.stop_listening()
+
+        def over() -> None:
+            self.store.disk.close()
+            self.cluster.world.loop.call_soon(self._over, done)
+
+        def closed() -> None:
+            self.server.close()
+            self.bridge.close(done=over)
+
+        self.system.spawn(Ending, syncer=self.syncer, watches=self.watches, done=closed, name="ending")
+
+    def _over(self, done: Callable[[], object]) -> None:
+        if self.process.alive:
+            self.process.kill()
+            done()
+
+
+class SimulatedEcs(_Part):
+    """One life of a control service."""
+
+    def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, port: int) -> None:
+        super().__init__(cluster, process, port, "")
+        spawn_ecs(self.system, cluster.ecs_config(port), bridge_address=self.bridge.address, watches=self.watches)
+
+    @property
+    def leads(self) -> bool:
+        return bool(self.actor("ecs")._leading)
+
+
+class SimulatedCluster:
+    """A cluster in a world of its own. Everything here is to be called while time stands still.
+
+    ``settings`` are fields of ``NodeConfig`` and ``EcsConfig``, for all nodes and control services.
+    """
+
+    def __init__(
+        self,
+        seed: int | str = 0,
+        *,
+        nodes: int = 3,
+        ecs: int = 1,
+        zookeepers: int = 1,
+        found_with: int | None = None,
+        session_timeout_seconds: float = 6.0,
+        check: bool = True,
+        trace: Trace | None = None,
+        **settings: Any,
+    ) -> None:
+        """``nodes`` and ``ecs`` are started at once, with ZooKeeper; a ring is founded of ``found_with`` nodes."""
+        self.name = "simulated"
+        self.session_timeout_seconds = session_timeout_seconds
+        self.world = SimulatedWorld(seed, check=check, trace=trace)
+        names = ("zookeeper",) if zookeepers == 1 else tuple(f"zookeeper-{n}" for n in range(1, zookeepers + 1))
+        self.zookeeper = ZooKeeperEnsemble(self.world, names)
+        self.machines: dict[str, Machine] = {}
+        self.ecs: dict[str, SimulatedEcs] = {}
+        """By name the present or last life of each control service."""
+        self.clients: dict[str, SimulatedClient] = {}
+        self._found_with = nodes if found_with is None else found_with
+        self._settings = settings
+        self._random = self.world.stream("cluster")
+        self._callers: dict[str, RespCaller] = {}
+        self.zookeeper.start()
+        for number in range(1, ecs + 1):
+            self.start_ecs(f"ecs-{number}")
+        for number in range(nodes):
+            self.start_node(f"{HOST}:{FIRST_PORT + number}")
+
+    def __enter__(self) -> SimulatedCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything. Nothing runs after this."""
+        for process in self.world.processes.values():
+            process.loop.die()
+
+    # Settings
+
+    def node_config(self, port: int) -> NodeConfig:
+        settings = {name: value for name, value in self._settings.items() if name in NodeConfig.__dataclass_fields__}
+        settings.setdefault("cache_bytes", 4 << 20)
+        return NodeConfig(
+            cluster_name=self.name,
+            session_timeout_seconds=self.session_timeout_seconds,
+            bind=HOST,
+            port=port,
+            data=Path("simulated", str(port)),
+            **settings,
+        )
+
+    def ecs_config(self, port: int) -> EcsConfig:
+        settings = {name: value for name, value in self._settings.items() if name in EcsConfig.__dataclass_fields__}
+        return EcsConfig(
+            cluster_name=self.name,
+            session_timeout_seconds=self.session_timeout_seconds,
+            bind=HOST,
+            port=port,
+            found_with=self._found_with,
+            **settings,
+        )
+
+    # Time
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.world.now()
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass. Raises SimulationFailed."""
+        self.world.run(seconds)
+
+    def run_until(self, condition: Callable[[], bool], seconds_max: float) -> None:
+        """Let time pass until a condition becomes true. Raises SimulationFailed, also when it does not in time."""
+        if not self.world.run_until(condition, seconds_max):
+            name = getattr(condition, "__qualname__", repr(condition))
+            self.world.fail(f"in {seconds_max:g} s it did not come to be that {name}")
+
+    # Processes
+
+    def start_ecs(self, name: str) -> SimulatedEcs:
+        """Start a control service, or start it again."""
+        port = FIRST_ECS_PORT - 1 + int(name.rpartition("-")[2])
+        part = self.ecs[name] = SimulatedEcs(self, self.world.start(name), port)
+        return part
+
+    def start_node(self, id: str) -> SimulatedNode:
+        """Start a node: a new one, or the next life of one that is dead. Raises ValueError while it lives."""
+        machine = self.machines.get(id)
+        if machine is None:
+            machine = self.machines[id] = Machine(self, id)
+        process = self.world.start(
+            id,
+            clock_rate=machine.clock_rate,
+            wall_error_seconds=machine.wall_error_seconds,
+            turn_seconds=machine.turn_seconds,
+        )
+        machine.node = SimulatedNode(self, process, machine)
+        return machine.node
+
+    def new_node(self) -> str:
+        """Start one more node; returns its id."""
+        ports = [machine.port for machine in self.machines.values()]
+        id = f"{HOST}:{max(ports, default=FIRST_PORT - 1) + 1}"
+        self.start_node(id)
+        return id
+
+    def start_later(self, name: str) -> None:
+        """Start a process again after the time that starting takes, unless somebody else has by then."""
+        self.world.loop.call_later(self._random.uniform(*START_SECONDS), self._start_if_dead, name)
+
+    def _start_if_dead(self, name: str) -> None:
+        if not self.world.processes[name].alive:
+            self.restart(name)
+
+    def process(self, name: str) -> SimulatedProcess:
+        return self.world.processes[name]
+
+    def kill(self, name: str) -> None:
+        """Kill a process as SIGKILL does: what it has written stays."""
+        self._died(name, power_cut=False)
+
+    def cut_power(self, name: str) -> None:
+        """Its machine loses power: what was not synced may be gone, and nobody is told."""
+        self._died(name, power_cut=True)
+
+    def _died(self, name: str, *, power_cut: bool) -> None:
+        if name in self.zookeeper.names:
+            self.zookeeper.stop(name)
+            return
+        self.world.processes[name].kill(silent=power_cut)
+        if name in self.machines:
+            self.machines[name].disk.crash(lose_unsynced=power_cut)
+
+    def restart(self, name: str) -> None:
+        """Start a process again, killing it first if it lives."""
+        if self.world.processes[name].alive:
+            self.kill(name)
+        if name in self.machines:
+            self.start_node(name)
+        elif name in self.ecs:
+            self.start_ecs(name)
+        else:
+            self.zookeeper.start(name)
+
+    def terminate(self, id: str) -> None:
+        """Begin the orderly end of a node, as SIGTERM does."""
+        self.node(id).end()
+
+    def pause(self, name: str) -> None:
+        self.world.processes[name].pause()
+
+    def resume(self, name: str) -> None:
+        self.world.processes[name].resume()
+
+    def slow(self, name: str, turn_seconds: float) -> None:
+        """From now on every turn of a process takes so long."""
+        self.world.processes[name].loop.turn_seconds = turn_seconds
+        if name in self.machines:
+            self.machines[name].turn_seconds = turn_seconds
+
+    def drift(self, name: str, clock_rate: float) -> None:
+        """From now on a process' clock runs at this rate."""
+        self.world.processes[name].loop.rate = clock_rate
+        if name in self.machines:
+            self.machines[name].clock_rate = clock_rate
+
+    # The network
+
+    def partition(self, a: str | tuple[str, ...], b: str | tuple[str, ...], *, one_way: bool = False) -> None:
+        """Let nothing through between the processes of two sides; ``one_way``: nothing from the first to the second."""
+        for one in _names(a):
+            for other in _names(b):
+                self.world.network.cut(one, other)
+                if not one_way:
+                    self.world.network.cut(other, one)
+
+    def isolate(self, name: str) -> None:
+        """Cut a process off from all others."""
+        self.partition(name, tuple(other for other in self.world.processes if other != name))
+
+    def heal(self) -> None:
+        """End all partitions."""
+        self.world.network.mend()
+
+    # ZooKeeper
+
+    def lose_session(self, name: str) -> None:
+        """ZooKeeper ends the session of a process, as if it had not been heard for too long."""
+        self.zookeeper.expire(self._part(name).session)
+
+    def suspend_session(self, name: str) -> None:
+        """The connection of a process to ZooKeeper breaks; it will find another."""
+        for server in self.zookeeper.names:
+            self.world.network.reset(name, server)
+
+    def zookeeper_away(self, seconds: float) -> None:
+        """ZooKeeper is gone for so long; returns at once."""
+        self.zookeeper.stop()
+        self.world.loop.call_later(seconds, self.zookeeper.start)
+
+    # Looking
+
+    def _part(self, name: str) -> SimulatedNode | SimulatedEcs:
+        return self.ecs[name] if name in self.ecs else self.node(name)
+
+    def node(self, id: str) -> SimulatedNode:
+        """The present life of a node, or its last."""
+        node = self.machines[id].node
+        assert node is not None
+        return node
+
+    def nodes(self) -> list[SimulatedNode]:
+        """Those that live, by id."""
+        nodes = [machine.node for _, machine in sorted(self.machines.items()) if machine.node is not None]
+        return [node for node in nodes if node.process.alive]
+
+    def leader(self) -> str | None:
+        """The control service that believes it leads."""
+        return next((name for name, part in self.ecs.items() if part.process.alive and part.leads), None)
+
+    def ring(self) -> Ring | None:
+        """The ring as it is in ZooKeeper."""
+        content = self.zookeeper.read(paths.ring(self.name))
+        return Ring.from_json(content) if content is not None else None
+
+    def serves(self) -> bool:
+        """Whether there is a ring, each of its nodes is up, lives and obeys it."""
+        content = self.zookeeper.read(paths.ring(self.name))
+        if content is None:
+            return False
+        ring = Ring.from_json(content)
+        lives = {node.machine.id: node for node in self.nodes()}
+        return all(
+            node.state == "up"
+            and node.id in lives
+            and node.incarnation == lives[node.id].incarnation
+            and lives[node.id].actor("storage")._epoch == ring.epoch
+            for node in ring.circle
+        )
+
+    # Clients
+
+    def execute(self, id: str, *args: bytes | str | int, seconds_max: float = CALL_SECONDS_MAX) -> Any:
+        """Send one command to one node and let time pass until it is answered: the reply, or NoReply.
+
+        Error replies are returned (``ErrorReply``), not raised.
+        """
+        outcome: list[Any] = []
+        self._caller("somebody").call(id, args, outcome.append, seconds_max)
+        self.run_until(lambda: bool(outcome), seconds_max + 1.0)
+        return outcome[0]
+
+    def client(self, name: str = "client") -> SimulatedClient:
+        """A client of the cluster, in a process of its own."""
+        if name not in self.clients:
+            seeds = sorted(self.machines)
+            self.clients[name] = SimulatedClient(self.world.start(name), seeds)
+        return self.clients[name]
+
+    def _caller(self, name: str) -> RespCaller:
+        if name not in self._callers:
+            self._callers[name] = RespCaller(self.world.start(name))
+        return self._callers[name]
+
+
+def _names(side: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (side,) if isinstance(side, str) else side
