@@ -75,6 +75,9 @@ class Request:
 
     def __str__(self) -> str:
         words = [as_text(self.args[0]), *(as_text(key) for key in self.keys[:1])]
+        known = find(COMMANDS, words[0].encode())
+        if known is not None and known.subcommands and len(self.args) > 1:
+            words.insert(1, as_text(self.args[1]))
         if len(self.keys) > 1:
             words.append(f"and {len(self.keys) - 1} more")
         return " ".join(words)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors import client as client_module
-from ringkeeper.actors import client_pacing
+from ringkeeper.actors import client_pacing, client_requests
 from ringkeeper.actors.client import (
     Client,
     ClientError,
@@ -381,6 +381,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 # Commands and their values.
 
 
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (("GET", b"user:42"), "GET user:42"),
+        (("RING", "REMOVE", "127.0.0.1:7001"), "RING REMOVE"),
+        (("RING", "VERSION", "k"), "RING VERSION k"),
+        (("ring",), "ring"),
+        (("NEW.COMMAND", "k", "v"), "NEW.COMMAND k"),
+        (("DBSIZE",), "DBSIZE"),
+    ],
+)
+def test_an_error_calls_a_command_by_its_whole_name_and_its_key(words: tuple[Any, ...], label: str) -> None:
+    assert str(client_requests.command(words, None, node="h:1")) == label
+
+
 def test_what_was_set_is_read_back_from_every_node(cluster: FakeCluster, client: Client) -> None:
     for index in range(3):
         assert client.set(cluster.key(index), f"value {index}")
@@ -626,6 +641,29 @@ def test_a_client_whose_only_seed_is_gone_goes_on_with_the_nodes_it_learned(
     assert client.epoch == 8
     assert client.nodes() == tuple(sorted((cluster.address(1), cluster.address(2))))
     assert len(cluster.values) >= 30
+
+
+def test_a_client_whose_only_seed_leaves_the_ring_works_while_that_lingers_and_afterwards(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REFRESH_PAUSE_SECONDS", 0.0)
+    with Client(cluster.address(0)) as client:
+        client.mset({f"key:{n}": n for n in range(30)})
+        cluster.table = [1 + slot * 2 // SLOTS for slot in range(SLOTS)]
+        cluster.epoch += 1
+        for n in range(30):
+            assert client.incr(f"key:{n}") == n + 1  # the node that leaves answers MOVED
+        assert client.epoch == 8
+        assert client.statistics.moved == 1, "the first MOVED is enough to read the map anew"
+        cluster.stop_node(0)
+        assert client.incr("key:0") == 2
+        assert client.nodes() == tuple(sorted((cluster.address(1), cluster.address(2))))
+        assert client.execute("RING", "SHOW")
+        cluster.table = [1] * SLOTS
+        cluster.epoch += 1
+        assert client.incr("key:0") == 3, "it learns of later changes from those that it has learned of"
+        assert sum(int(value or 0) for value in client.mget([f"key:{n}" for n in range(30)])) == 15 * 31 + 2
+        assert client.statistics.errors == {}
 
 
 def test_a_slot_that_nobody_coordinates_is_waited_for_and_then_named(cluster: FakeCluster) -> None:
