@@ -1,7 +1,7 @@
 """Speaks the Redis Cluster protocol with clients: connections, requests in, replies out in order.
 
 Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
-        Executed                                     from StorageNode
+        Executed, Settled                            from StorageNode
         RingChanged                                  from Member
         LeaderChanged                                from Election
         Figures                                      from StorageNode, for INFO
@@ -16,7 +16,9 @@ connection's exchanges leave in the order in which they came, however long one o
 
     read -> exchange (replies here | from StorageNode | from the leader) -> complete -> first in its queue -> written
 
-An exchange is complete when ``missing`` is 0. The edge stops reading from a connection that has too many requests
+An exchange is complete when ``missing`` is 0. Most of the storage node's replies come at once; that of a request which
+waits for a change of the ring, or of a write that another node must hold first, comes later, and holds up only its own
+connection. The edge stops reading from a connection that has too many requests
 unanswered.
 """
 
@@ -32,10 +34,21 @@ from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
+from ..runtime.hosts import is_loopback
 from ..runtime.message import message
 from ..runtime.resp import Connection, ConnectionLost, ConnectionMade, Requests, encode
 from ..version import VERSION
-from .messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
+from .messages import (
+    LATER,
+    Execute,
+    Executed,
+    Figures,
+    ReportFigures,
+    RingChanged,
+    RunVerb,
+    Settled,
+    VerbRun,
+)
 from .rules import cluster_view
 from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve
 from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
@@ -53,8 +66,18 @@ JOINED_BYTES_MAX = 1024 * 1024
 
 ONLY_BYTES = {bytes}
 
-LEADER_VERBS = {"ring|status": "STATUS"}
+LEADER_VERBS = {
+    f"ring|{verb.lower()}": verb for verb in ("STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP")
+}
 """Commands that the leading ECS answers, as verbs."""
+
+CHANGING_VERBS = frozenset(LEADER_VERBS) - {"ring|status", "ring|jobs"}
+"""Those that change anything: for clients of this host, and for those that know the password."""
+
+NOT_FROM_THERE = error(
+    b"NOPERM verbs that change the ring are for clients on the node's own host, or with a password (AUTH): start the "
+    b"nodes with one"
+)
 
 ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall"} | {
     "cluster|countkeysinslot", "cluster|getkeysinslot", "ring|version",
@@ -136,7 +159,10 @@ class Gateway(Actor):
         self._ring: Ring | None = None
         self._leader = ""
         self._sessions: dict[int, Session] = {}
-        self._at_storage: deque[list[Exchange]] = deque()
+        self._at_storage: dict[int, list[Exchange]] = {}
+        self._left: dict[int, int] = {}
+        """How many replies are to come, of the Executes that have got some of theirs."""
+        self._executes = 0
         self._questions: dict[int, tuple[Exchange, int, type, Callable[[Any], Reply]]] = {}
         self._described: dict[tuple[int | bytes, ...], bytes] = {}
         self._next_question = self.random.getrandbits(48)  # so that answers to a former life fit no question
@@ -184,6 +210,7 @@ class Gateway(Actor):
         self,
         message: Requests
         | Executed
+        | Settled
         | ConnectionMade
         | ConnectionLost
         | RingChanged
@@ -197,6 +224,8 @@ class Gateway(Actor):
                 self._requests(message)
             case Executed():
                 self._executed(message)
+            case Settled():
+                self._settled(message)
             case ConnectionMade():
                 self._connection_made(message.connection)
             case ConnectionLost():
@@ -258,8 +287,9 @@ class Gateway(Actor):
                 exchange.missing += len(exchange.on_store)
                 waiting.append(exchange)
         if to_store:
-            self._at_storage.append(waiting)
-            self.send(self._storage, Execute(requests=to_store, reply_to=self.ref))
+            self._executes += 1
+            self._at_storage[self._executes] = waiting
+            self.send(self._storage, Execute(number=self._executes, requests=to_store, reply_to=self.ref))
         for exchange in exchanges:
             if not exchange.missing:
                 self._write(exchange.session)
@@ -282,6 +312,8 @@ class Gateway(Actor):
         elif command.name in ON_STORE or command.run is not None:
             exchange.on_store.append(index)
             to_store.append((command, args))
+        elif command.name in CHANGING_VERBS and not self._may_change(session):
+            replies[index] = NOT_FROM_THERE
         elif command.name in LEADER_VERBS:
             self._ask_leader(exchange, index, LEADER_VERBS[command.name], args[2:])
         elif command.name == "info":
@@ -322,8 +354,11 @@ class Gateway(Actor):
         return reply
 
     def _executed(self, message: Executed) -> None:
+        if message.later:
+            self._executed_in_part(message)
+            return
         replies = iter(message.replies)
-        for exchange in self._at_storage.popleft():
+        for exchange in self._at_storage.pop(message.number):
             into, on_store = exchange.replies, exchange.on_store
             if len(on_store) == len(into):  # nothing but data commands
                 exchange.replies = list(islice(replies, len(on_store)))
@@ -333,6 +368,41 @@ class Gateway(Actor):
             exchange.missing -= len(on_store)
             if not exchange.missing:
                 self._write(exchange.session)
+
+    def _executed_in_part(self, message: Executed) -> None:
+        """As above, where some replies come later: by Settled, which may have been here already."""
+        replies = iter(message.replies)
+        for exchange in self._at_storage[message.number]:
+            for index in exchange.on_store:
+                reply = next(replies)
+                if reply is not LATER:
+                    exchange.replies[index] = reply
+                    exchange.missing -= 1
+            if not exchange.missing:
+                self._write(exchange.session)
+        self._came(message.number, len(message.replies) - message.later)
+
+    def _settled(self, message: Settled) -> None:
+        place = message.index
+        for exchange in self._at_storage[message.number]:
+            if place < len(exchange.on_store):
+                exchange.replies[exchange.on_store[place]] = message.reply
+                exchange.missing -= 1
+                if not exchange.missing:
+                    self._write(exchange.session)
+                break
+            place -= len(exchange.on_store)
+        self._came(message.number, 1)
+
+    def _came(self, number: int, replies: int) -> None:
+        """So many more replies to an Execute are there; it is forgotten when all are."""
+        left = self._left.pop(number, None)
+        if left is None:
+            left = sum(len(exchange.on_store) for exchange in self._at_storage[number])
+        if left > replies:
+            self._left[number] = left - replies
+        else:
+            del self._at_storage[number]
 
     def _write(self, session: Session) -> None:
         """Write the replies of all exchanges that are complete and have no incomplete one before them."""
@@ -351,6 +421,9 @@ class Gateway(Actor):
             connection.close_after_write()
 
     # Questions to others
+
+    def _may_change(self, session: Session) -> bool:
+        return bool(self._password) or is_loopback(session.connection.address.rpartition(":")[0].strip("[]"))
 
     def _ask(self, exchange: Exchange, index: int, answer: type, reply: Callable[[Any], Reply]) -> int:
         """Note that a reply waits for an answer; returns the question's number."""
@@ -594,6 +667,8 @@ class Gateway(Actor):
                 "total_commands_processed": self.commands,
                 "total_writes_processed": figures.writes if figures is not None else 0,
                 "total_commands_refused": figures.refused if figures is not None else 0,
+                "total_commands_parked": figures.parked if figures is not None else 0,
+                **_parked_milliseconds(figures),
             },
             "Replication": {"role": "master", "connected_slaves": 0},
             "Cluster": {"cluster_enabled": 1},
@@ -620,6 +695,13 @@ class Gateway(Actor):
 
 REDIS_VERSION = "7.2.0"
 """The Redis whose protocol and replies this speaks, as client libraries ask for it."""
+
+
+def _parked_milliseconds(figures: Figures | None) -> dict[str, object]:
+    """How long requests have waited for changes of the ring."""
+    seconds = figures.parked_seconds if figures is not None else (0.0, 0.0, 0.0)
+    names = ("parked_ms_p50", "parked_ms_p999", "parked_ms_max")
+    return {name: f"{1000 * each:.3f}" for name, each in zip(names, seconds, strict=True)}
 
 
 def _verb_reply(answer: VerbRun | None) -> Reply:

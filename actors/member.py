@@ -1,9 +1,9 @@
 """Makes a node process a member of its cluster: registers its life, holds the newest ring, tells the others of it.
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
-        RegisterAgain, KeepAgain                              from itself
+        RegisterAgain, KeepAgain, Lingered                    from itself
 Tells   Subscribe, WatchNode, CreateNode, SetNode, DeleteNode -> Watches;
-        RingChanged -> StorageNode, Gateway, FailureDetector
+        RingChanged -> StorageNode, Replica, Gateway, FailureDetector
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
@@ -16,8 +16,11 @@ lost session does not end an incarnation: the new session registers the same lif
 What ends it is the ring: once it calls this incarnation down, or names another of this node, or none after it has named
 this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
+A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
+process ends (``leave``).
+
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
-        ^-------- Lost ---------+
+        ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
 """
 
 import logging
@@ -50,6 +53,9 @@ log = logging.getLogger(__name__)
 REGISTER_AGAIN_SECONDS = 1.0
 """So long after a registration that failed it is tried again."""
 
+LEAVE_LINGER_SECONDS = 5.0
+"""So long a node that has left the ring goes on answering MOVED."""
+
 KEEP_AGAIN_SECONDS = 5.0
 """So long after a ring could not be put on disk it is tried again."""
 
@@ -73,6 +79,14 @@ class KeepAgain:
     """A ring could not be put on disk a while ago; local. Member -> Member."""
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lingered:
+    """This node has left the ring a while ago; local. Member -> Member."""
+
+    why: str
+
+
 class Member(Actor):
     """One node's membership. ``life`` is what it registers; ``listeners`` are told of every ring that is taken."""
 
@@ -85,11 +99,15 @@ class Member(Actor):
         archive: Archive,
         listeners: tuple[Ref, ...],
         start_again: Callable[[str], None],
+        leave: Callable[[str], None] = lambda why: None,
+        linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
         self._life, self._cluster_name = life, cluster_name
         self._watches, self._archive = watches, archive
         self._listeners, self._start_again = listeners, start_again
+        self._leave, self._linger_seconds = leave, linger_seconds
+        self._lingers = False
         self._ring: Ring | None = None
         self._named = False  # a ring has named this incarnation
         self._session: int | None = None
@@ -109,7 +127,7 @@ class Member(Actor):
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
 
     def on_receive(
-        self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain | KeepAgain
+        self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain | KeepAgain | Lingered
     ) -> None:
         match message:
             case Connected():
@@ -128,6 +146,8 @@ class Member(Actor):
                 self._register()
             case KeepAgain():
                 self._keep_again()
+            case Lingered():
+                self._leave(message.why)
             case _:
                 assert_never(message)
 
@@ -231,12 +251,20 @@ class Member(Actor):
     def _obey(self, ring: Ring) -> None:
         me = ring.by_id.get(self._life.id)
         mine = me is not None and me.incarnation == self._life.incarnation
-        if mine and me is not None and me.state in ("down", "out"):
-            self._start_again(f"ring {ring.epoch} calls incarnation {self._life.incarnation} {me.state}")
+        if mine and me is not None and me.state == "out":
+            self._linger(f"{self._life.id} has left the ring (epoch {ring.epoch})")
+        elif mine and me is not None and me.state == "down":
+            self._start_again(f"ring {ring.epoch} calls incarnation {self._life.incarnation} down")
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
         self._tell(ring)
+
+    def _linger(self, why: str) -> None:
+        if not self._lingers:
+            self._lingers = True
+            log.warning("%s; it answers MOVED for %g s more, then it ends", why, self._linger_seconds)
+            self.after(self._linger_seconds, Lingered(why=why))
 
     def _tell(self, ring: Ring) -> None:
         for listener in self._listeners:

@@ -32,6 +32,7 @@ from .gateway import Gateway
 from .member import Archive, Member
 from .messages import Sync, Synced
 from .node_folder import NodeFolder
+from .replica import Replica
 from .rules import paths
 from .rules.life import Registration
 from .storage_node import StorageNode
@@ -135,6 +136,7 @@ class NodeActors:
     """The actors of a storage node, as far as its edges have to do with them."""
 
     storage: LocalRef
+    replica: LocalRef
     gateway: LocalRef
     detector: LocalRef
     member: LocalRef
@@ -154,11 +156,13 @@ def spawn_node(
     archive: Archive,
     pid: int,
     start_again: Callable[[str], None],
+    leave: Callable[[str], None],
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``archive`` keeps the newest ring,
-    ``start_again`` ends the process for a next life. Whoever calls this listens for clients, on behalf of the gateway.
+    ``start_again`` ends the process for a next life, ``leave`` for good. Whoever calls this listens for clients, on
+    behalf of the gateway.
     """
     storage = system.spawn(
         StorageNode,
@@ -171,6 +175,16 @@ def spawn_node(
         key_bytes_max=config.key_bytes_max,
         value_bytes_max=config.value_bytes_max,
         name="storage",
+        supervision=ESCALATE,
+    )
+    replica = system.spawn(
+        Replica,
+        id=config.id,
+        incarnation=incarnation,
+        store=store,
+        syncer=syncer,
+        keeps_synced=config.fsync != "never",
+        name="replica",
         supervision=ESCALATE,
     )
     gateway = system.spawn(
@@ -194,6 +208,7 @@ def spawn_node(
         port=config.port,
         bridge_host=bridge_host,
         bridge_port=int(bridge_port),
+        joins=config.joins,
     )
     member = system.spawn(
         Member,
@@ -201,8 +216,9 @@ def spawn_node(
         cluster_name=config.cluster_name,
         watches=watches,
         archive=archive,
-        listeners=(storage, gateway, detector),
+        listeners=(replica, storage, gateway, detector),
         start_again=start_again,
+        leave=leave,
         name="member",
         supervision=ESCALATE,
     )
@@ -213,9 +229,11 @@ def spawn_node(
         name="election",
         supervision=ESCALATE,
     )
-    for follower in (gateway, detector):
+    for follower in (storage, gateway, detector):
         election.tell(FollowLeader(reply_to=follower))
-    return NodeActors(storage=storage, gateway=gateway, detector=detector, member=member, election=election)
+    return NodeActors(
+        storage=storage, replica=replica, gateway=gateway, detector=detector, member=member, election=election
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +320,7 @@ class NodeProcess:
     """A storage node's actors and edges."""
 
     def __init__(self, process: Process, config: NodeConfig, secret: bytes, folder: NodeFolder, store: Store) -> None:
-        self._process = process
+        self._process, self._folder = process, folder
         system, network = process.system, TcpNetwork(process.loop)
         self._network = network
         limits = Limits(connections_max=config.clients_max)
@@ -323,6 +341,7 @@ class NodeProcess:
             archive=folder.ring,
             pid=os.getpid(),
             start_again=process.start_again,
+            leave=self._leave,
         )
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(
@@ -335,6 +354,15 @@ class NodeProcess:
                 password_needed=bool(config.password),
             )
         log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
+
+    def _leave(self, why: str) -> None:
+        """The node has left the ring: end for good, and let whoever keeps the processes know it from the folder."""
+        log.warning("%s: the process ends, its folder is not needed any more", why)
+        try:
+            self._folder.note_left()
+        except OSError as error:
+            log.error("that %s cannot be noted in its folder: %s", why, error)
+        self._process.close()
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop_listening()

@@ -1,11 +1,14 @@
 """Holds the records of its slots and runs the data commands on them.
 
-Hears   RingChanged        from Member: which slots it serves from now on
+Hears   RingChanged        from Member: which slots it serves from now on, which of them move
+        LeaderChanged      from Election: whom to report to
         Execute            from Gateway: the data commands of one turn of the loop
         Synced             from Syncer
-        SyncSoon           from itself, once a second under ``everysec``
+        LearnerHolds, HandoffReached, HandoffProgress      from its Handoffs
+        SyncSoon, ReportSoon, Overdue                      from itself
         ReportFigures      from Ecs and Gateway
-Tells   Executed -> Gateway, Sync -> Syncer, Figures -> whoever asked
+Tells   Executed, Settled -> Gateway; Sync -> Syncer; Follow, Prove -> Handoff; ChangeReported -> the leading Ecs;
+        Figures -> whoever asked
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -20,58 +23,111 @@ writes are answered with the reason and the reads are run again on what is reall
 Under ``fsync = always`` the replies wait until the batch is synced; they leave in order, so a reader never gets a value
 that a power cut could take back. Syncs are grouped: one at a time, each covers all that came before it.
 
-    batch committed -> (always: waits for Synced) -> Executed
+    batch committed -> (always: waits for Synced) -> (a learner is required: waits for LearnerHolds) -> answered
 
-Invariants (``check``): it serves exactly the slots that the ring gives to its incarnation; stamps never go back.
+*While a change of the ring is in flight* this node has a `Handoff` for every run of slots that it must make another
+node equal for. What the ring's phase asks of it:
+
+    transfer   writes go to the handoffs, which pass on those that lie behind their cursors
+    switch     a write to an affected slot is answered only once the learner holds it, too (R1, R9)
+    seal       writes to slots that get another coordinator are *parked*, not stamped; once every learner has proved
+               that it holds all, synced, this node says Ready, and parks reads as well
+    after it   whatever ring comes next says what becomes of the parked: MOVED, or run here after all
+
+**Ready is a promise** (R12): until a newer ring is *read* nothing is resumed, whatever clock, message or silence says.
+Who is to own a slot parks requests for it, too, in a seal: a client that is sent there early waits for the ring.
+
+Invariants (``check``): it serves exactly the slots that the ring gives to its incarnation, less the sealed ones; stamps
+never go back; what it has promised it keeps.
 """
 
 import logging
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, assert_never
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
+from ..runtime.election import LeaderChanged
 from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
-from .messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
+from .handoff import Handoff
+from .messages import (
+    LATER,
+    ChangeReported,
+    Execute,
+    Executed,
+    Figures,
+    Follow,
+    HandoffProgress,
+    HandoffReached,
+    LearnerHolds,
+    Operation,
+    Prove,
+    ReportFigures,
+    RingChanged,
+    Settled,
+    Sync,
+    Synced,
+)
+from .rules.change import Phase
 from .rules.commands import CROSSSLOT, Command, key_error
-from .rules.data_commands import NOT_AN_INTEGER, PATTERN_BYTES_MAX, SYNTAX_ERROR, glob, parse_integer
-from .rules.replies import OK, Reply, bulk, error
-from .rules.ring import Ring
-from .rules.slots import SLOTS, crc_hqx
+from .rules.fields import RingError
+from .rules.plan import Shift, Transfer
+from .rules.replies import OK, Reply, error, refusal
+from .rules.ring import Node, Ring
+from .rules.slots import SLOTS, Run, crc_hqx
 from .rules.slots import slot as slot_of
+from .rules.transitions import planned
+from .whole_node import WholeNode
 
 log = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
 """How often ``everysec`` syncs."""
 
-SCAN_KEYS_MAX = 10_000
-"""The most that one SCAN looks at, whatever COUNT asks for."""
-
-SCAN_BYTES_MAX = 4 * 1024 * 1024
-"""The most that one visit to the disk reads for SCAN or KEYS."""
-
 READ_BYTES_PER_TURN_MAX = 64 * 1024 * 1024
 """Values read for the commands of one turn; whoever would exceed it is asked to try again, so memory stays bounded."""
 
-LOOKS_PER_TURN_MAX = 200_000
-"""Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much. That is
-about a second, and a node that stands still for longer is soon taken for dead. KEYS is refused where there are more."""
+REPORT_SECONDS = 0.5
+"""How often the ECS is told how far a change is, besides at every step of it."""
 
-CURSORS_MAX = 1024
-"""Open SCAN cursors remembered; one that was forgotten starts its slot again (SCAN may return a key twice)."""
+PARKED_REQUESTS_MAX = 10_000
+PARKED_BYTES_MAX = 64 * 1024 * 1024
+PARKED_SECONDS_MAX = 3.0
+"""Bounds of what waits for the end of a seal; what exceeds them is answered TRYAGAIN (R6)."""
 
-NO_SUCH_SLOT = error(b"ERR Invalid slot")
+UNHELD_WRITES_MAX = 10_000
+"""Writes that wait for a learner; while there are so many, further ones are parked."""
+UNHELD_SECONDS_MAX = 5.0
+"""A write that no learner has taken within this time is answered INDOUBT (R6)."""
+
+OVERDUE_SECONDS = 0.25
+"""How often those that wait are looked at."""
+
+WAITS_KEPT_MAX = 100_000
+"""So many of the last parked requests are remembered by how long they waited."""
+
+PARK_WRITES, PARK_ALL = 1, 2
+
 TOO_MUCH = error(
     b"TRYAGAIN the values asked for at once exceed %d bytes; nothing was done, ask for fewer at a time"
     % READ_BYTES_PER_TURN_MAX
 )
-TOO_MANY_LOOKS = error(
-    b"TRYAGAIN the commands sent at once look at more than %d keys; this one was not done" % LOOKS_PER_TURN_MAX
-)
 INTERNAL_ERROR = error(b"ERR internal error, see the log of this node; nothing was done")
-PATTERN_TOO_LONG = error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
+PARKED_TOO_MANY = error(
+    b"TRYAGAIN the slot is moving to another node, and %d requests wait for that already; nothing was done"
+    % PARKED_REQUESTS_MAX
+)
+PARKED_TOO_LONG = error(
+    b"TRYAGAIN the slot is moving to another node, and that takes longer than %g s; nothing was done"
+    % PARKED_SECONDS_MAX
+)
+UNHELD_TOO_LONG = error(
+    b"INDOUBT written here, but the node that the slot is moving to has not said within %g s that it holds it, too: "
+    b"read before repeating" % UNHELD_SECONDS_MAX
+)
+DEPOSED = error(b"INDOUBT written here, but another node answers for the slot by now: read before repeating")
 
 
 @message(urgent=True)
@@ -80,8 +136,82 @@ class SyncSoon:
     """A second has passed; local. StorageNode -> StorageNode."""
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSoon:
+    """The ECS may like to hear how far the change is; local. StorageNode -> StorageNode."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """Somebody may have waited long enough; local. StorageNode -> StorageNode."""
+
+
 class TooMuch(Exception):
     """Raised when the values read in one turn exceed READ_BYTES_PER_TURN_MAX."""
+
+
+class Asked(NamedTuple):
+    """Whose request it is: where its reply belongs."""
+
+    by: Ref
+    number: int
+    place: int
+    since: float
+
+
+class Parked(NamedTuple):
+    """A request that was not begun: it waits for the next ring."""
+
+    asked: Asked
+    command: Command
+    args: list[bytes]
+    size: int
+
+
+class Unheld(NamedTuple):
+    """A write that holds here and not yet at everybody who must hold it."""
+
+    asked: Asked
+    reply: Reply
+    batch: int
+    slot: int
+    handoffs: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Move:
+    """One handoff, as its source sees it."""
+
+    name: str
+    slots: Run
+    ref: Ref
+    held: int = 0
+    """Batches up to this one the learner holds."""
+    reached: Phase | None = None
+    proved_epoch: int = 0
+    """The ring whose seal it has proved."""
+    progress: HandoffProgress | None = None
+
+
+@dataclass(slots=True)
+class Part:
+    """This node's part in the change in flight."""
+
+    change: int
+    shifts: tuple[Shift, ...] = ()
+    """The affected slots that it coordinates."""
+    gains: tuple[Shift, ...] = ()
+    """Those that it will coordinate."""
+    moves: dict[str, Move] = field(default_factory=dict)
+    reached: Phase | None = None
+    ready_epoch: int = 0
+    """The ring in whose seal it has said Ready."""
+
+    def over(self, slot: int) -> tuple[str, ...]:
+        """The handoffs of a slot."""
+        return tuple(move.name for move in self.moves.values() if move.slots.first <= slot <= move.slots.last)
 
 
 class SlotView:
@@ -105,12 +235,16 @@ class SlotView:
         return record.value
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._store.put(self.slot, key, Record(value, *self._node.stamp(), 0))
+        epoch, seq = self._node.stamp()
+        self._store.put(self.slot, key, Record(value, epoch, seq, 0))
+        self._node.wrote((self.slot, key, value, epoch, seq, 0))
 
     def delete(self, key: bytes) -> bool:
         if self._store.get(self.slot, key) is None:
             return False
-        return self._store.delete(self.slot, key, *self._node.stamp())
+        epoch, seq = self._node.stamp()
+        self._node.wrote((self.slot, key, None, epoch, seq, 0))
+        return self._store.delete(self.slot, key, epoch, seq)
 
 
 class StorageNode(Actor):
@@ -127,56 +261,87 @@ class StorageNode(Actor):
         fsync: str = "everysec",
         key_bytes_max: int = 64 * 1024,
         value_bytes_max: int = 16 * 1024 * 1024,
+        handoff_bytes_per_second: int = 0,
     ) -> None:
         super().__init__()
         self.id, self.incarnation, self.fsync = id, incarnation, fsync
         self._store, self._syncer, self._pid = store, syncer, pid
         self._key_bytes_max = key_bytes_max
+        self._handoff_bytes_per_second = handoff_bytes_per_second
         self._ring: Ring | None = None
-        self._checked: Ring | None = None  # the ring that ``check`` has seen
-        self._serving = bytearray(SLOTS)
+        self._leader = ""
+        self._checked: tuple[Ring | None, int] = None, 0  # what ``check`` has seen
+        self._reads = bytearray(SLOTS)
+        """1: reads of the slot are run here."""
+        self._writes = bytearray(SLOTS)
+        self._parks = bytearray(SLOTS)
+        """0, PARK_WRITES or PARK_ALL: what becomes of requests that are not run."""
+        self._follows = False  # some slots have handoffs
         self._refusals: dict[int, bytes] = {}
         self._epoch = 0
         self._seq = 0
         self._view = SlotView(self, store, value_bytes_max)
-        self._wrote = False  # the batch that is running holds a write
-        self._named = False  # the ring names this incarnation, and serves
+        self._whole_node = WholeNode(self, store)
+        self.staged = False
+        """Whether the batch that is running holds a write."""
+        self._operations: list[Operation] = []  # of that batch, while there are handoffs
+        self._named = False  # the ring names this incarnation
         self._trouble = ""  # why nothing is served any more: the disk refused to sync
-        self._looks_left = 0
-        self._counted: tuple[tuple[int, int], int] | None = None  # stamp and DBSIZE when it was counted last
         self._batch = 0  # batches committed
         self._synced = 0  # batches known to be on disk
         self._syncing = False
         self._unsynced: deque[tuple[int, Executed, Ref, list[int]]] = deque()
-        self._cursors: dict[int, tuple[int, bytes]] = {}
-        self._next_cursor = 0
-        self.commands = self.refused = 0
-        self._whole_node = {
-            "dbsize": self._dbsize,
-            "keys": self._keys,
-            "scan": self._scan,
-            "randomkey": self._randomkey,
-            "flushdb": self._flush,
-            "flushall": self._flush,
-            "cluster|countkeysinslot": self._count_keys_in_slot,
-            "cluster|getkeysinslot": self._get_keys_in_slot,
-            "ring|version": self._version,
-        }
+        self._part: Part | None = None
+        self._to_park: list[int] = []  # positions in the part of a batch that is running
+        self._parked: deque[Parked] = deque()
+        self._parked_bytes = 0
+        self._unheld: deque[Unheld] = deque()
+        self._stalled = False  # too many are unheld
+        self._overdue_comes = self._report_comes = False
+        self._waits: deque[float] = deque(maxlen=WAITS_KEPT_MAX)
+        self.commands = self.refused = self.parked = 0
 
     def on_start(self) -> None:
         if self.fsync == "everysec":
             self.after(SYNC_SECONDS, SyncSoon())
 
-    def on_receive(self, message: Execute | Synced | SyncSoon | RingChanged | ReportFigures) -> None:
+    def on_receive(
+        self,
+        message: Execute
+        | Synced
+        | LearnerHolds
+        | HandoffReached
+        | HandoffProgress
+        | SyncSoon
+        | ReportSoon
+        | Overdue
+        | RingChanged
+        | LeaderChanged
+        | ReportFigures,
+    ) -> None:
         match message:
             case Execute():
                 self._execute(message)
             case Synced():
                 self._sync_done(message)
+            case LearnerHolds():
+                self._learner_holds(message)
+            case HandoffReached():
+                self._handoff_reached(message)
+            case HandoffProgress():
+                self._handoff_progress(message)
             case SyncSoon():
                 self._sync_soon()
+            case ReportSoon():
+                self._report_comes = False
+                self._report()
+            case Overdue():
+                self._overdue()
             case RingChanged():
                 self._ring_changed(message.ring)
+            case LeaderChanged():
+                self._leader = (message.data or b"").decode("utf-8", "replace")
+                self._report()
             case ReportFigures():
                 self._report_figures(message)
             case _:
@@ -188,24 +353,61 @@ class StorageNode(Actor):
         if self._ring is not None and ring.epoch <= self._ring.epoch:
             return
         self._ring, self._epoch = ring, ring.epoch
+        me = ring.by_id.get(self.id)
+        self._named = me is not None and me.incarnation == self.incarnation and me.state != "down"
+        self._take_part(ring)
         self._serve()
+        self._release_unheld()
+        self._resume_parked()
 
     def _serve(self) -> None:
-        """Find out which slots to serve."""
-        ring = self._ring
-        me = ring.by_id.get(self.id) if ring is not None else None
-        self._named = me is not None and me.incarnation == self.incarnation and ring is not None and ring.serving
-        self._serving = bytearray(SLOTS)
-        for first, last in self._own_runs():
-            self._serving[first : last + 1] = b"\1" * (last + 1 - first)
+        """Find out which slots to serve, and what to park."""
+        self._reads, self._writes, self._parks = bytearray(SLOTS), bytearray(SLOTS), bytearray(SLOTS)
+        for first, last in self.own_runs():
+            size = last + 1 - first
+            self._reads[first : last + 1] = self._writes[first : last + 1] = b"\1" * size
+        part, ring = self._part, self._ring
+        if part is not None and ring is not None and ring.change is not None and self.serves:
+            if ring.change.phase == "seal":
+                ready = part.ready_epoch == ring.epoch
+                for shift in part.shifts:
+                    if shift.sealed:
+                        self._park(shift.slots, PARK_ALL if ready else PARK_WRITES)
+            elif self._stalled:
+                for move in part.moves.values():
+                    self._park(move.slots, PARK_WRITES)
+        if ring is not None and ring.change is not None and ring.change.phase == "seal" and ring.serving and part:
+            for shift in part.gains:
+                self._park(shift.slots, PARK_ALL)
         self._refusals.clear()
 
-    def _own_runs(self) -> list[tuple[int, int]]:
-        if not self._named or self._ring is None or self._trouble:
+    def _park(self, slots: Run, what: int) -> None:
+        span = slice(slots.first, slots.last + 1)
+        self._writes[span] = bytes(slots.size)
+        if what == PARK_ALL:
+            self._reads[span] = bytes(slots.size)
+        self._parks[span] = bytes([what]) * slots.size
+
+    @property
+    def serves(self) -> bool:
+        """Whether this node serves any slots that the ring gives to it."""
+        return self._named and not self._trouble and self._ring is not None and self._ring.serving
+
+    def own_runs(self) -> list[tuple[int, int]]:
+        """The slots that it answers for."""
+        if not self.serves or self._ring is None:
             return []
         return [(run.first, run.last) for run in self._ring.coordinated_by(self.id)]
 
-    def _refuse(self, slot: int) -> bytes:
+    def serves_reads_of(self, slot: int) -> bool:
+        return bool(self._reads[slot])
+
+    @property
+    def last_stamp(self) -> tuple[int, int]:
+        """The version of the last write."""
+        return self._epoch, self._seq
+
+    def refuse(self, slot: int) -> bytes:
         """Why this node does not serve a slot. Definite: nothing was stamped (R6)."""
         self.refused += 1
         reply = self._refusals.get(slot)
@@ -229,37 +431,84 @@ class StorageNode(Actor):
             return f"CLUSTERDOWN Hash slot not served: {self.id} has restarted and waits to be in the ring again"
         return f"MOVED {slot} {coordinator.address}"
 
+    def _refuse_or_park(self, slot: int, args: list[bytes], writes: bool) -> Reply:
+        """LATER when the request is to wait for the next ring, or the refusal."""
+        parks = self._parks[slot]
+        if not parks or not (writes or parks == PARK_ALL):
+            return self.refuse(slot)
+        return self._later(args)
+
+    def _later(self, args: list[bytes]) -> Reply:
+        """LATER, if there is room for one more that waits."""
+        waiting = len(self._parked) + len(self._to_park)
+        if waiting >= PARKED_REQUESTS_MAX or self._parked_bytes + _size(args) > PARKED_BYTES_MAX:
+            self.refused += 1
+            return PARKED_TOO_MANY
+        return LATER
+
     def stamp(self) -> tuple[int, int]:
         """The version of the next write: unique, since every incarnation serves under epochs of its own."""
         self._seq += 1
-        self._wrote = True
+        self.staged = True
         return self._epoch, self._seq
+
+    def wrote(self, operation: Operation) -> None:
+        """A stamped write is staged: whoever follows the slot will be told."""
+        if self._follows:
+            self._operations.append(operation)
+
+    def flush_slot(self, slot: int) -> None:
+        """Stage that every key of a slot goes."""
+        epoch, seq = self.stamp()
+        self._store.flush(slot, epoch, seq)
+        self.wrote((slot, None, None, epoch, seq, 0))
 
     # Commands
 
     def _execute(self, message: Execute) -> None:
-        requests, replies = message.requests, list[Reply]()
-        wrote = False
-        self._view.left, self._looks_left = READ_BYTES_PER_TURN_MAX, LOOKS_PER_TURN_MAX
-        while len(replies) < len(requests):  # once, unless a command looks at the whole node after a write
-            done = len(replies)
-            part = requests[done:] if done else requests
-            answers = self._run(part)
-            if self._wrote:
-                wrote = True
-                try:
-                    self._commit()
-                except StoreError as failure:
-                    refused = refusal(f"MISCONF nothing was written: {failure}")
-                    answers = self._without_writes(part[: len(answers)], refused)
-            replies = replies + answers if done else answers
-        executed = Executed(replies=replies)
+        requests, number, by, now = message.requests, message.number, message.reply_to, self.now()
+        before = self._batch
+        replies, later = self._perform(requests, lambda index: Asked(by, number, index, now))
+        executed = Executed(number=number, replies=replies, later=later)
+        wrote = self._batch > before
         if self._unsynced or (wrote and self.fsync == "always" and self._synced < self._batch):
             writes = [index for index, (command, _) in enumerate(requests) if command.writes] if wrote else []
             self._unsynced.append((self._batch, executed, message.reply_to, writes))
             self._sync()
         else:
             self.send(message.reply_to, executed)
+
+    def _perform(
+        self, requests: list[tuple[Command, list[bytes]]], asked: Callable[[int], Asked]
+    ) -> tuple[list[Reply], int]:
+        """Run requests as one batch, or as several where a command looks at the whole node after a write. Returns the
+        replies, and how many of them are LATER; ``asked`` says of a position whose request it is."""
+        replies: list[Reply] = []
+        later = 0
+        self._view.left = READ_BYTES_PER_TURN_MAX
+        self._whole_node.begin_turn()
+        while len(replies) < len(requests):
+            done = len(replies)
+            part = requests[done:] if done else requests
+            answers = self._run(part)
+            if self.staged:
+                try:
+                    self._commit()
+                except StoreError as failure:
+                    answers = self._without_writes(
+                        part[: len(answers)], refusal(f"MISCONF nothing was written: {failure}")
+                    )
+                else:
+                    if self._operations:
+                        later += self._pass_on(part, answers, asked, done)
+            if self._to_park:
+                later += len(self._to_park)
+                for index in self._to_park:
+                    command, args = part[index]
+                    self._wait(Parked(asked(done + index), command, args, _size(args)))
+                self._to_park = []
+            replies = replies + answers if done else answers
+        return replies, later
 
     def _run(self, requests: list[tuple[Command, list[bytes]]]) -> list[Reply]:
         """Run commands in order; what they write is staged in the store. Stops early, with fewer replies than requests,
@@ -268,8 +517,9 @@ class StorageNode(Actor):
         The hot path. GET and plain SET are written out here: through ``Command.run`` and the view each costs a
         microsecond more, a third of all that a pipelined command costs.
         """
-        serving, view = self._serving, self._view
+        reads, writes, view = self._reads, self._writes, self._view
         get, put = self._store.get, self._store.put
+        follows, operations, whole_node = self._follows, self._operations, self._whole_node.commands
         key_bytes_max, value_bytes_max = self._key_bytes_max, view.value_bytes_max
         replies: list[Reply] = []
         add = replies.append
@@ -281,7 +531,7 @@ class StorageNode(Actor):
                     if name == "get":
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
-                        if serving[slot]:
+                        if reads[slot]:
                             record = get(slot, key)
                             if record is None:
                                 add(None)
@@ -291,21 +541,24 @@ class StorageNode(Actor):
                                 if view.left < 0:
                                     raise TooMuch
                                 add(b"$%d\r\n%b\r\n" % (len(value), value))
-                        else:
-                            add(self._refuse(slot))
-                        continue
-                    if name == "set" and len(args) == 3:
+                            continue
+                    elif name == "set" and len(args) == 3:
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
-                        if serving[slot] and 0 < len(key) <= key_bytes_max and len(args[2]) <= value_bytes_max:
+                        if writes[slot] and 0 < len(key) <= key_bytes_max and len(args[2]) <= value_bytes_max:
                             self._seq = seq = self._seq + 1
                             put(slot, key, Record(args[2], self._epoch, seq, 0))
-                            self._wrote = True
+                            self.staged = True
+                            if follows:
+                                operations.append((slot, key, args[2], self._epoch, seq, 0))
                             add(OK)
                             continue
-                    if self._wrote and name in self._whole_node:
+                    if self.staged and name in whole_node:
                         break
-                    add(self._run_one(command, args, view))
+                    reply = self._run_one(command, args, view)
+                    if reply is LATER:
+                        self._to_park.append(len(replies))
+                    add(reply)
                 self.commands += len(replies)
                 return replies
             except StoreError as failure:  # a record that cannot be read spoils its own command only
@@ -313,21 +566,25 @@ class StorageNode(Actor):
             except TooMuch:
                 add(TOO_MUCH)
             except Exception:
-                if self._wrote:
+                if self.staged:
                     raise  # who knows what is staged: the process ends, and what was acknowledged is on disk
                 log.exception("%s failed on a command", self.id)
                 add(INTERNAL_ERROR)
 
     def _run_one(self, command: Command, args: list[bytes], view: SlotView) -> Reply:
-        own = self._whole_node.get(command.name)
-        if own is not None:
-            return own(args)
+        own = self._whole_node.commands.get(command.name)
         keys = command.keys(args)
+        if own is not None:
+            if keys and not self._reads[slot_of(keys[0])]:
+                return self._refuse_or_park(slot_of(keys[0]), args, writes=False)
+            if command.writes and any(self._parks):
+                return self._later(args)
+            return own(args)
         slot = slot_of(keys[0])
         if len(keys) > 1 and any(slot_of(key) != slot for key in keys):
             return CROSSSLOT
-        if not self._serving[slot]:
-            return self._refuse(slot)
+        if not (self._writes if command.writes else self._reads)[slot]:
+            return self._refuse_or_park(slot, args, command.writes)
         if command.writes:
             for key in keys:
                 if bad := key_error(key, self._key_bytes_max):
@@ -341,15 +598,248 @@ class StorageNode(Actor):
 
     def _without_writes(self, requests: list[tuple[Command, list[bytes]]], refused: bytes) -> list[Reply]:
         """The replies to a batch whose writes the disk refused: reads see what is really there."""
-        self._wrote = False
-        reads = iter(self._run([request for request in requests if not request[0].writes]))
-        return [refused if command.writes else next(reads) for command, _ in requests]
+        self.staged = False
+        self._operations.clear()
+        self._to_park = []
+        reads = [index for index, (command, _) in enumerate(requests) if not command.writes]
+        replies: list[Reply] = [refused] * len(requests)
+        for index, reply in zip(reads, self._run([requests[index] for index in reads]), strict=True):
+            replies[index] = reply
+        self._to_park = [reads[index] for index in self._to_park]
+        return replies
 
     def _commit(self) -> None:
         """What was staged becomes part of the store, or none of it does (StoreError)."""
-        self._wrote = False
+        self.staged = False
         self._store.commit()
         self._batch += 1
+
+    # Writes that a learner must hold
+
+    def _pass_on(
+        self,
+        requests: list[tuple[Command, list[bytes]]],
+        replies: list[Reply],
+        asked: Callable[[int], Asked],
+        offset: int,
+    ) -> int:
+        """Tell the handoffs what was written. Where a learner is required, the replies wait: returns how many."""
+        operations, part = self._operations[:], self._part
+        self._operations.clear()
+        assert part is not None
+        for move in part.moves.values():
+            own = [each for each in operations if move.slots.first <= each[0] <= move.slots.last]
+            if own:
+                self.send(move.ref, Follow(batch=self._batch, operations=own))
+        if not self._required():
+            return 0
+        waiting = 0
+        written = {each[0] for each in operations}
+        for index, (command, args) in enumerate(requests[: len(replies)]):
+            if not command.writes or replies[index] is LATER:
+                continue
+            keys = command.keys(args)
+            slots = {slot_of(keys[0])} & written if keys else written
+            handoffs = tuple(sorted({name for slot in slots for name in part.over(slot)}))
+            if handoffs:
+                reply, replies[index] = replies[index], LATER
+                self._unheld.append(Unheld(asked(offset + index), reply, self._batch, min(slots), handoffs))
+                waiting += 1
+        if waiting:
+            self._look_at_the_overdue()
+            if len(self._unheld) >= UNHELD_WRITES_MAX and not self._stalled:
+                self._stalled = True
+                self._serve()
+        return waiting
+
+    def _required(self) -> bool:
+        """Whether a write to a slot that moves needs its learner (R9)."""
+        ring = self._ring
+        return ring is not None and ring.change is not None and ring.change.phase != "transfer"
+
+    def _learner_holds(self, message: LearnerHolds) -> None:
+        move = self._part.moves.get(message.handoff) if self._part is not None else None
+        if move is not None and message.batch > move.held:
+            move.held = message.batch
+            self._release_unheld()
+
+    def _release_unheld(self) -> None:
+        """Answer the writes that are held by everybody who must hold them now (R1): a learner that the newest ring does
+        not know any more need not."""
+        if not self._unheld:
+            return
+        ring, moves = self._ring, self._part.moves if self._part is not None else {}
+        waiting, self._unheld = self._unheld, deque()
+        mine = [(run.first, run.last) for run in ring.coordinated_by(self.id)] if ring and self._named else []
+        for each in waiting:
+            if not any(first <= each.slot <= last for first, last in mine):
+                self._settle(each.asked, DEPOSED)
+            elif (self.fsync == "always" and self._synced < each.batch) or any(
+                name in moves and moves[name].held < each.batch for name in each.handoffs
+            ):
+                self._unheld.append(each)
+            else:
+                self._settle(each.asked, each.reply)
+        if self._stalled and len(self._unheld) < UNHELD_WRITES_MAX // 2:
+            self._stalled = False
+            self._serve()
+            self._resume_parked()
+
+    def _settle(self, asked: Asked, reply: Reply) -> None:
+        self.send(asked.by, Settled(number=asked.number, index=asked.place, reply=reply))
+
+    # Requests that wait for the next ring
+
+    def _wait(self, parked: Parked) -> None:
+        self._parked.append(parked)
+        self._parked_bytes += parked.size
+        self._look_at_the_overdue()
+
+    def _resume_parked(self) -> None:
+        """Run what was parked as if it came now: under another ring it is run, or refused, or goes on waiting."""
+        if not self._parked:
+            return
+        parked, self._parked, self._parked_bytes = list(self._parked), deque(), 0
+        replies, _ = self._perform([(each.command, each.args) for each in parked], lambda index: parked[index].asked)
+        now = self.now()
+        unsynced = self.fsync == "always" and self._synced < self._batch
+        for each, reply in zip(parked, replies, strict=True):
+            if reply is LATER:  # parked again, or not yet held by everybody
+                continue
+            self.parked += 1
+            self._waits.append(now - each.asked.since)
+            keys = each.command.keys(each.args)
+            slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
+            if unsynced and self._reads[slot]:
+                self._unheld.append(Unheld(each.asked, reply, self._batch, slot, ()))
+            else:
+                self._settle(each.asked, reply)
+        if unsynced:
+            self._look_at_the_overdue()
+            self._sync()
+
+    def _look_at_the_overdue(self) -> None:
+        if not self._overdue_comes:
+            self._overdue_comes = True
+            self.after(OVERDUE_SECONDS, Overdue())
+
+    def _overdue(self) -> None:
+        self._overdue_comes = False
+        now = self.now()
+        while self._parked and now - self._parked[0].asked.since > PARKED_SECONDS_MAX:
+            parked = self._parked.popleft()
+            self._parked_bytes -= parked.size
+            self.parked += 1
+            self._waits.append(now - parked.asked.since)
+            self._settle(parked.asked, PARKED_TOO_LONG)
+        while self._unheld and now - self._unheld[0].asked.since > UNHELD_SECONDS_MAX:
+            self._settle(self._unheld.popleft().asked, UNHELD_TOO_LONG)
+        if self._parked or self._unheld:
+            self._look_at_the_overdue()
+
+    # The change in flight
+
+    def _take_part(self, ring: Ring) -> None:
+        """Begin, go on with or end this node's part in the change that the ring has in flight."""
+        change = ring.change
+        if self._part is not None and (change is None or change.epoch != self._part.change or not self._named):
+            for move in self._part.moves.values():
+                move.ref.stop(block=False)
+            self._part = None
+            self._follows = self._stalled = False
+        if change is None:
+            return
+        if self._part is None:
+            try:
+                plan = planned(ring)
+            except RingError as error:
+                log.error("%s takes no part in the change of ring %d: %s", self.id, ring.epoch, error)
+                return
+            shifts = plan.sources_of(self.id) if self._named else ()
+            gains = tuple(each for each in plan.shifts if each.sealed and each.successor == self.id)
+            self._part = Part(change.epoch, shifts, gains)
+            members = {node.id: node for node in (*ring.circle, *change.comes)}
+            if shifts:
+                for transfer in plan.transfers:
+                    if transfer.source == self.id:
+                        self._hand_over(change.epoch, transfer, members[transfer.target])
+            self._follows = bool(self._part.moves)
+        if change.phase != "transfer":
+            for move in self._part.moves.values():
+                self.send(move.ref, Prove(phase=change.phase, epoch=ring.epoch))
+        self._report()
+
+    def _hand_over(self, change: int, transfer: Transfer, target: Node) -> None:
+        assert self._part is not None
+        name = f"handoff-{change}-{transfer.slots}-{target.id}"
+        ref = self.system.spawn(
+            Handoff,
+            change=change,
+            epoch=self._epoch,
+            transfer=transfer,
+            incarnation=self.incarnation,
+            target=self.system.resolve(f"ringkeeper://{target.bridge_address}/replica"),
+            storage=self.ref,
+            store=self._store,
+            synced=self.fsync == "always",
+            bytes_per_second=self._handoff_bytes_per_second,
+            name=name,
+        )
+        self._part.moves[name] = Move(name, transfer.slots, ref)
+
+    def _handoff_reached(self, message: HandoffReached) -> None:
+        move = self._part.moves.get(message.handoff) if self._part is not None else None
+        if move is None:
+            return
+        move.reached = message.phase
+        if message.phase == "seal":
+            move.proved_epoch = message.epoch
+        self._report()
+
+    def _handoff_progress(self, message: HandoffProgress) -> None:
+        move = self._part.moves.get(message.handoff) if self._part is not None else None
+        if move is not None:
+            move.progress = message
+
+    def _report(self) -> None:
+        """Tell the ECS how far this node's part is, now and every so often; say Ready when the time has come."""
+        part, ring = self._part, self._ring
+        if part is None or ring is None or not part.shifts:
+            return
+        part.reached = self._reached(part, ring)
+        if part.reached == "seal" and part.ready_epoch != ring.epoch:
+            part.ready_epoch = ring.epoch
+            log.info("%s is ready for the commit of change %d (ring %d)", self.id, part.change, ring.epoch)
+            self._serve()
+        if self._leader:
+            report = ChangeReported(
+                node=self.id,
+                incarnation=self.incarnation,
+                change=part.change,
+                epoch=ring.epoch,
+                reached=part.reached,
+                progress=[move.progress for move in part.moves.values() if move.progress is not None],
+            )
+            try:
+                self.send(self.system.resolve(self._leader), report)
+            except ValueError:  # its candidate says nonsense
+                log.warning("%s cannot report to %r", self.id, self._leader)
+        if not self._report_comes:
+            self._report_comes = True
+            self.after(REPORT_SECONDS, ReportSoon())
+
+    def _reached(self, part: Part, ring: Ring) -> Phase | None:
+        """The last phase that all handoffs have come to the end of; a seal counts in the ring it was proved in."""
+        assert ring.change is not None
+        order: tuple[Phase | None, ...] = (None, "transfer", "switch", "seal")
+        reached: Phase | None = ring.change.phase
+        for move in part.moves.values():
+            so_far = move.reached
+            if so_far == "seal" and move.proved_epoch != ring.epoch:
+                so_far = "switch"
+            if order.index(so_far) < order.index(reached):
+                reached = so_far
+        return reached
 
     # Durability
 
@@ -373,6 +863,7 @@ class StorageNode(Actor):
             )
             log.critical(self._trouble)
             self._serve()
+            self._resume_parked()
         else:
             self._synced = message.batch
         while self._unsynced and (message.error or self._unsynced[0][0] <= self._synced):
@@ -381,163 +872,19 @@ class StorageNode(Actor):
                 in_doubt = refusal(
                     f"INDOUBT written, but the disk failed to sync ({message.error}): read before repeating"
                 )
-                executed = Executed(replies=[refusal(self._trouble)] * len(executed.replies))
+                replies = [each if each is LATER else refusal(self._trouble) for each in executed.replies]
                 for index in writes:
-                    executed.replies[index] = in_doubt
+                    replies[index] = LATER if replies[index] is LATER else in_doubt
+                executed = replace(executed, replies=replies)
             self.send(reply_to, executed)
+        if message.error:
+            while self._unheld:
+                unheld = self._unheld.popleft()
+                self._settle(unheld.asked, refusal(f"INDOUBT written, but the disk failed to sync ({message.error})"))
+        else:
+            self._release_unheld()
         if self._unsynced and not self._trouble:
             self._sync()
-
-    # Commands on all slots of this node
-
-    def _dbsize(self, args: list[bytes]) -> Reply:
-        if not self._named:
-            return self._refuse(0)
-        stamp = (self._epoch, self._seq)
-        if self._counted is None or self._counted[0] != stamp:
-            if not self._may_look(SLOTS):
-                return TOO_MANY_LOOKS
-            count = self._store.keys_in
-            keys = sum(count(slot) for first, last in self._own_runs() for slot in range(first, last + 1))
-            self._counted = (stamp, keys)
-        return self._counted[1]
-
-    def _may_look(self, keys: int) -> bool:
-        """Whether this turn has time left to look at so many keys; one command always may."""
-        first = self._looks_left == LOOKS_PER_TURN_MAX
-        self._looks_left -= keys
-        return first or self._looks_left >= 0
-
-    def _scanned(self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int) -> list[Any]:
-        """A look at the disk, which does not know what is staged."""
-        assert not self._wrote
-        return self._store.scan(first, last, after, keys_max, SCAN_BYTES_MAX)
-
-    def _keys(self, args: list[bytes]) -> Reply:
-        if not self._named:
-            return self._refuse(0)
-        if len(args[1]) > PATTERN_BYTES_MAX:
-            return PATTERN_TOO_LONG
-        if self._store.keys > LOOKS_PER_TURN_MAX:
-            return refusal(
-                f"ERR KEYS would look at {self._store.keys} keys, more than {LOOKS_PER_TURN_MAX}, and stop this node "
-                "meanwhile: use SCAN"
-            )
-        if not self._may_look(self._store.keys):
-            return TOO_MANY_LOOKS
-        matches = glob(args[1]).fullmatch
-        found: list[Reply] = []
-        for first, last in self._own_runs():
-            after = None
-            while part := self._scanned(first, last, after, SCAN_KEYS_MAX):
-                found += [bulk(key) for _, key, _ in part if matches(key)]
-                after = part[-1][:2]
-        return found
-
-    def _scan(self, args: list[bytes]) -> Reply:
-        """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]: a cursor names a slot and a place in it."""
-        if not self._named:
-            return self._refuse(0)
-        cursor = parse_integer(args[1])
-        if cursor is None or cursor < 0:
-            return error(b"ERR invalid cursor")
-        pattern, count, wanted = b"*", 10, b"string"
-        options = iter(args[2:])
-        for option in options:
-            value = next(options, None)
-            match option.upper():
-                case b"MATCH" if value is not None:
-                    pattern = value
-                case b"COUNT" if value is not None:
-                    wished = parse_integer(value)
-                    if wished is None:
-                        return NOT_AN_INTEGER
-                    if wished < 1:
-                        return SYNTAX_ERROR
-                    count = min(wished, SCAN_KEYS_MAX)
-                case b"TYPE" if value is not None:
-                    wanted = value.lower()
-                case _:
-                    return SYNTAX_ERROR
-        if len(pattern) > PATTERN_BYTES_MAX:
-            return PATTERN_TOO_LONG
-        matches = glob(pattern).fullmatch
-        if not self._may_look(count):
-            return TOO_MANY_LOOKS
-        slot = cursor & (SLOTS - 1)
-        after = self._cursors.pop(cursor >> 14, None) if cursor else None
-        if after is not None and after[0] != slot:
-            after = None
-        for first, last in self._own_runs():
-            if last < slot:
-                continue
-            part = self._scanned(max(first, slot), last, after, count)
-            after = None
-            if part:
-                found: list[Reply] = [bulk(key) for _, key, _ in part if matches(key)] if wanted == b"string" else []
-                return [bulk(b"%d" % self._remember(part[-1][:2])), found]
-        return [bulk(b"0"), []]
-
-    def _remember(self, place: tuple[int, bytes]) -> int:
-        """A cursor for the place; never 0, which means the beginning and the end."""
-        self._next_cursor += 1
-        if len(self._cursors) >= CURSORS_MAX:
-            del self._cursors[next(iter(self._cursors))]
-        self._cursors[self._next_cursor] = place
-        return self._next_cursor << 14 | place[0]
-
-    def _randomkey(self, args: list[bytes]) -> Reply:
-        if not self._named:
-            return self._refuse(0)
-        if not self._may_look(SLOTS):
-            return TOO_MANY_LOOKS
-        counts = [
-            (slot, self._store.keys_in(slot)) for first, last in self._own_runs() for slot in range(first, last + 1)
-        ]
-        slots, weights = zip(*[each for each in counts if each[1]] or [(0, 0)], strict=True)
-        if not any(weights):
-            return None
-        slot = self.random.choices(slots, weights)[0]
-        part = self._scanned(slot, slot, None, min(self._store.keys_in(slot), SCAN_KEYS_MAX))
-        return bulk(self.random.choice(part)[1]) if part else None
-
-    def _flush(self, args: list[bytes]) -> Reply:
-        if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"SYNC", b"ASYNC")):
-            return SYNTAX_ERROR
-        if not self._named or self._trouble:
-            return self._refuse(0)
-        if not self._may_look(SLOTS):
-            return TOO_MANY_LOOKS
-        for first, last in self._own_runs():
-            for slot in range(first, last + 1):
-                if self._store.keys_in(slot):
-                    self._store.flush(slot, *self.stamp())
-        return OK
-
-    def _count_keys_in_slot(self, args: list[bytes]) -> Reply:
-        slot = _slot_argument(args[2])
-        return NO_SUCH_SLOT if slot is None else self._store.keys_in(slot)
-
-    def _get_keys_in_slot(self, args: list[bytes]) -> Reply:
-        slot, left = _slot_argument(args[2]), parse_integer(args[3])
-        if slot is None or left is None or left < 0:
-            return error(b"ERR Invalid slot or number of keys")
-        left = min(left, self._store.keys_in(slot))
-        if not self._may_look(left):
-            return TOO_MANY_LOOKS
-        found: list[Reply] = []
-        after = None
-        while left > 0 and (part := self._scanned(slot, slot, after, min(left, SCAN_KEYS_MAX))):
-            found += [bulk(key) for _, key, _ in part]
-            after, left = part[-1][:2], left - len(part)
-        return found
-
-    def _version(self, args: list[bytes]) -> Reply:
-        slot = slot_of(args[2])
-        if not self._serving[slot]:
-            return self._refuse(slot)
-        record = self._store.get(slot, args[2])
-        return None if record is None else [record.epoch, record.seq]
 
     # Figures
 
@@ -554,28 +901,47 @@ class StorageNode(Actor):
             writes=self._seq,
             refused=self.refused,
             synced=self._synced == self._batch,
+            runs=[self._figures_of(first, last) for first, last in message.runs],
+            parked=self.parked,
+            parked_seconds=_percentiles(self._waits),
         )
         self.send(message.reply_to, figures)
 
+    def _figures_of(self, first: int, last: int) -> tuple[int, int]:
+        slots = range(max(0, first), min(last, SLOTS - 1) + 1)
+        return sum(map(self._store.keys_in, slots)), sum(map(self._store.bytes_in, slots))
+
     def check(self) -> None:
-        ring = self._ring
+        ring, part = self._ring, self._part
         assert ring is None or self._epoch == ring.epoch
         assert self._synced <= self._batch
-        if ring is self._checked:
-            return  # what is served changes only with the ring, and 16384 looks are too many for every message
-        self._checked = ring
+        assert not self.staged and not self._to_park and not self._operations
+        assert self._parked_bytes == sum(each.size for each in self._parked)
+        assert part is None or (ring is not None and ring.change is not None and ring.change.epoch == part.change)
+        ready_epoch = part.ready_epoch if part is not None else 0
+        if (ring, ready_epoch) == self._checked:
+            return  # what is served changes with these only, and 16384 looks are too many for every message
+        self._checked = ring, ready_epoch
+        sealed: set[int] = set()
+        if part is not None and ring is not None and ring.change is not None and ring.change.phase == "seal":
+            sealed = {s for each in part.shifts if each.sealed for s in range(each.slots.first, each.slots.last + 1)}
         for slot in range(SLOTS):
             serves = ring is not None and ring.serving and not self._trouble
             coordinator = ring.coordinators[slot] if ring is not None and serves else None
             mine = coordinator is not None and (coordinator.id, coordinator.incarnation) == (self.id, self.incarnation)
-            assert bool(self._serving[slot]) == mine, slot
+            ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
+            assert bool(self._reads[slot]) == (mine and not (ready and slot in sealed)), slot
+            assert not self._writes[slot] or (mine and slot not in sealed), slot
+            assert self._writes[slot] or not mine or slot in sealed or self._stalled, slot
 
 
-def refusal(text: str) -> bytes:
-    """An error reply; its first word is the code."""
-    return error(text.encode())
+def _size(args: list[bytes]) -> int:
+    return sum(map(len, args))
 
 
-def _slot_argument(text: bytes) -> int | None:
-    slot = parse_integer(text)
-    return slot if slot is not None and 0 <= slot < SLOTS else None
+def _percentiles(waits: deque[float]) -> tuple[float, float, float]:
+    """The median, the 999th of 1000, and the most."""
+    if not waits:
+        return 0.0, 0.0, 0.0
+    ordered = sorted(waits)
+    return ordered[len(ordered) // 2], ordered[len(ordered) * 999 // 1000], ordered[-1]

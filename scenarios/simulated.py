@@ -165,12 +165,17 @@ class SimulatedNode(_Part):
             archive=machine.ring(),
             pid=machine.port,
             start_again=self._start_again,
+            leave=self._leave,
         )
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
 
     def _start_again(self, why: str) -> None:
         self.cluster.world.happened(self.process.name, f"starts again: {why}")
         self.end(lambda: self.cluster.start_later(self.machine.id))
+
+    def _leave(self, why: str) -> None:
+        self.cluster.world.happened(self.process.name, f"leaves: {why}")
+        self.end()
 
     def end(self, done: Callable[[], object] = lambda: None) -> None:
         """Begin an orderly end, as SIGTERM does; ``done`` is called when it is over."""

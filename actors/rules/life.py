@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .fields import HEX_64, HOST, NODE_ID, Fields, pack, parse, text, whole
+from .fields import HEX_64, HOST, NODE_ID, Fields, flag, pack, parse, text, whole
 
 EPOCH_MAX = 2**63 - 1
 
@@ -79,9 +79,12 @@ class Registration(Life):
 
     held: Stamp | None = None
     """The newest ring on the node's disk; None: its data directory has never been in a ring."""
+    joins: bool = True
+    """Whether it is to be taken into the ring without being asked for."""
 
     def __post_init__(self) -> None:
         Life.__post_init__(self)
+        flag(f"joins of {self.id}", self.joins)
         if self.held is not None:
             text(f"cluster_id of the ring that {self.id} holds", self.held.cluster_id, HEX_64)
             whole(f"epoch of the ring that {self.id} holds", self.held.epoch, 1, EPOCH_MAX)
@@ -89,7 +92,8 @@ class Registration(Life):
 
     def to_json(self) -> bytes:
         """What the registration's znode holds."""
-        return pack("the registration", self.life() | {"held": self.held._asdict() if self.held else None})
+        held = self.held._asdict() if self.held else None
+        return pack("the registration", self.life() | {"held": held, "joins": self.joins})
 
     @classmethod
     def from_json(cls, data: bytes) -> "Registration":
@@ -99,4 +103,4 @@ class Registration(Life):
         if held is not None:
             ring = Fields("held of the registration", held)
             held = Stamp(*(ring.take(name) for name in Stamp._fields))
-        return cls(held=held, **life_from(fields))
+        return cls(held=held, joins=fields.take("joins", True), **life_from(fields))

@@ -3,6 +3,8 @@
     /ringkeeper/NAME/ring                                    the ring, as JSON
     /ringkeeper/NAME/nodes/ID@INCARNATION.SESSION            a registered node, ephemeral
     /ringkeeper/NAME/ecs/...                                 the candidates for leader of the control service
+    /ringkeeper/NAME/lock                                    who writes the ring now, ephemeral: for people and tools,
+                                                             nothing is decided by it
     /ringkeeper/NAME/launchers/HOST                          a launcher, ephemeral
 
 The session is part of a registration's name so that a node whose session was lost can register anew before its old
@@ -18,6 +20,10 @@ def root(cluster_name: str) -> str:
 
 def ring(cluster_name: str) -> str:
     return root(cluster_name) + "/ring"
+
+
+def lock(cluster_name: str) -> str:
+    return root(cluster_name) + "/lock"
 
 
 def nodes(cluster_name: str) -> str:

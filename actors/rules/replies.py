@@ -31,3 +31,8 @@ def simple(text: bytes) -> bytes:
 def error(text: bytes) -> bytes:
     """An error; ``text`` begins with its code (``ERR ...``). Line ends, which would end the reply, become spaces."""
     return b"-%b\r\n" % text.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def refusal(text: str) -> bytes:
+    """An error reply; its first word is the code."""
+    return error(text.encode())

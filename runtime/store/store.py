@@ -146,6 +146,13 @@ class Store:
         self._renumbered.add(slot)
         return keys
 
+    def renumber(self, slot: int, epoch: int, seq: int) -> None:
+        """Stage that the slot's number is at least this. Nothing happens where it is."""
+        if (epoch, seq) > self.number(slot):
+            self._touch(slot)
+            self._slots.apply(slot, epoch, seq)
+            self._renumbered.add(slot)
+
     def drop(self, slots: Iterable[int]) -> None:
         """Forget slots, their records and numbers, and commit at once, together with what else is staged."""
         for slot in slots:
@@ -277,6 +284,23 @@ class Store:
                 if len(found) >= keys_max:
                     break
         return found
+
+    def walk(
+        self, after: tuple[int, bytes], upto: tuple[int, bytes], keys_max: int, bytes_max: int
+    ) -> tuple[list[tuple[int, bytes, Record]], tuple[int, bytes]]:
+        """What is committed after a position, up to another one, and how far that is: ``upto``, or the last record when
+        a bound was met first. Positions are (slot, key); ``(slot, b"")`` lies before every key of the slot. At least
+        one record is taken. Raises StoreError, Corrupt."""
+        found: list[tuple[int, bytes, Record]] = []
+        size = 0
+        end = PREFIXES[upto[0]] + upto[1] + b"\0" * bool(upto[1])
+        with closing(self._records(PREFIXES[after[0]] + after[1] + b"\0" * bool(after[1]), end)) as records:
+            for slot, key, record in records:
+                size += len(key) + len(record.value)
+                if found and (size > bytes_max or len(found) >= keys_max):
+                    return found, found[-1][:2]
+                found.append((slot, key, record))
+        return found, upto
 
     def digest(self, slot: int) -> int:
         """64 bits over what is committed in the slot: keys, versions, expiries, checksums of values, in any order.

@@ -7,7 +7,17 @@ from typing import Any
 import hiredis
 import pytest
 from ringkeeper.actors.gateway import QUESTION_SECONDS_MAX, Gateway
-from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, RunVerb, VerbRun
+from ringkeeper.actors.messages import (
+    LATER,
+    Execute,
+    Executed,
+    Figures,
+    ReportFigures,
+    RingChanged,
+    RunVerb,
+    Settled,
+    VerbRun,
+)
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.runtime.election import LeaderChanged
@@ -63,6 +73,7 @@ class Stage:
         )  # fmt: skip
         self.password = password
         self.clients = 0
+        self.executes: list[int] = []
 
     def client(self) -> Client:
         self.clients += 1
@@ -75,7 +86,17 @@ class Stage:
         requests = Requests(Edge())  # type: ignore[arg-type]
         for client, lines in asked:
             requests.join(client, [line.encode().split(b" ") for line in lines])  # type: ignore[arg-type]
-        return self.harness.tell(requests)
+        sent = self.harness.tell(requests)
+        self.executes += [message.number for _, message in sent if isinstance(message, Execute)]
+        return sent
+
+    def executed(self, replies: list[Any]) -> None:
+        """The storage node answers the Execute of the last turn."""
+        later = sum(reply is LATER for reply in replies)
+        self.harness.tell(Executed(number=self.executes[-1], replies=replies, later=later))
+
+    def settled(self, index: int, reply: Any) -> None:
+        self.harness.tell(Settled(number=self.executes[-1], index=index, reply=reply))
 
     def ask(self, client: Client, *lines: str) -> list[Any]:
         """The replies to requests that the gateway answers by itself."""
@@ -99,7 +120,7 @@ def test_the_data_commands_of_all_clients_in_a_turn_go_to_storage_as_one(stage: 
         ("set", [b"SET", b"a", b"1"]), ("get", [b"GET", b"a"]), ("get", [b"get", b"b"]),
     ]  # fmt: skip
     assert ann.replies() == bob.replies() == []
-    stage.harness.tell(Executed(replies=[b"+OK\r\n", b"$1\r\n1\r\n", None]))
+    stage.executed([b"+OK\r\n", b"$1\r\n1\r\n", None])
     assert ann.replies() == [b"OK", b"1"] and bob.replies() == [None]
 
 
@@ -107,7 +128,7 @@ def test_replies_keep_each_connections_order_whoever_gives_them(stage: Stage) ->
     ann = stage.client()
     stage.send((ann, ["PING", "GET a", "ECHO hi", "NONSENSE", "GET b"]))
     assert ann.replies() == [], "the first reply waits for nothing, but all leave together"
-    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n2\r\n"]))
+    stage.executed([b"$1\r\n1\r\n", b"$1\r\n2\r\n"])
     replies = ann.replies()
     assert replies[:3] == [b"PONG", b"1", b"hi"] and replies[4] == b"2"
     assert "unknown command 'NONSENSE'" in str(replies[3])
@@ -120,7 +141,7 @@ def test_a_question_to_another_process_holds_up_what_came_after_it_on_its_connec
     ((_, verb),) = stage.send((ann, ["RING STATUS"]))
     assert isinstance(verb, RunVerb) and verb.verb == "STATUS"
     stage.send((ann, ["GET a"]), (bob, ["GET a"]))
-    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n1\r\n"]))
+    stage.executed([b"$1\r\n1\r\n", b"$1\r\n1\r\n"])
     assert bob.replies() == [b"1"] and ann.replies() == []
     stage.harness.tell(VerbRun(question=verb.question, text="{}"))
     assert ann.replies() == [b"{}", b"1"]
@@ -174,12 +195,65 @@ def test_without_the_password_nothing_is_done_or_told() -> None:
     stage.harness.stop()
 
 
+def test_a_reply_that_comes_later_holds_up_its_own_connection_only(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    stage.send((ann, ["SET a 1", "PING", "GET b"]), (bob, ["GET b", "SET c 1"]))
+    stage.executed([LATER, None, b"$1\r\n1\r\n", b"+OK\r\n"])
+    assert ann.replies() == [] and bob.replies() == [b"1", b"OK"]
+    stage.settled(0, b"+OK\r\n")
+    assert ann.replies() == [b"OK", b"PONG", None]
+
+
+def test_a_reply_may_come_before_the_others_of_its_turn(stage: Stage) -> None:
+    ann = stage.client()
+    stage.send((ann, ["SET a 1", "SET b 1"]))
+    stage.settled(1, b"-TRYAGAIN moving\r\n")
+    stage.executed([b"+OK\r\n", LATER])
+    assert [str(reply) for reply in ann.replies()] == ["b'OK'", "TRYAGAIN moving"]
+    stage.send((ann, ["GET a"]))
+    stage.executed([None])
+    assert ann.replies() == [None]
+
+
+def test_the_next_turns_replies_wait_for_one_that_comes_later(stage: Stage) -> None:
+    ann = stage.client()
+    stage.send((ann, ["SET a 1"]))
+    stage.executed([LATER])
+    first = stage.executes[-1]
+    stage.send((ann, ["GET a"]))
+    stage.executed([b"$1\r\n1\r\n"])
+    assert ann.replies() == []
+    stage.harness.tell(Settled(number=first, index=0, reply=b"+OK\r\n"))
+    assert ann.replies() == [b"OK", b"1"]
+
+
+def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_password() -> None:
+    stage = Stage()
+    stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))
+    near, far = stage.client(), stage.client()
+    far.address = "10.0.0.9:51000"
+    ((_, verb),) = stage.send((near, ["RING REMOVE 127.0.0.1:7002"]))
+    assert (verb.verb, verb.arguments) == ("REMOVE", ("127.0.0.1:7002",))
+    (refused,) = stage.ask(far, "RING REMOVE 127.0.0.1:7002")
+    assert str(refused).startswith("NOPERM")
+    assert [verb.verb for _, verb in stage.send((far, ["RING JOBS"]))] == ["JOBS"]
+    stage.harness.stop()
+    stage = Stage(password="open sesame")
+    stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))
+    far = stage.client()
+    far.address = "10.0.0.9:51000"
+    assert "NOAUTH" in str(stage.ask(far, "RING REMOVE 127.0.0.1:7002")[0])
+    far.authenticated = True
+    assert [verb.verb for _, verb in stage.send((far, ["RING STOP"]))] == ["STOP"]
+    stage.harness.stop()
+
+
 def test_hello_chooses_the_protocol_and_says_who_answers(stage: Stage) -> None:
     ann = stage.client()
     (hello,) = stage.ask(ann, "HELLO 3 SETNAME ann")
     assert hello[b"proto"] == 3 and hello[b"mode"] == b"cluster" and ann.name == b"ann"
     stage.send((ann, ["GET nothing"]))
-    stage.harness.tell(Executed(replies=[None]))
+    stage.executed([None])
     assert ann.replies() == [None] and ann.protocol == 3
     assert [str(r).split()[0] for r in stage.ask(ann, "HELLO 9", "HELLO x", "HELLO 2 DANCE")] == [
         "NOPROTO",
@@ -194,7 +268,7 @@ def test_quit_closes_after_the_replies_before_it(stage: Stage) -> None:
     ann = stage.client()
     stage.send((ann, ["GET a", "QUIT"]))
     assert not ann.closed
-    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n"]))
+    stage.executed([b"$1\r\n1\r\n"])
     assert ann.replies() == [b"1", b"OK"] and ann.closed
 
 
@@ -202,7 +276,7 @@ def test_what_was_asked_after_quit_is_not_done(stage: Stage) -> None:
     ann, bob = stage.client(), stage.client()
     ((_, execute),) = stage.send((ann, ["SET a 1", "QUIT", "SET a 2"]), (bob, ["GET b"]), (ann, ["SET a 3"]))
     assert [args for _, args in execute.requests] == [[b"SET", b"a", b"1"], [b"GET", b"b"]]
-    stage.harness.tell(Executed(replies=[b"+OK\r\n", None]))
+    stage.executed([b"+OK\r\n", None])
     assert ann.replies() == [b"OK", b"OK"] and ann.closed and bob.replies() == [None]
 
 
@@ -216,7 +290,7 @@ def test_each_reply_is_spelt_in_the_protocol_of_its_time(stage: Stage) -> None:
     written: list[bytes] = []
     ann.write = lambda data, answers=1: written.append(data)  # type: ignore[method-assign]
     stage.send((ann, ["GET a", "HELLO 3", "GET b", "PING", "HELLO 2", "GET c"]))
-    stage.harness.tell(Executed(replies=[None, None, None]))
+    stage.executed([None, None, None])
     sent = b"".join(written)
     assert sent.startswith(b"$-1\r\n%7\r\n") and b"_\r\n+PONG\r\n*14\r\n" in sent and sent.endswith(b"$-1\r\n")
 
@@ -225,7 +299,7 @@ def test_a_client_that_has_gone_leaves_the_others_replies_in_place(stage: Stage)
     ann, bob = stage.client(), stage.client()
     stage.send((ann, ["GET a"]), (bob, ["GET b"]))
     stage.harness.tell(ConnectionLost(ann))  # type: ignore[arg-type]
-    stage.harness.tell(Executed(replies=[b"$1\r\n1\r\n", b"$1\r\n2\r\n"]))
+    stage.executed([b"$1\r\n1\r\n", b"$1\r\n2\r\n"])
     assert bob.replies() == [b"2"]
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringkeeper.actors import storage_node
+from ringkeeper.actors import storage_node, whole_node
 from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
 from ringkeeper.actors.rules.commands import Command, resolve
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.rules.transitions import returned
-from ringkeeper.actors.storage_node import CURSORS_MAX, StorageNode
+from ringkeeper.actors.storage_node import StorageNode
+from ringkeeper.actors.whole_node import CURSORS_MAX
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.store import Store, StoreError, open_store
 from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
@@ -312,7 +313,7 @@ def test_a_write_of_several_keys_that_meets_a_bad_record_changes_none_of_them(
 
 def test_looking_at_the_whole_node_is_bounded_in_one_turn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run("SET a 1", "SET b 1", "SET c 1")
-    monkeypatch.setattr(storage_node, "LOOKS_PER_TURN_MAX", 4)
+    monkeypatch.setattr(whole_node, "LOOKS_PER_TURN_MAX", 4)
     replies = stage.run("KEYS *", "KEYS *", "SCAN 0 COUNT 1", "SCAN 0 COUNT 1")
     assert len(replies[0]) == 3
     assert [bytes(reply)[:9] for reply in replies[1:]] == [b"-TRYAGAIN"] * 3
@@ -326,7 +327,7 @@ def test_a_bug_on_one_command_does_not_end_the_node(stage: Stage, monkeypatch: p
     def fail(args: list[bytes]) -> Any:
         raise KeyError("a bug")
 
-    monkeypatch.setitem(stage.harness.actor._whole_node, "dbsize", fail)
+    monkeypatch.setitem(stage.harness.actor._whole_node.commands, "dbsize", fail)
     replies = stage.run("SET a 1", "DBSIZE", "GET a")
     assert replies[0] == b"+OK\r\n" and replies[1].startswith(b"-ERR internal error") and replies[2] == b"$1\r\n1\r\n"
 

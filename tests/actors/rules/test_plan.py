@@ -1,6 +1,7 @@
 """Plans: what a change moves, and which changes must not be."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ A, B, C = ids(3)
 D = "127.0.0.1:7004"
 
 
-def wrote(ring: Ring) -> dict[str, object]:
+def wrote(ring: Ring) -> dict[str, Any]:
     """What every write is handed in besides."""
     return {"nonce": hex64(ring.epoch + 1), "wall_seconds": 1_700_000_000.0 + ring.epoch}
 

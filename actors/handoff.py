@@ -1,0 +1,554 @@
+"""Makes another node equal for a run of slots, while both go on serving.
+
+Hears   Follow, Prove                                      from StorageNode, which coordinates the slots
+        Learning, Disowned, Surveyed, KeysListed, Replicated      from Replica of the target
+        Terminated                                         the link to the target is lost
+        Tick, GoOn                                         from itself
+Tells   Learn, Survey, ListKeys, Chunk, Replicate -> Replica of the target;
+        LearnerHolds, HandoffReached, HandoffProgress -> StorageNode
+
+A *cursor* walks through the slots in the order of (slot, key). What lies behind it is followed: writes to it go to the
+learner in the same numbered stream, on the same ordered link, as the chunks; what lies ahead is not sent yet. So no
+snapshot is needed and nothing is merged. The walk is a mirror (R26): where the learner holds something, its digest
+over an interval is compared with the store's own *of the turn in which the cursor moves*; where they differ, its list
+of keys and versions; then only what differs is sent, removals included. Ahead of the cursor a learner's content stands
+still, so a list of it stays good until the cursor has passed.
+
+    asking --Learning--> walking --cursor at the end, all acknowledged--> walked (writes are followed, on and on)
+       ^                    |                                                |
+       +---- Disowned, or too much unacknowledged: anew, under another walk -+
+
+Why this is right although a chunk and the writes to it are read in different turns: StorageNode tells Follow only
+after the write is in the store. A chunk may thus hold writes whose Follow is still on its way here; they are sent again
+behind it, all of them, in order, and since they are outcomes the last state is the same. This is also why a learner
+orders by the number of the message and not by that of the slot: a chunk can lift the slot's number above an older write
+to another key that is still to come.
+
+Messages are kept until acknowledged and sent again after the link was lost, from the first that the learner lacks; it
+takes them by their numbers, once each. `Prove` asks for a position: that the learner has acknowledged everything which
+was on the link by then.
+
+Invariants (``check``): numbers kept are without a gap; no more is kept than the bounds say; the cursor stays inside.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, assert_never
+from zlib import crc32
+
+from ..runtime.actor import Actor, Ref
+from ..runtime.message import message
+from ..runtime.store import Record, Store, StoreError
+from ..runtime.system import Terminated
+from .messages import (
+    Chunk,
+    Copied,
+    Disowned,
+    Follow,
+    HandoffProgress,
+    HandoffReached,
+    KeysListed,
+    Learn,
+    LearnerHolds,
+    Learning,
+    Listed,
+    ListKeys,
+    Numbered,
+    Operation,
+    Position,
+    Prove,
+    Replicate,
+    Replicated,
+    Survey,
+    Surveyed,
+)
+from .rules.change import Phase
+from .rules.mirror import CONTENT_BYTES_MAX, digest_of
+from .rules.plan import Transfer
+
+CHUNK_KEYS_MAX = 256
+CHUNK_BYTES_MAX = 256 * 1024
+"""The most that one chunk holds, one record excepted: what one turn reads here and writes there."""
+
+CHUNKS_UNACKNOWLEDGED_MAX = 8
+"""So many chunks may be under way: enough that neither side waits for the other."""
+
+SURVEY_KEYS_MAX = 512
+"""Keys whose digest is compared at once."""
+
+UNACKNOWLEDGED_MESSAGES_MAX = 20_000
+UNACKNOWLEDGED_BYTES_MAX = 32 * 1024 * 1024
+"""What is kept for a learner that does not answer; beyond that the walk begins anew (with digests, so it costs little
+where little has changed)."""
+
+TICK_SECONDS = 0.25
+LEARN_AGAIN_SECONDS = 0.1
+"""The pause before a learner that was not ready is asked again."""
+
+RESEND_SECONDS = 1.0
+"""So long without an acknowledgement, what waits for one is sent again."""
+
+RELINK_SECONDS = 0.2
+"""So long after the link was lost it is tried again."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Look whether something got stuck; local. Handoff -> Handoff."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoOn:
+    """A pause is over; local. Handoff -> Handoff."""
+
+    relink: bool = False
+
+
+class Kept(NamedTuple):
+    """A numbered message that the learner has not acknowledged."""
+
+    number: int
+    content: Chunk | Replicate
+    size: int
+    batch: int
+    """Of the writes it carries; 0: none."""
+
+
+class Proof(NamedTuple):
+    """What is to be proved: that everything up to a number arrived."""
+
+    phase: Phase
+    epoch: int
+    number: int
+
+
+class Handoff(Actor):
+    """One transfer of the change in flight. ``synced``: acknowledged means on the learner's disk."""
+
+    def __init__(
+        self,
+        *,
+        change: int,
+        epoch: int,
+        transfer: Transfer,
+        incarnation: str,
+        target: Ref,
+        storage: Ref,
+        store: Store,
+        synced: bool = False,
+        bytes_per_second: int = 0,
+    ) -> None:
+        super().__init__()
+        self._change, self._epoch, self._transfer = change, epoch, transfer
+        self._incarnation, self._target, self._storage, self._store = incarnation, target, storage, store
+        self._only_synced, self._bytes_per_second = synced, bytes_per_second
+        first, last = transfer.slots
+        self._begin: Position = (first, b"")
+        self._end: Position = (last + 1, b"")
+        self._walk = 0
+        self._state = "asking"
+        self._cursor = self._begin
+        self._waits_for_learner = False  # a Survey or ListKeys is unanswered
+        self._known: deque[Listed] = deque()
+        """What the learner holds between the cursor and ``_known_upto``."""
+        self._known_upto = self._begin
+        self._number = 0
+        self._kept: deque[Kept] = deque()
+        self._kept_bytes = 0
+        self._chunks = 0  # of these
+        self._learner_epoch = 0
+        self._synced = 0
+        self._proofs: list[Proof] = []
+        self._last_batch = 0
+        self._told_held = 0
+        self._reached_end = False  # told of this walk
+        self._progress_at = 0.0
+        self._resent_from = -1
+        self._relinking = False
+        """The link was lost: what it carried is sent again from where the learner says that it is."""
+        self._next_chunk_at = 0.0
+        self._pausing = False
+        self._trouble = ""
+        self._began = 0.0
+        self._keys_sent = self._bytes_sent = self._keys_passed = 0
+
+    def on_start(self) -> None:
+        self._began = self.now()
+        self.system.death_watch(self.ref, self._target)
+        self._ask_to_learn()
+        self.after(TICK_SECONDS, Tick())
+
+    def on_receive(
+        self,
+        message: Follow | Prove | Learning | Disowned | Surveyed | KeysListed | Replicated | Terminated | Tick | GoOn,
+    ) -> None:
+        match message:
+            case Follow():
+                self._follow(message)
+            case Prove():
+                self._prove(message)
+            case Learning():
+                self._learning(message)
+            case Disowned():
+                self._disowned(message)
+            case Surveyed():
+                self._surveyed(message)
+            case KeysListed():
+                self._keys_listed(message)
+            case Replicated():
+                self._replicated(message)
+            case Terminated():
+                self.after(RELINK_SECONDS, GoOn(relink=True))
+            case Tick():
+                self._tick()
+            case GoOn():
+                self._resume(message)
+            case _:
+                assert_never(message)
+
+    # Beginning
+
+    def _ask_to_learn(self) -> None:
+        """Begin a walk, forgetting all of the one before."""
+        self._walk = self.random.getrandbits(63)
+        self._state = "asking"
+        self._cursor = self._known_upto = self._begin
+        self._known.clear()
+        self._kept.clear()
+        self._waits_for_learner = False
+        self._number = self._kept_bytes = self._chunks = self._synced = 0
+        self._resent_from, self._relinking = -1, False
+        self._keys_passed = 0
+        self._progress_at = self.now()
+        self._proofs = [proof._replace(number=-1) for proof in self._proofs]
+        if self._reached_end:
+            self._reached_end = False
+            self.send(self._storage, HandoffReached(handoff=self.name, phase=None))
+        self._send_learn()
+
+    def _send_learn(self) -> None:
+        first, last = self._transfer.slots
+        learn = Learn(
+            change=self._change,
+            epoch=self._epoch,
+            walk=self._walk,
+            first=first,
+            last=last,
+            node=self._transfer.source,
+            incarnation=self._incarnation,
+            reply_to=self.ref,
+        )
+        self.send(self._target, learn)
+
+    def _learning(self, message: Learning) -> None:
+        if message.walk != self._walk or self._state != "asking":
+            return
+        self._state = "walking"
+        self._trouble = ""
+        if not message.keys:
+            self._known_upto = self._end  # nothing is there: nothing to compare with
+        self._progress_at = self.now()
+        self._go_on()
+
+    def _disowned(self, message: Disowned) -> None:
+        if message.walk != self._walk:
+            return
+        self._trouble = message.why
+        if self._state != "asking":
+            self._ask_to_learn()
+        else:
+            self._pause(LEARN_AGAIN_SECONDS)
+
+    # Walking
+
+    def _go_on(self) -> None:
+        """Do what can be done now: chunks while there is room for them, else a question, else the end."""
+        while self._state == "walking" and not self._waits_for_learner:
+            if self._cursor == self._end:
+                self._end_walk_if_held()
+                return
+            if self._cursor < self._known_upto:
+                if self._chunks >= CHUNKS_UNACKNOWLEDGED_MAX or self._must_pause():
+                    return
+                self._send_chunk()
+            else:
+                self._waits_for_learner = True
+                self.send(self._target, Survey(walk=self._walk, after=self._cursor, keys_max=SURVEY_KEYS_MAX))
+
+    def _must_pause(self) -> bool:
+        """Whether the limit of bytes per second wants a pause; then it is arranged for."""
+        left = self._next_chunk_at - self.now()
+        if left <= 0:
+            return False
+        self._pause(left)
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        if not self._pausing:
+            self._pausing = True
+            self.after(seconds, GoOn())
+
+    def _resume(self, message: GoOn) -> None:
+        if message.relink:
+            self.system.death_watch(self.ref, self._target)
+            self._relinking = self._state != "asking"
+            self._send_again(self._kept[0].number if self._kept else 0)
+            return
+        self._pausing = False
+        if self._state == "asking":
+            self._send_learn()
+        self._go_on()
+
+    def _surveyed(self, message: Surveyed) -> None:
+        """Pass over what is equal; ask for the list of what is not."""
+        if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
+            return
+        self._waits_for_learner = False
+        if not message.keys and message.upto == self._end:
+            self._known_upto = self._end
+            self._go_on()
+            return
+        try:
+            own, reached = self._store.walk(
+                self._cursor, message.upto, max(SURVEY_KEYS_MAX, message.keys), CONTENT_BYTES_MAX
+            )
+        except StoreError as failure:
+            self._give_pause(str(failure))
+            return
+        numbers = self._numbers(self._cursor, message.upto)
+        if reached == message.upto and digest_of(own, numbers) == message.digest:
+            self._keys_passed += len(own)
+            self._cursor = self._known_upto = message.upto
+            self._go_on()
+        elif not message.keys:
+            self._known_upto = message.upto
+            self._go_on()
+        else:
+            self._waits_for_learner = True
+            self.send(self._target, ListKeys(walk=self._walk, after=self._cursor, upto=message.upto))
+
+    def _keys_listed(self, message: KeysListed) -> None:
+        if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
+            return
+        self._waits_for_learner = False
+        self._known.extend(message.records)
+        self._known_upto = message.upto
+        self._go_on()
+
+    def _send_chunk(self) -> None:
+        """Compare own content with the learner's, as far as both are known and one chunk reaches; send what differs."""
+        try:
+            own, reached = self._store.walk(self._cursor, self._known_upto, CHUNK_KEYS_MAX, CHUNK_BYTES_MAX)
+        except StoreError as failure:
+            self._give_pause(str(failure))
+            return
+        there: dict[tuple[int, bytes], Listed] = {}
+        while self._known and self._known[0][:2] <= reached:
+            listed = self._known.popleft()
+            there[listed[:2]] = listed
+        puts: list[Copied] = []
+        size = 0
+        for slot, key, record in own:
+            held = there.pop((slot, key), None) if there else None
+            if held is None or held != _listed(slot, key, record):
+                puts.append((slot, key, record.value, record.epoch, record.seq, record.expiry))
+                size += len(key) + len(record.value)
+        removals = sorted(there)
+        numbers = self._numbers(self._cursor, reached)
+        self._cursor = reached
+        self._keys_passed += len(own)
+        self._keys_sent += len(puts)
+        if puts or removals or numbers:
+            self._number += 1
+            chunk = Chunk(walk=self._walk, number=self._number, puts=puts, removals=removals, numbers=numbers)
+            self._chunks += 1
+            self._put(Kept(self._number, chunk, size, 0))
+            if self._bytes_per_second:
+                start = max(self._next_chunk_at, self.now())
+                self._next_chunk_at = start + size / self._bytes_per_second
+
+    def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
+        """The numbers of the slots that end between two positions, where there are any."""
+        number = self._store.number
+        return [(slot, *number(slot)) for slot in range(after[0], upto[0]) if number(slot) > (0, 0)]
+
+    def _give_pause(self, trouble: str) -> None:
+        """The disk could not be read: try again, and let people see why it stands still."""
+        self._trouble = trouble
+        self._pause(RESEND_SECONDS)
+
+    def _end_walk_if_held(self) -> None:
+        if self._chunks:
+            return
+        self._state = "walked"
+        self._reached_end = True
+        self.send(self._storage, HandoffReached(handoff=self.name, phase="transfer"))
+        self._tell_progress()
+        self._check_proofs()
+        self._tell_held()
+
+    # Following
+
+    def _follow(self, message: Follow) -> None:
+        self._last_batch = message.batch
+        cursor = self._cursor
+        behind: list[Operation] = []
+        for operation in message.operations:
+            slot, key = operation[0], operation[1]
+            if slot < cursor[0] or (slot == cursor[0] and cursor[1] and (key is None or key <= cursor[1])):
+                behind.append(operation)
+        if behind and self._state != "asking":
+            for part in _parts(behind):
+                self._number += 1
+                replicate = Replicate(walk=self._walk, number=self._number, operations=part, sync=self._only_synced)
+                self._put(Kept(self._number, replicate, _size(part), message.batch))
+            if len(self._kept) > UNACKNOWLEDGED_MESSAGES_MAX or self._kept_bytes > UNACKNOWLEDGED_BYTES_MAX:
+                self._trouble = "the learner acknowledges too slowly: it is walked through anew"
+                self._ask_to_learn()
+        else:
+            self._tell_held()
+
+    def _put(self, kept: Kept) -> None:
+        if not self._kept:
+            self._progress_at = self.now()
+        self._kept.append(kept)
+        self._kept_bytes += kept.size
+        self._bytes_sent += kept.size
+        self.send(self._target, kept.content)
+
+    def _replicated(self, message: Replicated) -> None:
+        if message.walk != self._walk or self._state == "asking":
+            return
+        self._learner_epoch = max(self._learner_epoch, message.epoch)
+        self._synced = max(self._synced, message.synced)
+        held = message.synced if self._only_synced else message.number
+        kept = self._kept
+        while kept and kept[0].number <= held:
+            gone = kept.popleft()
+            self._kept_bytes -= gone.size
+            self._chunks -= type(gone.content) is Chunk
+            self._progress_at = self.now()
+        if self._relinking or (message.gap and self._resent_from != message.number):
+            self._relinking = False
+            self._resent_from = message.number
+            self._send_again()
+        self._go_on()
+        self._check_proofs()
+        self._tell_held()
+
+    def _send_again(self, upto: int | None = None) -> None:
+        """Send what is not acknowledged once more, up to a number; the learner takes each number once."""
+        self._progress_at = self.now()
+        if self._state == "asking":
+            self._send_learn()
+            return
+        if self._waits_for_learner:  # the question, or its answer, is lost: ask anew
+            self._waits_for_learner = False
+            self._go_on()
+        for kept in self._kept:
+            if upto is None or kept.number <= upto:
+                self.send(self._target, kept.content)
+
+    def _tell_held(self) -> None:
+        """Tell up to which batch the learner holds everything, once the walk has come to its end."""
+        if self._state != "walked":
+            return
+        held = next((kept.batch - 1 for kept in self._kept if kept.batch), self._last_batch)
+        if held > self._told_held:
+            self._told_held = held
+            self.send(self._storage, LearnerHolds(handoff=self.name, batch=held))
+
+    # Proving
+
+    def _prove(self, message: Prove) -> None:
+        self._epoch = message.epoch
+        self._proofs = [proof for proof in self._proofs if proof.phase != message.phase]
+        self._proofs.append(Proof(message.phase, message.epoch, -1))
+        self._check_proofs()
+
+    def _check_proofs(self) -> None:
+        """See what is proved by now. What is to be proved begins to count when the walk is at its end."""
+        if self._state != "walked":
+            return
+        held = self._kept[0].number - 1 if self._kept else self._number
+        left: list[Proof] = []
+        for proof in self._proofs:
+            if proof.number < 0:
+                if proof.phase == "seal":
+                    self._ask_to_sync()
+                proof = proof._replace(number=self._number)
+            if held < proof.number or (
+                proof.phase == "seal" and (self._synced < proof.number or self._learner_epoch < proof.epoch)
+            ):
+                left.append(proof)
+            else:
+                self.send(self._storage, HandoffReached(handoff=self.name, phase=proof.phase, epoch=proof.epoch))
+        self._proofs = left
+
+    def _ask_to_sync(self) -> None:
+        self._number += 1
+        self._put(Kept(self._number, Replicate(walk=self._walk, number=self._number, operations=[], sync=True), 0, 0))
+
+    # Time
+
+    def _tick(self) -> None:
+        self.after(TICK_SECONDS, Tick())
+        waits = bool(self._kept) or self._waits_for_learner or self._state == "asking"
+        if waits and self.now() - self._progress_at > RESEND_SECONDS:
+            self._send_again()
+        elif self._proofs and self._state == "walked" and not self._kept:
+            self._ask_to_sync()  # an answer that says which ring the learner has read by now
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        first, last = self._transfer.slots
+        progress = HandoffProgress(
+            handoff=self.name,
+            first=first,
+            last=last,
+            source=self._transfer.source,
+            target=self._transfer.target,
+            keys=self._keys_passed,
+            keys_total=sum(map(self._store.keys_in, range(first, last + 1))),
+            bytes=self._bytes_sent,
+            seconds=self.now() - self._began,
+            state=self._state,
+            trouble=self._trouble,
+        )
+        self.send(self._storage, progress)
+
+    def check(self) -> None:
+        numbers = [kept.number for kept in self._kept]
+        assert numbers == list(range(self._number - len(numbers) + 1, self._number + 1)), numbers
+        assert self._kept_bytes == sum(kept.size for kept in self._kept)
+        assert self._chunks == sum(type(kept.content) is Chunk for kept in self._kept)
+        assert self._chunks <= CHUNKS_UNACKNOWLEDGED_MAX
+        assert self._begin <= self._cursor <= self._end
+        assert self._state != "walked" or self._cursor == self._end
+        assert not self._known or self._cursor < self._known[0][:2]
+
+
+def _listed(slot: int, key: bytes, record: Record) -> Listed:
+    return slot, key, record.epoch, record.seq, record.expiry, crc32(record.value)
+
+
+def _size(operations: Sequence[Operation]) -> int:
+    return sum(len(key or b"") + len(value or b"") for _, key, value, _, _, _ in operations)
+
+
+def _parts(operations: list[Operation]) -> list[list[Operation]]:
+    """Cut writes into messages of about CHUNK_BYTES_MAX at most."""
+    if _size(operations) <= CHUNK_BYTES_MAX:
+        return [operations]
+    parts: list[list[Operation]] = [[]]
+    size = 0
+    for operation in operations:
+        size += _size([operation])
+        if parts[-1] and size > CHUNK_BYTES_MAX:
+            parts.append([])
+            size = _size([operation])
+        parts[-1].append(operation)
+    return parts

@@ -1,0 +1,44 @@
+"""Sums up a stretch of records, so that two copies can be compared without sending either.
+
+Equal stretches have equal digests, whatever their disks; unequal ones hardly ever do (64 bits). It covers keys,
+versions, expiries and the CRC-32 of values, and the numbers of the slots that end in the stretch: two copies whose
+records agree and whose numbers do not have not applied the same operations (R4).
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Protocol
+from zlib import crc32
+
+CONTENT_BYTES_MAX = 4 * 1024 * 1024
+"""Keys and values that are read for one digest, one record excepted."""
+
+_MASK = (1 << 64) - 1
+
+
+class Recorded(Protocol):
+    """What a record says of itself."""
+
+    @property
+    def value(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def expiry(self) -> int: ...
+
+
+def digest_of(records: Iterable[tuple[int, bytes, Recorded]], numbers: Iterable[tuple[int, int, int]]) -> int:
+    """64 bits over records (slot, key, record) and numbers (slot, epoch, seq), in whatever order they are given."""
+    total = 0
+    for slot, key, record in records:
+        head = b"r%d %d %d %d %d " % (slot, record.epoch, record.seq, record.expiry, crc32(record.value))
+        total += _hash(head + key)
+    for slot, epoch, seq in numbers:
+        total += _hash(b"n%d %d %d" % (slot, epoch, seq))
+    return total & _MASK
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big")
