@@ -71,6 +71,7 @@ class FakeRing(FakeCluster):
                 "keys": 4711,
                 "bytes": 3 * 1024 * 1024,
                 "pid": 5000 + number,
+                "epoch": self.ring.epoch,
                 "suspected_by": [],
             }
             for number, node in enumerate(self.ring.nodes)
