@@ -45,13 +45,20 @@ class VirtualLoop:
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> VirtualTimer:
-        return self.call_at(self._now + delay if delay > 0.0 else self._now, callback, *args)
+        due = self._now + delay if delay > 0.0 else self._now
+        timer = VirtualTimer(due, callback, args)
+        heapq.heappush(self._timers, (due, next(self._order), timer))
+        return timer
 
     def call_at(self, due: float, callback: Callable[..., object], *args: Any) -> VirtualTimer:
         """As ``call_later``, at a moment; one that is past is now."""
         timer = VirtualTimer(due, callback, args)
         heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
+
+    def add(self, timer: VirtualTimer) -> None:
+        """Let a timer fire that somebody else has made."""
+        heapq.heappush(self._timers, (timer.due, next(self._order), timer))
 
     def run_until_idle(self) -> None:
         """Run what is ready now, and what that makes ready; timers of the future stay where they are."""
@@ -75,12 +82,18 @@ class VirtualLoop:
 
     def advance_until(self, condition: Callable[[], bool] | None, seconds_max: float) -> bool:
         """As ``advance``, and stop at the moment in which the condition has become true; says whether it has."""
-        end, timers = self._now + seconds_max, self._timers
+        end, timers, ready = self._now + seconds_max, self._timers, self._ready
         self.run_until_idle()
         while condition is None or not condition():
             if not timers or timers[0][0] > end:
                 self._now = end
                 return False
-            self._now = max(self._now, timers[0][0])
-            self.run_until_idle()
+            due, _, timer = heapq.heappop(timers)
+            if due > self._now:
+                self._now = due
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback(*timer.args)
+                if ready or (timers and timers[0][0] <= due):
+                    self.run_until_idle()
         return True

@@ -2,9 +2,10 @@
 
     client.call(("SET", "k", "v"), done)        later done(Outcome(happened="yes", reply=b"OK", ...))
 
-It behaves as ``actors/client.py`` does, without its threads: it follows MOVED, tries again after replies that say that
-nothing was done (TRYAGAIN, CLUSTERDOWN, LOADING, NOREPLICAS) and after connections that took nothing, and does not
-repeat a write of which it cannot know whether it was carried out. Reads change nothing, so they are always repeated.
+It behaves as ``actors/client.py`` does, without its threads: it reads the map of the slots (CLUSTER SLOTS) and follows
+MOVED, tries again after replies that say that nothing was done (TRYAGAIN, CLUSTERDOWN, LOADING, NOREPLICAS) and after
+connections that took nothing, and does not repeat a write of which it cannot know whether it was carried out. Reads
+change nothing, so they are always repeated.
 
     yes      it was carried out, and this is the reply
     no       it was not, and never will be
@@ -13,6 +14,7 @@ repeat a write of which it cannot know whether it was carried out. Reads change 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +30,12 @@ OPERATION_SECONDS_MAX = 5.0
 
 PAUSE_SECONDS = (0.01, 0.08)
 """Before it is tried again, at least and at most."""
+
+WORD_BYTES_SHOWN = 24
+"""Of each word of a command so much is written into the trace."""
+
+MAP_SECONDS_MIN = 0.05
+"""The map is read at most so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +63,11 @@ class SimulatedClient:
         self.process = process
         self.seeds = list(seeds)
         self._caller = RespCaller(process)
+        self._runs: list[tuple[int, int, str]] = []
+        """The map: first slot, last slot, and who answers for them; ascending."""
         self._nodes: dict[int, str] = {}
-        """Who answers for a slot, as far as replies have said."""
+        """Who answers for a slot, as far as MOVED has said since the map was read."""
+        self._map_read_at = float("-inf")
 
     def call(
         self, args: Sequence[bytes | str | int], done: Done, *, node: str | None = None,
@@ -65,19 +76,48 @@ class SimulatedClient:
         """Begin an operation on one key; ``node``: ask only this one. ``done`` is called once with its outcome."""
         _Operation(self, args, done, node, seconds_max).attempt()
 
+    def caller(self) -> RespCaller:
+        """Its connections, for commands to one node."""
+        return self._caller
+
     def node_of(self, slot: int | None) -> str:
-        known = self._nodes.get(slot) if slot is not None else None
-        return known or self.process.random.choice(self.seeds)
+        """Whom to ask about a slot."""
+        if slot is not None:
+            node = self._nodes.get(slot)
+            if node is not None:
+                return node
+            at = bisect_right(self._runs, (slot, 1 << 14, "")) - 1
+            if at >= 0 and slot <= self._runs[at][1]:
+                return self._runs[at][2]
+            self.read_map()
+        return self.process.random.choice(self.seeds)
 
     def moved(self, slot: int, node: str) -> None:
         self._nodes[slot] = node
         if node not in self.seeds:
             self.seeds.append(node)
+        self.read_map()
+
+    def read_map(self) -> None:
+        """Ask somebody for the map, unless that was done a moment ago."""
+        now = self.process.loop.time()
+        if now - self._map_read_at >= MAP_SECONDS_MIN:
+            self._map_read_at = now
+            self._caller.call(self.process.random.choice(self.seeds), ("CLUSTER", "SLOTS"), self._map_read, 1.0)
+
+    def _map_read(self, reply: Any) -> None:
+        if isinstance(reply, list):
+            self._nodes.clear()
+            self._runs = sorted((first, last, f"{node[0].decode()}:{node[1]}") for first, last, node, *_ in reply)
+            for _, _, node in self._runs:
+                if node not in self.seeds:
+                    self.seeds.append(node)
 
     def forget(self, slot: int | None) -> None:
         """Whoever is said to answer for it does not."""
         if slot is not None:
             self._nodes.pop(slot, None)
+            self.read_map()
 
 
 class _Operation:
@@ -103,7 +143,7 @@ class _Operation:
         self._attempts += 1
         self._node = self._only or self._client.node_of(self._slot)
         left = max(self._deadline - self._loop.time(), 0.01)
-        self._client._caller.call(self._node, self._args, self._answered, left)
+        self._client.caller().call(self._node, self._args, self._answered, left)
 
     def _answered(self, reply: Any) -> None:
         if isinstance(reply, NoReply):
@@ -135,6 +175,10 @@ class _Operation:
             self._loop.call_later(pause, self.attempt)
 
     def _end(self, happened: Literal["yes", "no", "maybe"], reply: Any) -> None:
+        command = b" ".join(_bytes(arg)[:WORD_BYTES_SHOWN] for arg in self._args[:3]).decode(
+            "ascii", "backslashreplace"
+        )
+        self._world.happened(self._client.process.name, f"{command} at {self._node}: {happened}")
         self._done(
             Outcome(
                 happened=happened,

@@ -109,7 +109,8 @@ class SimulatedNetwork:
         self._hosts: dict[tuple[str, int], str] = {}
         """Whose a port is, also while nobody listens there."""
         self._without_power: dict[str, None] = {}
-        self._cuts: dict[Pair, None] = {}
+        self.cuts: dict[Pair, None] = {}
+        """What gets through from whom to whom: nothing."""
         self._delays: dict[Pair, float] = {}
         self._next_port = EPHEMERAL_PORT
 
@@ -120,14 +121,14 @@ class SimulatedNetwork:
 
     def cut(self, sender: str, to: str) -> None:
         """From now on nothing of a process gets through to another; cut the other direction as well for a partition."""
-        self._cuts[sender, to] = None
+        self.cuts[sender, to] = None
         self.world.happened("*", f"cut {sender} -> {to}")
 
     def mend(self, sender: str | None = None, to: str | None = None) -> None:
         """End the cuts from a process to another; from or to any, if it is not given."""
-        mended = [pair for pair in self._cuts if sender in (None, pair[0]) and to in (None, pair[1])]
+        mended = [pair for pair in self.cuts if sender in (None, pair[0]) and to in (None, pair[1])]
         for pair in mended:
-            del self._cuts[pair]
+            del self.cuts[pair]
             self.world.happened("*", f"mend {pair[0]} -> {pair[1]}")
         for end in list(self.ends):
             if (end.process.name, end.other.process.name) in mended:
@@ -148,7 +149,7 @@ class SimulatedNetwork:
         return len(broken)
 
     def is_cut(self, sender: str, to: str) -> bool:
-        return bool(self._cuts) and (sender, to) in self._cuts
+        return (sender, to) in self.cuts
 
     # What processes and machines do
 
@@ -189,11 +190,11 @@ class SimulatedNetwork:
         return name not in self._without_power
 
     def latency(self, sender: str, to: str) -> float:
-        chance = self.random.random
+        chance = self.random.random()
         low, high = self.latency_seconds
-        seconds = low + (high - low) * chance()
-        if chance() < SPIKE_PROBABILITY:
-            seconds += SPIKE_SECONDS_MAX * chance()
+        seconds = low + (high - low) * chance
+        if chance < SPIKE_PROBABILITY:
+            seconds += SPIKE_SECONDS_MAX * self.random.random()
         if self._delays:
             seconds += self._delays.get((sender, to), 0.0)
         return seconds
@@ -371,6 +372,9 @@ class End(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or not data:
             return
+        if not self._out and self._unread_bytes + len(data) <= WINDOW_BYTES:
+            self._send(bytes(data))
+            return
         self._out.append(bytes(data))
         self._out_bytes += len(data)
         self._push()
@@ -438,22 +442,27 @@ class End(asyncio.Transport):
                 self._out.append(data[room:])
                 data = data[:room]
             self._out_bytes -= len(data)
-            self._unread_bytes += len(data)
-            if len(data) > 1 and self.network.random.random() < TORN_PROBABILITY:
-                at = self.network.random.randint(1, len(data) - 1)
-                self._transmit(data[:at])
-                data = data[at:]
-            self._transmit(data)
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        self._unread_bytes += len(data)
+        if len(data) > 1 and self.network.random.random() < TORN_PROBABILITY:
+            at = self.network.random.randint(1, len(data) - 1)
+            self._transmit(data[:at])
+            data = data[at:]
+        self._transmit(data)
 
     def _transmit(self, what: bytes | _EndOfStream | OSError) -> None:
-        here, there = self.process.name, self.other.process.name
-        if self._held_up or self.network.is_cut(here, there):
+        network, here, there = self.network, self.process.name, self.other.process.name
+        if self._held_up or (network.cuts and network.is_cut(here, there)):
             if not self._held_up:
                 self._held_since = self._loop.time()
             self._held_up.append(what)
             return
-        arrival = self._loop.time() + self.network.latency(here, there)
-        self._last_arrival = arrival = max(arrival, self._last_arrival)
+        arrival = self._loop.time() + network.latency(here, there)
+        if arrival < self._last_arrival:
+            arrival = self._last_arrival
+        self._last_arrival = arrival
         self._loop.call_at(arrival, self.other.arrive, what)
 
     def send_again(self) -> None:
@@ -542,7 +551,8 @@ class End(asyncio.Transport):
     def _give_credit(self, size: int) -> None:
         """Tell the other side that so much has been read, as soon as word of it gets through."""
         self._credit_owed += size
-        if not self.network.is_cut(self.process.name, self.other.process.name):
+        network = self.network
+        if not network.cuts or not network.is_cut(self.process.name, self.other.process.name):
             owed, self._credit_owed = self._credit_owed, 0
             self.other._credit(owed)
 

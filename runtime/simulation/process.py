@@ -35,25 +35,28 @@ EPOCH_SECONDS = 1_700_000_000.0
 """The wall time at which every world begins."""
 
 
-class ProcessTimer:
-    """A callback due at a moment of a process' time, if the process runs then."""
+class ProcessTimer(VirtualTimer):
+    """A callback due at a moment of a process' time, if the process runs then.
 
-    __slots__ = ("args", "callback", "world_timer")
+    To the world it is a timer whose callback is ``due``; what it is for happens in a turn of the process.
+    """
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-        self.world_timer: VirtualTimer | None = None
+    __slots__ = ("_call", "_call_args", "_call_soon")
+
+    def __init__(self, due: float, loop: ProcessLoop, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.due, self.callback, self.args = due, self._fall_due, ()
+        self._call: Callable[..., object] | None = callback
+        self._call_args, self._call_soon = args, loop.call_soon
 
     def cancel(self) -> None:
-        self.callback = None
-        if self.world_timer is not None:
-            self.world_timer.callback = None
+        self._call = self.callback = None
 
-    def fire(self) -> None:
-        callback, self.callback = self.callback, None
-        if callback is not None:
-            callback(*self.args)
+    def _fall_due(self) -> None:
+        self._call_soon(self._fire)
+
+    def _fire(self) -> None:
+        if self._call is not None:
+            self._call(*self._call_args)
 
 
 class ProcessLoop:
@@ -91,9 +94,11 @@ class ProcessLoop:
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> ProcessTimer:
-        timer = ProcessTimer(callback, args)
+        world = self._world
+        now = world.time()
+        timer = ProcessTimer(now + delay / self._rate if delay > 0.0 else now, self, callback, args)
         if not self.dead:
-            timer.world_timer = self._world.call_later(delay / self._rate, self.call_soon, timer.fire)
+            world.add(timer)
         return timer
 
     def pause(self) -> None:
