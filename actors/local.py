@@ -635,6 +635,7 @@ def _check_zookeeper(hosts: str) -> None:
 def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[str]) -> str:
     """What keeps a cluster from serving in every node's present life, in a sentence; "" when nothing does.
 
+    One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts.
     ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
     """
     if status.get("trouble"):
@@ -642,7 +643,7 @@ def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[st
     for id, pid in pids.items():
         if why_not := why_not_up(status, id, pid):
             return why_not
-    if not status["serving"]:
+    if not status["serving"] and not status.get("stopped"):
         return f"the ring of epoch {status['epoch']} does not serve"
     return next((why_not for info in infos if (why_not := why_not_shown(status, info))), "")
 
@@ -664,7 +665,8 @@ def why_not_up(status: dict[str, Any], id: str, pid: int) -> str:
 
 def why_not_shown(status: dict[str, Any], info: str) -> str:
     """Why a node's CLUSTER INFO does not let clients go by the present ring, in a sentence; "" when it does."""
-    if "cluster_state:ok" not in info or f"cluster_current_epoch:{status['epoch']}\r" not in info:
+    state = "fail" if status.get("stopped") else "ok"
+    if f"cluster_state:{state}" not in info or f"cluster_current_epoch:{status['epoch']}\r" not in info:
         return f"a client port does not show the ring of epoch {status['epoch']} yet"
     return ""
 

@@ -95,6 +95,7 @@ def status_without_leader(client: "Client") -> dict[str, Any]:
         "epoch": known.epoch,
         "leader": None,
         "serving": known.serving and all(known.coordinators),
+        "stopped": not known.serving,
         "replicas": known.replicas,
         "change": None,
         "queue": [],
@@ -135,7 +136,8 @@ def print_status(now: dict[str, Any]) -> None:
     from .following import sentence
 
     console = Console(highlight=False, soft_wrap=True)
-    serves = "serves" if now["serving"] else "does not serve all slots"
+    stopped = "is stopped: client requests are refused until `ringkeeper start`"
+    serves = "serves" if now["serving"] else stopped if now.get("stopped") else "does not serve all slots"
     leads = f"the ECS at {now['leader']} leads" if now["leader"] else "no ECS leads"
     change = "a change is in flight" if now["change"] else "no change in flight"
     console.print(f"cluster {now['cluster']}: ring {now['epoch']} {serves}; {leads}; {change}")

@@ -28,6 +28,8 @@ from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
 if TYPE_CHECKING:
     from ..actors.local import News
 
+SERVES = "The ring serves."
+STOPPED = "The ring is stopped: client requests are refused until `ringkeeper start`."
 DEFAULT_DATA = Path("ringkeeper-data")
 LOOK_SECONDS = 5.0
 """While nothing happens, ``up`` looks so often whether its launcher still lives."""
@@ -138,10 +140,11 @@ class Launch:
 
         with opened(",".join(seeds), os.environ.get("RINGKEEPER_PASSWORD"), 5.0) as client:
             draw_ring(client)
+            serving = client.ring()["serving"]
         host, _, port = seeds[0].rpartition(":")
         click.echo(
             f"""
-The ring serves. Connect with any Redis Cluster client, for example
+{SERVES if serving else STOPPED} Connect with any Redis Cluster client, for example
   redis-cli -c -h {host} -p {port}
   ringkeeper put user:42 Ada --cluster {seeds[0]}
   python -c 'from ringkeeper import Client; print(Client("{seeds[0]}").get("user:42"))'

@@ -902,6 +902,14 @@ def test_a_cluster_serves_when_ring_nodes_and_client_ports_say_so() -> None:
     assert why_not_serving(status(), PIDS, [INFO, INFO]) == ""
 
 
+def test_a_cluster_that_was_stopped_is_as_it_should_be() -> None:
+    infos = [INFO.replace("ok", "fail")] * 2
+    assert why_not_serving(status(serving=False, stopped=True), PIDS, infos) == ""
+    assert "client port" in why_not_serving(status(serving=False, stopped=True), PIDS, [INFO])
+    down = [{**node, "state": "down"} for node in status()["nodes"]]
+    assert "h:1 is down" in why_not_serving(status(serving=False, stopped=True, nodes=down), PIDS, infos)
+
+
 @pytest.mark.parametrize(
     ("now", "infos", "why"),
     [

@@ -40,7 +40,7 @@ class FakeRing(FakeCluster):
         self.epoch = self.ring.epoch
         addresses = [self.address(index) for index in range(3)]
         self.table = [addresses.index(node.address) for node in self.ring.coordinators if node is not None]
-        self.serving, self.leader = True, "127.0.0.1:9999"
+        self.serving, self.stopped, self.leader = True, False, "127.0.0.1:9999"
         self.asked: list[bytes] = []
         """Names of the commands about keys."""
         self.orders: list[list[str]] = []
@@ -81,6 +81,7 @@ class FakeRing(FakeCluster):
             "epoch": self.ring.epoch,
             "leader": self.leader,
             "serving": self.serving,
+            "stopped": self.stopped,
             "change": self.change,
             "queue": self.queue,
             "trouble": None,

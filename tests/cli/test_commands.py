@@ -173,6 +173,13 @@ def test_a_ring_that_does_not_serve_is_a_negative_answer(cluster: FakeRing) -> N
     assert type_(cluster, "status", "--json").exit_code == 1
 
 
+def test_a_ring_that_was_stopped_is_said_to_be(cluster: FakeRing) -> None:
+    cluster.serving, cluster.stopped = False, True
+    said = type_(cluster, "status")
+    assert said.exit_code == 1
+    assert "ring 1 is stopped: client requests are refused until `ringkeeper start`;" in said.stdout
+
+
 def test_while_nobody_leads_status_says_what_the_nodes_know(cluster: FakeRing) -> None:
     cluster.leader = ""
     cluster.values = {b"a": b"1", b"b": b"2"}
