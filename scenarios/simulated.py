@@ -11,24 +11,32 @@ those of ``runtime/simulation``. Processes go by their names: nodes by id (``127
 ``ecs-1``, ``ecs-2``..., ``zookeeper``, and clients by the names they were given.
 
 A node's machine keeps its disk and its place in the world from life to life. A node that starts again by itself, as
-``Member`` makes it do, ends in order and is back after ``START_SECONDS``.
+``Member`` makes it do, ends in order and is back after ``START_SECONDS``; one whose actor fails for good ends, and is
+dead until somebody starts it.
+
+What can befall whom: a process ``kill``, ``cut_power``, ``pause``, ``slow``, ``drift``; a disk ``lose_disk``,
+``fill_disk``, ``put_back``; the network ``partition``, ``isolate``, ``heal``, and what ``world.network`` has besides;
+ZooKeeper ``zookeeper_away``, ``zookeeper_rolls_back``, ``zookeeper_lags``; a session ``lose_session``,
+``suspend_session``. Everything may befall several at once, and all of it at any moment (``world.loop.call_later``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from ..actors.config import EcsConfig, NodeConfig
 from ..actors.messages import Sync, Synced
 from ..actors.processes import Ending, NodeActors, spawn_ecs, spawn_node
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
-from ..runtime.actor import Actor, LocalRef
+from ..runtime.actor import Actor, LocalRef, Ref
 from ..runtime.bridge import Bridge, BridgeConfig
+from ..runtime.message import message
 from ..runtime.resp import RespServer
-from ..runtime.simulation.disk import SimulatedDisk, SimulatedFile
+from ..runtime.simulation.disk import DiskCopy, SimulatedDisk
 from ..runtime.simulation.ensemble import ZooKeeperEnsemble
 from ..runtime.simulation.process import SimulatedProcess
 from ..runtime.simulation.resp_caller import CALL_SECONDS_MAX, RespCaller
@@ -53,13 +61,29 @@ START_SECONDS = (0.2, 0.6)
 SYNC_SECONDS = (0.0005, 0.008)
 """What a sync of the disk takes, at least and at most."""
 
+CLOSE_SECONDS_MAX = 10.0
+"""An orderly end that takes longer is broken off, as a process does it."""
+
+CLOCK_ERROR, WALL_ERROR_SECONDS = 50e-6, 0.05
+"""How much the clock of a machine gains or loses at most, as a part of the time, and how wrong its wall clock is."""
+
 SECRET = b"the secret of a simulated cluster"
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOver:
+    """The disk has done its work; local. SimulatedSyncer -> SimulatedSyncer."""
+
+    synced: Synced
+    reply_to: Ref
 
 
 class SimulatedSyncer(Actor):
     """Stands in for ``Syncer``, which blocks: a sync takes its time in the world's.
 
     Hears   Sync        from StorageNode, one at a time
+            SyncOver    from itself
     Tells   Synced -> StorageNode
 
     What was written before it began is on disk from then on, so a power cut in its midst finds more than was told.
@@ -69,18 +93,23 @@ class SimulatedSyncer(Actor):
         super().__init__()
         self._store = store
 
-    def on_receive(self, message: Sync | Synced) -> None:
+    def on_receive(self, message: Sync | SyncOver) -> None:
         match message:
             case Sync():
-                error = ""
-                try:
-                    self._store.sync()
-                except StoreError as failure:
-                    error = str(failure)
-                done = Synced(batch=message.batch, error=error)
-                self.after(self.random.uniform(*SYNC_SECONDS), (message.reply_to, done))
-            case (to, done):
-                self.send(to, done)
+                self._sync(message)
+            case SyncOver():
+                self.send(message.reply_to, message.synced)
+            case _:
+                assert_never(message)
+
+    def _sync(self, sync: Sync) -> None:
+        error = ""
+        try:
+            self._store.sync()
+        except StoreError as failure:
+            error = str(failure)
+        synced = Synced(batch=sync.batch, error=error)
+        self.after(self.random.uniform(*SYNC_SECONDS), SyncOver(synced=synced, reply_to=sync.reply_to))
 
 
 class Machine:
@@ -93,23 +122,38 @@ class Machine:
         self.random = cluster.world.stream(f"machine {id}")
         self.data_id = f"{self.random.getrandbits(64):016x}"
         self.lives = 0
-        self.clock_rate, self.wall_error_seconds = 1.0, 0.0
+        self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
+        self.wall_error_seconds = self.random.uniform(-WALL_ERROR_SECONDS, WALL_ERROR_SECONDS)
         self.turn_seconds: float | None = None
         self.node: SimulatedNode | None = None
         """Its present or last life."""
-
-    def ring(self) -> SimulatedFile:
-        return self.disk.file("ring.json")
 
     def wipe(self) -> None:
         """Its disk is lost and replaced by an empty one."""
         self.disk.wipe()
         self.data_id, self.lives = f"{self.random.getrandbits(64):016x}", 0
 
+    def copy(self) -> MachineCopy:
+        """A backup of its disk, from which a node can be started that believes to be this one at this moment."""
+        return MachineCopy(self.disk.copy(), self.data_id, self.lives)
+
+    def put_back(self, copy: MachineCopy) -> None:
+        self.disk.put_back(copy.disk)
+        self.data_id, self.lives = copy.data_id, copy.lives
+
     def new_incarnation(self) -> str:
         """The name of its next life; they ascend, as those of a node's folder do."""
         self.lives += 1
         return f"{self.lives:08x}{self.random.getrandbits(32):08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCopy:
+    """A backup of a node's disk."""
+
+    disk: DiskCopy
+    data_id: str
+    lives: int
 
 
 class _Part:
@@ -151,6 +195,7 @@ class SimulatedNode(_Part):
         config = cluster.node_config(machine.port)
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
         self.store = Store(machine.disk.records, cache_bytes=config.cache_bytes)
+        process.on_failure = self._failed
         self.syncer: LocalRef = self.system.spawn(SimulatedSyncer, store=self.store, name="syncer")
         self._ending = False
         self.actors: NodeActors = spawn_node(
@@ -162,7 +207,7 @@ class SimulatedNode(_Part):
             watches=self.watches,
             syncer=self.syncer,
             store=self.store,
-            archive=machine.ring(),
+            archive=machine.disk.file("ring.json"),
             pid=machine.port,
             start_again=self._start_again,
             leave=self._leave,
@@ -185,18 +230,26 @@ class SimulatedNode(_Part):
         self.server.stop_listening()
 
         def over() -> None:
-            self.store.disk.close()
             self.cluster.world.loop.call_soon(self._over, done)
 
         def closed() -> None:
             self.server.close()
             self.bridge.close(done=over)
 
+        self.process.loop.call_later(CLOSE_SECONDS_MAX, over)
         self.system.spawn(Ending, syncer=self.syncer, watches=self.watches, done=closed, name="ending")
 
+    def _failed(self, actor: str, failure: BaseException) -> None:
+        if hasattr(self, "server"):
+            self.end()
+        else:  # it was just about to start
+            self.cluster.world.loop.call_soon(self.process.kill)
+
     def _over(self, done: Callable[[], object]) -> None:
+        """Nothing of it runs any more: close what it stood on."""
         if self.process.alive:
             self.process.kill()
+            self.store.close()
             done()
 
 
@@ -205,6 +258,7 @@ class SimulatedEcs(_Part):
 
     def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, port: int) -> None:
         super().__init__(cluster, process, port, "")
+        process.on_failure = lambda actor, failure: cluster.world.loop.call_soon(process.kill)
         spawn_ecs(self.system, cluster.ecs_config(port), bridge_address=self.bridge.address, watches=self.watches)
 
     @property
@@ -228,13 +282,20 @@ class SimulatedCluster:
         found_with: int | None = None,
         session_timeout_seconds: float = 6.0,
         check: bool = True,
+        actors_may_fail: bool = False,
         trace: Trace | None = None,
+        log: Callable[[str], object] | None = None,
         **settings: Any,
     ) -> None:
-        """``nodes`` and ``ecs`` are started at once, with ZooKeeper; a ring is founded of ``found_with`` nodes."""
+        """``nodes`` and ``ecs`` are started at once, with ZooKeeper; a ring is founded of ``found_with`` nodes.
+
+        ``check`` and ``log`` are those of ``SimulatedWorld``. With ``actors_may_fail`` an actor that fails for good
+        ends its process, as in production, and not the run.
+        """
         self.name = "simulated"
         self.session_timeout_seconds = session_timeout_seconds
-        self.world = SimulatedWorld(seed, check=check, trace=trace)
+        self.world = SimulatedWorld(seed, check=check, trace=trace, log=log)
+        self.world.actors_may_fail = actors_may_fail
         names = ("zookeeper",) if zookeepers == 1 else tuple(f"zookeeper-{n}" for n in range(1, zookeepers + 1))
         self.zookeeper = ZooKeeperEnsemble(self.world, names)
         self.machines: dict[str, Machine] = {}
@@ -259,8 +320,7 @@ class SimulatedCluster:
 
     def close(self) -> None:
         """Let go of everything. Nothing runs after this."""
-        for process in self.world.processes.values():
-            process.loop.die()
+        self.world.close()
 
     # Settings
 
@@ -357,8 +417,8 @@ class SimulatedCluster:
             self.zookeeper.stop(name)
             return
         self.world.processes[name].kill(silent=power_cut)
-        if name in self.machines:
-            self.machines[name].disk.crash(lose_unsynced=power_cut)
+        if name in self.machines and power_cut:
+            self.machines[name].disk.lose_power()
 
     def restart(self, name: str) -> None:
         """Start a process again, killing it first if it lives."""
@@ -370,6 +430,20 @@ class SimulatedCluster:
             self.start_ecs(name)
         else:
             self.zookeeper.start(name)
+
+    def lose_disk(self, id: str) -> None:
+        """A node is killed, and its disk is lost with all that was on it."""
+        self.kill(id)
+        self.machines[id].wipe()
+
+    def fill_disk(self, id: str, full: bool = True) -> None:
+        """A node's disk takes no more; or, not full, takes it again."""
+        self.machines[id].disk.fill(full)
+
+    def put_back(self, id: str, copy: MachineCopy) -> None:
+        """A node is killed, and its disk is again what it was when the copy was made (``machines[id].copy()``)."""
+        self.kill(id)
+        self.machines[id].put_back(copy)
 
     def terminate(self, id: str) -> None:
         """Begin the orderly end of a node, as SIGTERM does."""
@@ -426,6 +500,14 @@ class SimulatedCluster:
         """ZooKeeper is gone for so long; returns at once."""
         self.zookeeper.stop()
         self.world.loop.call_later(seconds, self.zookeeper.start)
+
+    def zookeeper_rolls_back(self, seconds: float) -> None:
+        """ZooKeeper is again what it was so long ago, as when it was given an old disk."""
+        self.zookeeper.roll_back(self.now - seconds)
+
+    def zookeeper_lags(self, server: str, seconds: float) -> None:
+        """One of several servers learns of everything so much later than the others."""
+        self.zookeeper.lag_seconds[server] = seconds
 
     # Looking
 

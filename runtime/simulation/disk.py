@@ -3,15 +3,17 @@
 ``SimulatedDisk`` holds the records (a ``MemoryDisk``) and small files; a process opens them, and when it is gone
 ``crash`` says what the next one finds:
 
-    killed         everything that was written
+    killed         everything that was written; what was not synced may still be gone if the power fails later
     lost power     of the records what was synced, and perhaps some batches after that; files whole, old or new
     disk lost      nothing
+    another put in what was copied from it earlier
 """
 
 from __future__ import annotations
 
 import errno
 import random
+from typing import NamedTuple
 
 from ..store.memory import MemoryDisk
 
@@ -35,6 +37,17 @@ class SimulatedFile:
         self.content = content
 
 
+class DiskCopy(NamedTuple):
+    """What was on a disk."""
+
+    records: dict[bytes, bytes]
+    files: dict[str, bytes | None]
+
+
+LAST_KEY = b"\xff" * 16
+"""Behind all keys of records."""
+
+
 class SimulatedDisk:
     """One machine's disk."""
 
@@ -47,9 +60,21 @@ class SimulatedDisk:
         """The file of that name; it comes into being when it is first asked for."""
         return self.files.setdefault(name, SimulatedFile())
 
-    def crash(self, *, lose_unsynced: bool) -> None:
-        """The process that used it is gone; ``lose_unsynced``: the machine's power as well."""
-        self.records = self.records.crash(lose_unsynced=lose_unsynced, torn=self._random)
+    def lose_power(self) -> None:
+        """The machine and all its processes are gone: so is what was not synced, or the last of it."""
+        self.records = self.records.crash(torn=self._random)
+
+    def copy(self) -> DiskCopy:
+        """All that is on it now: a backup."""
+        content = dict(self.records.items(b"", LAST_KEY))
+        return DiskCopy(content, {name: file.content for name, file in self.files.items()})
+
+    def put_back(self, copy: DiskCopy) -> None:
+        """Have on it what was copied, and nothing else. No process may be using it."""
+        self.records = MemoryDisk(dict(copy.records))
+        self.files.clear()
+        for name, content in copy.files.items():
+            self.file(name).content = content
 
     def wipe(self) -> None:
         """Everything on it is lost."""

@@ -62,12 +62,20 @@ class ProcessTimer(VirtualTimer):
 class ProcessLoop:
     """Implements ``runtime.world.Loop`` for one life of a process, on the world's loop."""
 
-    def __init__(self, world: VirtualLoop, *, clock: float, rate: float, turn_seconds: float) -> None:
+    def __init__(
+        self,
+        world: VirtualLoop,
+        *,
+        clock: float,
+        rate: float,
+        turn_seconds: float,
+        turn_begins: Callable[[], object],
+    ) -> None:
         self.turn_seconds = turn_seconds
         """So long after it has run the process runs again."""
         self.dead = self.paused = False
         self.turns = 0
-        self._world = world
+        self._world, self._turn_begins = world, turn_begins
         self._clock, self._since, self._rate = clock, world.time(), rate
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._running = self._run_comes = False
@@ -126,6 +134,7 @@ class ProcessLoop:
         self._run_comes = False
         if self.dead or self.paused:
             return
+        self._turn_begins()
         ready = self._ready
         self._running = True
         try:
@@ -159,7 +168,11 @@ class SimulatedProcess:
         self.random: random_module.Random = world.stream(f"process {name} {life}")
         self.wall_error_seconds = wall_error_seconds
         self.loop = ProcessLoop(
-            world.loop, clock=self.random.uniform(1e3, 1e6), rate=clock_rate, turn_seconds=turn_seconds
+            world.loop,
+            clock=self.random.uniform(1e3, 1e6),
+            rate=clock_rate,
+            turn_seconds=turn_seconds,
+            turn_begins=self._turn_begins,
         )
         self.system = ActorSystem(
             loop=self.loop, name=name, random=self.random, wall=self.wall, stopwatch=_no_time, registered=False
@@ -168,7 +181,8 @@ class SimulatedProcess:
         self.system.on_escalation = self._escalated
         self.network: ProcessNetwork = world.network.of(self)
         self.on_failure: Callable[[str, BaseException], None] | None = None
-        """Called, instead of ending the run, when an actor fails for good."""
+        """Called when an actor has failed for good, if actors may fail in this world: what a real process does then
+        is end. Otherwise that ends the run."""
 
     @property
     def alive(self) -> bool:
@@ -208,14 +222,18 @@ class SimulatedProcess:
             self.loop.die()
             self.world.network.process_died(self, silent=silent)
 
+    def _turn_begins(self) -> None:
+        self.world.running = self
+
     def _handled(self, actor: Any, message: Any) -> None:
         self.world.handled(self, actor, message)
 
     def _escalated(self, actor: str, failure: BaseException) -> None:
+        if not self.world.actors_may_fail:
+            self.world.fail(f"{actor} of {self.name} failed for good", failure)
+        self.world.happened(self.name, f"{actor} failed for good: {type(failure).__name__}")
         if self.on_failure is not None:
             self.on_failure(actor, failure)
-        else:
-            self.world.fail(f"{actor} of {self.name} failed for good", failure)
 
 
 def _no_time() -> float:

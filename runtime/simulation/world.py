@@ -5,14 +5,17 @@
     world.run_until(lambda: ..., seconds_max=30)
     print(world.trace.digest())
 
-Whatever goes wrong inside (an actor that fails for good, a ``check`` that does not hold) ends the run: ``run`` raises
-SimulationFailed, which names the seed, the moment, and the last lines of the trace.
+Whatever must not happen ends the run: a ``check`` that does not hold, an actor that fails, an exception that somebody
+caught and could only write into the log. ``run`` then raises SimulationFailed, which names the seed, the moment, and
+the last lines of the trace. Failures that a scenario provokes (a full disk, say) are let pass by ``actors_may_fail``.
 """
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..actor import Actor
@@ -32,8 +35,29 @@ class SimulationFailed(AssertionError):
     """Raised when something happened in a simulated run that must never happen."""
 
 
+class _Log(logging.Handler):
+    """What is logged in a simulated run: read by its people, in its time, and searched for failures."""
+
+    def __init__(self, world: SimulatedWorld, tell: Callable[[str], object] | None) -> None:
+        super().__init__(logging.ERROR if tell is None else logging.NOTSET)
+        self._world, self._tell = world, tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        world = self._world
+        if self._tell is not None:
+            name = world.running.name if world.running is not None else "*"
+            self._tell(f"{world.now():.6f} {name} {record.levelname} {record.getMessage()}")
+        failure = record.exc_info[1] if record.exc_info else None
+        if failure is not None and record.levelno >= logging.ERROR and not world.actors_may_fail:
+            world.fail(record.getMessage(), failure)
+
+
 class SimulatedWorld:
-    """One run. ``check``: every actor's ``check()`` runs after every message that it handles."""
+    """One run.
+
+    ``check``: every actor's ``check()`` runs after every message that it handles. ``log`` is told every line that is
+    logged (as much as the loggers let through), with the moment and the process.
+    """
 
     def __init__(
         self,
@@ -41,16 +65,22 @@ class SimulatedWorld:
         *,
         check: bool = True,
         trace: Trace | None = None,
+        log: Callable[[str], object] | None = None,
         turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self.seed, self.check, self.turn_seconds = seed, check, turn_seconds
+        self.actors_may_fail = False
+        """Whether an actor that fails is nothing special, since the world is bad enough."""
+        self.failure: SimulationFailed | None = None
+        """What has ended the run."""
+        self._log = _Log(self, log)
         self.loop = VirtualLoop()
         self.trace = trace or Trace()
         self.network = SimulatedNetwork(self)
         self.processes: dict[str, SimulatedProcess] = {}
         """By name the present or last life of each."""
         self.running: SimulatedProcess | None = None
-        """Whose actor has handled a message last: who speaks, for logs."""
+        """Whose turn it is, or was last: who speaks, for logs."""
 
     def stream(self, purpose: str) -> random.Random:
         """Dice of the world's seed that are for one purpose: those for another do not disturb them."""
@@ -90,14 +120,33 @@ class SimulatedWorld:
 
     def run(self, seconds: float) -> None:
         """Let so much time pass. Raises SimulationFailed."""
-        self.loop.advance(seconds)
+        with self._heeded():
+            self.loop.advance(seconds)
 
     def run_until(self, condition: Callable[[], bool], seconds_max: float) -> bool:
         """Let time pass until the moment in which a condition becomes true; False if it does not in that time.
 
         Raises SimulationFailed. The condition is asked at every moment in which anything happens, so let it be cheap.
         """
-        return self.loop.advance_until(condition, seconds_max)
+        with self._heeded():
+            return self.loop.advance_until(condition, seconds_max)
+
+    @contextmanager
+    def _heeded(self) -> Iterator[None]:
+        """What is logged is ours; a failure ends the run even if somebody has caught it on the way."""
+        logger = logging.getLogger(__name__.partition(".")[0])
+        logger.addHandler(self._log)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self._log)
+            if self.failure is not None:
+                raise self.failure
+
+    def close(self) -> None:
+        """End all processes. Nothing runs after this."""
+        for process in self.processes.values():
+            process.loop.die()
 
     # What happens
 
@@ -107,7 +156,6 @@ class SimulatedWorld:
 
     def handled(self, process: SimulatedProcess, actor: Actor, message: Any) -> None:
         """An actor has handled a message."""
-        self.running = process
         self.trace.handled(self.loop.time(), process.name, actor.name, message)
         if self.check:
             try:
@@ -120,6 +168,8 @@ class SimulatedWorld:
         """End the run. Raises SimulationFailed."""
         why = f": {failure!r}" if failure is not None else ""
         tail = "\n  ".join(self.trace.tail(TRACE_LINES_SHOWN))
-        raise SimulationFailed(
-            f"{what}{why}\nseed {self.seed!r}, at {self.now():.6f} s; what happened last:\n  {tail}"
-        ) from failure
+        text = f"{what}{why}\nseed {self.seed!r}, at {self.now():.6f} s; what happened last:\n  {tail}"
+        if self.failure is None:
+            self.failure = SimulationFailed(text)
+            self.failure.__cause__ = failure
+        raise self.failure
