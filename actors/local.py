@@ -635,13 +635,15 @@ def _check_zookeeper(hosts: str) -> None:
 def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[str]) -> str:
     """What keeps a cluster from serving in every node's present life, in a sentence; "" when nothing does.
 
-    One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts.
+    One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts. A node that has
+    registered and is not in the ring yet, or waits to be asked, is not needed.
     ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
     """
     if status.get("trouble"):
         return str(status["trouble"])
     for id, pid in pids.items():
-        if why_not := why_not_up(status, id, pid):
+        waits = id in status.get("waiting", ()) and all(node["id"] != id for node in status["nodes"])
+        if not waits and (why_not := why_not_up(status, id, pid)):
             return why_not
     if not status["serving"] and not status.get("stopped"):
         return f"the ring of epoch {status['epoch']} does not serve"
