@@ -642,7 +642,8 @@ def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[st
     if status.get("trouble"):
         return str(status["trouble"])
     for id, pid in pids.items():
-        waits = id in status.get("waiting", ()) and all(node["id"] != id for node in status["nodes"])
+        waits = id in status.get("waiting", ()) and id not in status.get("refused", {})
+        waits = waits and all(node["id"] != id for node in status["nodes"])
         if not waits and (why_not := why_not_up(status, id, pid)):
             return why_not
     if not status["serving"] and not status.get("stopped"):

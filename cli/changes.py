@@ -183,7 +183,8 @@ def _print_done(job: "Job") -> None:
     from .drawing import bytes_text
     from .following import number_text
 
-    click.echo(f"{job['what']}: done; {number_text(job['keys'])} keys moved ({bytes_text(job['bytes'])})")
+    moved = f"; {number_text(job['keys'])} keys moved ({bytes_text(job['bytes'])})" if job["keys"] else ""
+    click.echo(f"{job['what']}: done{moved}")
 
 
 def _shares(client: "Client") -> dict[str, float]:

@@ -89,7 +89,7 @@ def _in_lines(client: "Client", number: int, console: "Console") -> Job:
 def _until_ended(client: "Client", number: int, show: Callable[[Job], object]) -> Job:
     from ..actors.client_errors import Unavailable
 
-    silent_since = time.monotonic()
+    silent_since, keys, keys_total, size = time.monotonic(), 0, 0, 0
     while True:
         try:
             job = find_job(read_jobs(client), number)
@@ -107,6 +107,9 @@ def _until_ended(client: "Client", number: int, show: Callable[[Job], object]) -
                     "`ringkeeper ring` shows what the ring is now",
                     IN_DOUBT,
                 )
+            keys, keys_total, size = max(keys, job["keys"]), max(keys_total, job["keys_total"]), max(size, job["bytes"])
+            if job["state"] in ENDED:  # the ring remembers that it did, not what it moved
+                job = {**job, "keys": keys, "keys_total": keys_total, "bytes": size}
             show(job)
             if job["state"] in ENDED:
                 return job
@@ -135,7 +138,7 @@ def figures(job: Job) -> str:
         parts.append(f"{number_text(job['keys'])} of {number_text(job['keys_total'])} keys")
     if job["bytes_per_second"] and job["state"] not in ENDED:
         parts.append(f"{bytes_text(int(job['bytes_per_second']))}/s")
-    if job["seconds_left"] is not None and job["state"] not in ENDED:
+    if job["seconds_left"] and job["state"] not in ENDED:
         parts.append(f"{seconds_text(job['seconds_left'])} left")
     return ", ".join(parts)
 
@@ -230,9 +233,9 @@ def jobs_table(jobs: list[Job]) -> "Table":
             str(job["job"]),
             job["what"],
             Text(job["state"], style={"done": "green", "aborted": "bold red", "queued": "dim"}.get(job["state"], "")),
-            number_text(job["keys"]),
+            number_text(job["keys"]) if job["keys"] or not ended else "-",
             f"{job['keys'] / job['keys_total']:.0%}" if job["keys_total"] else "-",
-            bytes_text(job["bytes"]),
+            bytes_text(job["bytes"]) if job["bytes"] or not ended else "-",
             "-" if ended or not rate else bytes_text(int(rate)),
             "-" if ended or left is None else seconds_text(left),
         )
