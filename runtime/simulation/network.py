@@ -304,6 +304,8 @@ class End(asyncio.Transport):
         self._credit_owed = 0
         self._stream_ended = False
         self._end_read = False
+        self._reset: OSError | None = None
+        """The connection was reset, which is noticed once what had arrived before has been read."""
         self._reading_paused = False
         self._read_comes = False
         self._closing = False  # close() or abort() was called, or the connection broke
@@ -370,7 +372,7 @@ class End(asyncio.Transport):
         self._read_soon()
 
     def write(self, data: Any) -> None:
-        if self._closing or not data:
+        if self._closing or self._reset is not None or not data:
             return
         if not self._out and self._unread_bytes + len(data) <= WINDOW_BYTES:
             self._send(bytes(data))
@@ -405,7 +407,7 @@ class End(asyncio.Transport):
         """The process lets go of the connection. The other side reads the end; it is reset if it was not heard out."""
         if self._over:
             return
-        if self._in or self.network.random.random() < 0.1:
+        if self._in:
             self._transmit(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
         else:
             self._transmit(END_OF_STREAM)
@@ -516,14 +518,17 @@ class End(asyncio.Transport):
             self._read_soon()
 
     def broken(self, error: OSError) -> None:
-        """The connection is reset."""
-        if not self._over:
-            self._finish(error)
+        """The connection is reset. Some kernels let what had arrived before be read, some do not."""
+        if not self._over and self._reset is None:
+            if self._in and self.network.random.random() < 0.5:
+                self._reset = error
+            else:
+                self._finish(error)
 
     def _read_soon(self) -> None:
         if self._read_comes or self._reading_paused or self._protocol is None:
             return
-        if self._in or (self._stream_ended and not self._end_read):
+        if self._in or self._reset is not None or (self._stream_ended and not self._end_read):
             self._read_comes = True
             self.process.loop.call_soon(self._read)
 
@@ -543,6 +548,8 @@ class End(asyncio.Transport):
             self._give_credit(len(data))
             protocol.data_received(data)
             self._read_soon()
+        elif self._reset is not None:
+            self._finish(self._reset)
         elif self._stream_ended and not self._end_read:
             self._end_read = True
             if not protocol.eof_received():
