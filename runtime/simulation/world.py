@@ -166,7 +166,7 @@ class SimulatedWorld:
 
     def fail(self, what: str, failure: BaseException | None = None) -> None:
         """End the run. Raises SimulationFailed."""
-        why = f": {failure!r}" if failure is not None else ""
+        why = f": {failure!r}" if failure is not None and repr(failure) not in what else ""
         tail = "\n  ".join(self.trace.tail(TRACE_LINES_SHOWN))
         text = f"{what}{why}\nseed {self.seed!r}, at {self.now():.6f} s; what happened last:\n  {tail}"
         if self.failure is None:
