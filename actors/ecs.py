@@ -4,11 +4,12 @@ Hears   Elected, Deposed                                       from Election
         Connected, Suspended, Lost, NodeChanged,
         ChildrenChanged, Answered                              from Watches
         RunVerb                                                from Gateway of any node
-        Figures                                                from StorageNode of every node
+        Figures, ChangeReported                                from StorageNode of every node
+        NodesStarted, NodeRestarted                            from a Launcher
         Suspected                                              from FailureDetector of any node
-        LookAgain, FiguresDue                                  from itself
+        LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
-        VerbRun -> Gateway
+        StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
 
 Any number of these run; one leads. Facts arrive in any order and say how things are; after each of them the leader
 *looks*: at the ring as it is in ZooKeeper and at who is registered, and if these two call for another ring it writes
@@ -24,6 +25,14 @@ What a look may write, the first that applies:
     returned   a node of the ring has registered another life: up again in one write (R3; with one copy per slot)
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
                enough for everybody to have come back: all of them in one write
+    an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
+    a step     of the change in flight: all coordinators have reached the end of its phase, so the next one, or the
+               commit (R11); or a node that joins is gone, or a phase lasts too long, so the change is given up (R12)
+    begun      no change is in flight: the first wish of the queue that can be fulfilled, else nodes that have
+               registered and are not in the ring, all that there are in one change
+
+A change needs nothing but the ring: the coordinators report to whoever leads how far they are in the ring of which
+epoch, again and again, so a new leader goes on from the phase that it reads.
 
 It does not lead where it would disown data. *Ring lost or rolled back* is: no ring, or one that does not descend from
 the newest that this ECS has read in its life; no ring, but a node that holds one; a ring from which what a node holds
@@ -31,10 +40,9 @@ does not descend (R23). Then it writes nothing and says so, in the log and in ``
 the ring its node holds changes with every ring, so before a founding all of them are read once more.
 """
 
-import json
 import logging
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import Deposed, Elected
@@ -54,18 +62,32 @@ from ..runtime.session import (
     WatchNode,
 )
 from ..runtime.world import Timer
-from .messages import Figures, ReportFigures, RunVerb, Suspected, VerbRun
+from .config import BRIDGE_PORT_OFFSET
+from .ecs_verbs import LAUNCHER, Order, Verbs
+from .launcher import NodeRestarted, NodesStarted
+from .messages import ChangeReported, Figures, HandoffProgress, RunVerb, Suspected, VerbRun
 from .rules import paths
+from .rules.change import Wish
 from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.placement import Place
+from .rules.plan import Plan
 from .rules.ring import Node, Ring
-from .rules.transitions import downed, found, returned
+from .rules.transitions import advanced, begun, committed, downed, found, given_up, planned, returned
 
 log = logging.getLogger(__name__)
 
-FIGURES_SECONDS_MAX = 1.0
-"""How long ``status`` waits for the nodes' figures; those of a silent node are left empty."""
+JOIN_SETTLE_SECONDS = 1.0
+"""So long after a node has registered it is taken in: others that were started with it come by the same change."""
+
+JOIN_SECONDS_MAX = 60.0
+"""So long nodes that were started for a job have to register; then it goes on with those that have."""
+
+PHASE_SECONDS_MAX = {"switch": 3.0, "seal": 5.0}
+"""What lasts longer is given up, since writes wait for it: in a switch they would soon be in doubt (R12)."""
+
+TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
+"""So long after it failed a join is tried again by itself, doubled with every failure up to that."""
 
 READ_AGAIN_SECONDS = 1.0
 """So long after a read that failed it is tried again; also when the connection to ZooKeeper is back."""
@@ -80,9 +102,6 @@ LOOK_AGAIN_SECONDS_MIN = 0.01
 UNTIL_IT_IS_BACK = "No ring is written until ZooKeeper has the newest one again."
 """What a ring that was lost or rolled back means, and what to do about it."""
 
-VERBS_MAX = 64
-"""Verbs in the works at once; more are refused."""
-
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +111,10 @@ class LookAgain:
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FiguresDue:
-    """Whoever has not sent its figures by now is left out; local. Ecs -> Ecs."""
+class AnswersDue:
+    """Whoever has not answered by now is left out; local. Ecs -> Ecs."""
 
     question: int
-
-
-@dataclass(slots=True)
-class StatusInTheWorks:
-    """A ``RING STATUS`` whose figures are being gathered."""
-
-    asked: RunVerb
-    expected: set[str]
-    figures: dict[str, Figures] = field(default_factory=dict)
 
 
 class Ecs(Actor):
@@ -121,6 +131,7 @@ class Ecs(Actor):
         min_copies: int = 2,
         place: Place = "even",
         patience_seconds: float = 6.0,
+        node_command: str = "ringkeeper node --port PORT --data FOLDER",
     ) -> None:
         super().__init__()
         self.id, self._cluster_name, self._watches = id, cluster_name, watches
@@ -131,7 +142,8 @@ class Ecs(Actor):
         self._patient_until = 0.0
         self._leading = False
         self._connected = False
-        self._ring: Ring | None = None
+        self._has_lock = False
+        self.ring: Ring | None = None
         """The newest ring that was read in this life; it never goes back to an older one."""
         self._version: int | None = None
         """Of that ring's znode; -1: there is none, as there never was; None: not read, or what was read is no ring to
@@ -147,16 +159,31 @@ class Ecs(Actor):
         """Since when which lives that the ring calls up are not registered."""
         self._look_due: tuple[float, Timer] | None = None
         self._writing = False
+        self._being_written: Ring | None = None
         self._trouble = ""
         self._refused: dict[str, str] = {}
         self._suspicions: dict[tuple[str, str], dict[str, float]] = {}
-        self._statuses: dict[int, StatusInTheWorks] = {}
-        self._next_question = 0
+        self.verbs = Verbs(self, cluster_name, watches, node_command)
+        self.waiting_because: dict[int, str] = {}
+        """Why a job of the queue cannot begin, as the last look found."""
+        self._order: Order | None = None
+        """The one that the write under way carries out."""
+        self._reports: dict[str, ChangeReported] = {}
+        """By node, its last report on the change in flight."""
+        self._plan: tuple[int, Plan] | None = None
+        """Of the change that began in this epoch."""
+        self._phase_since: tuple[tuple[int, str], float] | None = None
+        self._seen_since: dict[tuple[str, str], float] = {}
+        """Since when which lives that are not in the ring are registered."""
+        self._wished_since: dict[int, float] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        """By node that did not come to join: how often that failed, and when it may be tried again."""
 
     def on_start(self) -> None:
         self.send(self._watches, Subscribe(reply_to=self.ref))
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
         self.send(self._watches, WatchChildren(path=paths.nodes(self._cluster_name), reply_to=self.ref))
+        self.verbs.on_start()
 
     def on_receive(
         self,
@@ -170,9 +197,12 @@ class Ecs(Actor):
         | Answered
         | RunVerb
         | Figures
+        | ChangeReported
+        | NodesStarted
+        | NodeRestarted
         | Suspected
         | LookAgain
-        | FiguresDue,
+        | AnswersDue,
     ) -> None:
         match message:
             case Elected():
@@ -185,21 +215,30 @@ class Ecs(Actor):
                 self._disconnect()
             case NodeChanged():
                 self._ring_read(message.data, message.version)
-            case ChildrenChanged():
+            case ChildrenChanged() if message.path == paths.nodes(self._cluster_name):
                 self._names_changed(message.names)
+            case ChildrenChanged():
+                self.verbs.launchers_changed(message)
             case Answered():
                 self._answered(message)
+            case RunVerb() if not self._leading:
+                refused = f"TRYAGAIN the ECS at {self.id} does not lead"
+                self.send(message.reply_to, VerbRun(question=message.question, error=refused))
             case RunVerb():
-                self._run_verb(message)
+                self.verbs.run(message)
             case Figures():
-                self._figures(message)
+                self.verbs.figures(message)
+            case ChangeReported():
+                self._change_reported(message)
+            case NodesStarted() | NodeRestarted():
+                self.verbs.launcher_answered(message)
             case Suspected():
                 self._suspected(message)
             case LookAgain():
                 self._look_due = None
                 self._read_again()
-            case FiguresDue():
-                self._report_status(message.question)
+            case AnswersDue():
+                self.verbs.overdue(message.question)
             case _:
                 assert_never(message)
 
@@ -210,11 +249,23 @@ class Ecs(Actor):
         self._patient_until = self.now() + self._patience_seconds
         log.info("%s leads in term %d", self.id, message.term)
         self.send(self._watches, self._read_ring())
-        self._look()
+        self._take_lock()
+        self.look()
 
     def _deposed(self) -> None:
         self._leading = False
+        self._phase_since = None
+        self._reports.clear()
+        self._wished_since.clear()
+        self.verbs.give_up_orders(f"TRYAGAIN the ECS at {self.id} does not lead any more; nothing was changed")
         log.info("%s stands by", self.id)
+
+    def _take_lock(self) -> None:
+        """Say in ZooKeeper who writes the ring, as long as this session lives. It is for people and tools: what decides
+        is the compare-and-set."""
+        lock = paths.lock(self._cluster_name)
+        create = CreateNode(request="take lock", path=lock, data=self.id.encode(), ephemeral=True, reply_to=self.ref)
+        self.send(self._watches, create)
 
     # What ZooKeeper says
 
@@ -226,9 +277,10 @@ class Ecs(Actor):
 
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
-        self._connected = self._names_known = self._read_afresh = False
+        self._connected = self._names_known = self._read_afresh = self._has_lock = False
         self._version = None
         self._absent_since.clear()
+        self._phase_since = None
 
     def _read_ring(self) -> ReadNode:
         return ReadNode(request="read ring", path=paths.ring(self._cluster_name), reply_to=self.ref)
@@ -237,16 +289,18 @@ class Ecs(Actor):
         """Ask for what is not known because reading it failed, then look."""
         if not self._connected:
             return  # Connected will come here again
+        if self._leading and not self._has_lock:
+            self._take_lock()
         if self._version is None and not self._writing:
             self.send(self._watches, self._read_ring())
         self._read_registrations()
-        self._look()
+        self.look()
 
     def _ring_read(self, data: bytes | None, version: int) -> None:
         self._version = None
-        if data is None and self._ring is not None:
+        if data is None and self.ring is not None:
             self._be_in_trouble(
-                f"ring lost: there is no ring, but {self._ring.stamp} was read before. {UNTIL_IT_IS_BACK}"
+                f"ring lost: there is no ring, but {self.ring.stamp} was read before. {UNTIL_IT_IS_BACK}"
             )
             return
         if data is not None:
@@ -255,15 +309,15 @@ class Ecs(Actor):
             except RingError as error:
                 self._be_in_trouble(f"the ring in ZooKeeper cannot be read: {error}")
                 return
-            if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
+            if self.ring is not None and (objection := ring.objection(self.ring.stamp)):
                 self._be_in_trouble(f"{objection} (read before by this ECS). {UNTIL_IT_IS_BACK}")
                 return
-            if self._ring is None or ring.stamp != self._ring.stamp:
+            if self.ring is None or ring.stamp != self.ring.stamp:
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
-                self._forget_suspicions(self._ring, ring)
-            self._ring = ring
+                self._forget_suspicions(self.ring, ring)
+            self.ring = ring
         self._version = version if data is not None else -1
-        self._look()
+        self.look()
 
     def _names_changed(self, names: tuple[str, ...]) -> None:
         parsed = {name: paths.RegistrationName.parse(name) for name in names}
@@ -275,7 +329,7 @@ class Ecs(Actor):
         for life in self._registered():
             self._absent_since.pop(life, None)
         self._read_registrations()
-        self._look()
+        self.look()
 
     def _read_registrations(self) -> None:
         for name in sorted(self._names.keys() - self._registrations.keys() - self._reading):
@@ -291,14 +345,16 @@ class Ecs(Actor):
                 else:
                     self._look_in(READ_AGAIN_SECONDS)
             case "write ring":
-                self._writing = False
-                if message.error:
-                    log.warning("the ring was not written for certain (%s): it is read again", message.error)
-                self._version = None  # what is there now is decided by what is read
-                self.send(self._watches, self._read_ring())
+                self._written(message.error)
+            case "take lock":
+                self._has_lock = not message.error
+                if message.error == "node_exists":  # that of a leader before this one, whose session has not ended
+                    self._look_in(READ_AGAIN_SECONDS)
+            case name if name.startswith(LAUNCHER):
+                self.verbs.launcher_read(name.removeprefix(LAUNCHER), message)
             case name:
                 self._registration_read(name, message)
-                self._look()
+                self.look()
 
     def _registration_read(self, name: str, message: Answered) -> None:
         self._reading.discard(name)
@@ -329,16 +385,17 @@ class Ecs(Actor):
 
     # Looking
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Write the ring that the facts call for, if it is not the one that is there."""
+        self.verbs.expire_orders(self.now())
         if not self._leading or not self._connected or self._writing:
             return
         if self._version is None or not self._names_known or self._reading:
             return  # not all facts are known; each of them will make it look again
-        if self._ring is not None and not self._is_sound(self._ring):
+        if self.ring is not None and not self._is_sound(self.ring):
             return
         try:
-            following = self._found() if self._ring is None else self._following(self._ring)
+            following = self._found() if self.ring is None else self._following(self.ring)
         except RingError as error:
             self._be_in_trouble(str(error))
             return
@@ -370,7 +427,7 @@ class Ecs(Actor):
 
     def _found(self) -> Ring | None:
         afresh, self._read_afresh = self._read_afresh, False
-        lives = self._newest_lives()
+        lives = self.newest_lives()
         holders = [each for each in self._registrations.values() if each.held is not None]
         if len(lives) < self._found_with and not holders:
             return None
@@ -397,14 +454,202 @@ class Ecs(Actor):
     def _following(self, ring: Ring) -> Ring | None:
         back = self._back(ring)
         if back:
-            return returned(ring, back, nonce=self._random_id(), wall_seconds=self.wall())
-        gone = self._gone(ring)
+            return returned(ring, back, **self.write_fields())
+        absent = self._gone(ring)
+        gone = {id: life for id, life in absent.items() if id in ring.by_id and ring.by_id[id].incarnation == life}
         if gone:
-            why = "no longer registered in ZooKeeper"
-            return downed(ring, gone, why=why, nonce=self._random_id(), wall_seconds=self.wall())
+            return downed(ring, gone, why="no longer registered in ZooKeeper", **self.write_fields())
+        if ring.change is None:
+            return self._ordered(ring) or self._begun(ring)
+        return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
+
+    # Changes
+
+    def _ordered(self, ring: Ring) -> Ring | None:
+        """What the first order that makes sense makes of the ring."""
+        while self.verbs.orders:
+            order = self.verbs.orders[0]
+            try:
+                following = order.make(ring)
+            except RingError as error:
+                self.verbs.orders.pop(0)
+                order.refused(f"ERR {error}")
+                continue
+            self._order = order
+            return following
         return None
 
-    def _newest_lives(self) -> dict[str, Registration]:
+    def _step(self, ring: Ring, absent: dict[str, str]) -> Ring | None:
+        """What follows the phase of the change in flight, once its time has come."""
+        assert ring.change is not None
+        change, phase, now = ring.change, (ring.change.epoch, ring.change.phase), self.now()
+        if self._phase_since is None or self._phase_since[0] != phase:
+            self._phase_since = phase, now
+        for node in change.comes:
+            if absent.get(node.id) == node.incarnation:
+                return self._give_up(ring, f"{node.id} is gone, which was to join")
+            life = self.newest_lives().get(node.id)
+            if life is not None and life.incarnation > node.incarnation:
+                return self._give_up(ring, f"{node.id} has started again, which was to join")
+        if self._all_reached(ring):
+            if change.phase != "seal":
+                why = {"transfer": "all learners have caught up", "switch": "learners are required everywhere"}
+                return advanced(ring, why=why[change.phase], **self.write_fields())
+            log.info("change %d is committed: every coordinator is ready", change.epoch)
+            for id in change.wish.ids:
+                self._failures.pop(id, None)
+            return committed(ring, why="every coordinator is ready", **self.write_fields())
+        seconds_max = PHASE_SECONDS_MAX.get(change.phase)
+        if seconds_max is not None:
+            left = self._phase_since[1] + seconds_max - now
+            if left <= 0:
+                return self._give_up(ring, f"{self._missing(ring)} after {seconds_max:g} s of {change.phase}")
+            self._look_in(left)
+        return None
+
+    def _give_up(self, ring: Ring, why: str) -> Ring:
+        assert ring.change is not None
+        wish = ring.change.wish
+        if wish.kind == "add":
+            for id in wish.ids:
+                times = self._failures.get(id, (0, 0.0))[0] + 1
+                pause = min(TRY_AGAIN_SECONDS * 2 ** (times - 1), TRY_AGAIN_SECONDS_MAX)
+                self._failures[id] = times, self.now() + pause
+        log.warning("%s is given up: %s", wish, why)
+        return given_up(ring, wish.job, "aborted", why=why, **self.write_fields())
+
+    def _all_reached(self, ring: Ring) -> bool:
+        """Whether every coordinator of an affected slot has reached the end of the phase, in this very ring (R11)."""
+        return not self._behind(ring)
+
+    def _behind(self, ring: Ring) -> list[str]:
+        """The coordinators that have not, or not yet said so."""
+        assert ring.change is not None
+        if self._plan is None or self._plan[0] != ring.change.epoch:
+            self._plan = ring.change.epoch, planned(ring)
+        behind = []
+        for id in sorted(self._plan[1].sources):
+            report = self._reports.get(id)
+            if (
+                report is None
+                or report.incarnation != ring.by_id[id].incarnation
+                or (report.change, report.epoch) != (ring.change.epoch, ring.epoch)
+                or report.reached != ring.change.phase
+            ):
+                behind.append(id)
+        return behind
+
+    def _missing(self, ring: Ring) -> str:
+        """Who is behind, and why as far as it has said."""
+        troubles = {each.trouble for report in self._reports.values() for each in report.progress if each.trouble}
+        because = f" ({'; '.join(sorted(troubles))})" if troubles else ""
+        return f"{', '.join(self._behind(ring))} not ready{because}"
+
+    def _change_reported(self, message: ChangeReported) -> None:
+        before = self._reports.get(message.node)
+        self._reports[message.node] = message
+        if before is None or (before.change, before.epoch, before.reached) != (
+            message.change,
+            message.epoch,
+            message.reached,
+        ):
+            self.look()
+
+    def progress(self) -> list[HandoffProgress]:
+        """How far the handoffs of the change in flight are, as their coordinators have said."""
+        change = self.ring.change if self.ring is not None else None
+        if change is None:
+            return []
+        reports = [report for report in self._reports.values() if report.change == change.epoch]
+        return [each for report in reports for each in report.progress]
+
+    def _begun(self, ring: Ring) -> Ring | None:
+        """The first change that can begin now."""
+        self._reports.clear()
+        self._plan = self._phase_since = None
+        jobs = {wish.job for wish in ring.queue}
+        self.waiting_because = {job: why for job, why in self.waiting_because.items() if job in jobs}
+        self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
+        for wish in ring.queue:
+            try:
+                following = self._fulfilled(ring, wish)
+            except RingError as error:
+                if self.waiting_because.get(wish.job) != str(error):
+                    log.warning("job %d (%s) waits: %s", wish.job, wish, error)
+                self.waiting_because[wish.job] = str(error)
+            else:
+                if following is not None:
+                    return following
+        return self._joined(ring)
+
+    def _fulfilled(self, ring: Ring, wish: Wish) -> Ring | None:
+        """The change that fulfils a wish; None: not yet. Raises RingError when it cannot be."""
+        _check_one_copy(ring)
+        lives: list[Registration] = []
+        if wish.kind == "add":
+            known, inside = self.newest_lives(), {node.id for node in ring.circle}
+            lives = [known[id] for id in wish.ids if id in known and id not in inside]
+            missing = [id for id in wish.ids if id not in known and id not in inside]
+            left = self._wished_since[wish.job] + JOIN_SECONDS_MAX - self.now()
+            if missing and left > 0:
+                self.waiting_because[wish.job] = f"{', '.join(missing)} has not registered yet"
+                self._look_in(left)
+                return None
+            if not lives:
+                why = f"{', '.join(missing)} has not registered" if missing else "they are in the ring already"
+                return given_up(ring, wish.job, "aborted", why=why, **self.write_fields())
+        return begun(ring, wish, lives, why="its turn has come", **self.write_fields())
+
+    def _joined(self, ring: Ring) -> Ring | None:
+        """The change that takes in the nodes that have registered and that nobody holds back."""
+        now = self.now()
+        waiting = self._waiting(ring)
+        self._seen_since = {
+            (life.id, life.incarnation): self._seen_since.get((life.id, life.incarnation), now) for life in waiting
+        }
+        if self.verbs.starting_nodes():
+            return None
+        due = {
+            life.id: max(
+                self._seen_since[life.id, life.incarnation] + JOIN_SETTLE_SECONDS,
+                self._failures.get(life.id, (0, 0.0))[1],
+            )
+            for life in waiting
+        }
+        for moment in due.values():
+            if moment > now:
+                self._look_in(moment - now)
+        ready = [life for life in waiting if due[life.id] <= now]
+        if not ready or len(ready) < sum(moment <= now + JOIN_SETTLE_SECONDS for moment in due.values()):
+            return None  # others that came just after them are taken in with them
+        for lives in (ready, *([life] for life in ready if len(ready) > 1)):
+            try:
+                _check_one_copy(ring)
+                following = begun(ring, None, lives, why="registered", **self.write_fields())
+            except RingError as error:
+                for life in lives:
+                    self._refuse(life.id, str(error))
+            else:
+                for life in lives:
+                    self._refused.pop(life.id, None)
+                return following
+        return None
+
+    def _waiting(self, ring: Ring) -> list[Registration]:
+        """Nodes that have registered, are not in the ring, and may be taken in by themselves."""
+        wished = {id for wish in ring.queue for id in wish.ids if wish.kind == "add"}
+        inside = {node.id for node in ring.circle}
+        waiting = []
+        for id, life in sorted(self.newest_lives().items()):
+            node = ring.by_id.get(id)
+            left = node is not None and node.state == "out" and node.incarnation == life.incarnation
+            if id not in inside and not left and id not in wished and life.joins and id not in ring.held_back:
+                waiting.append(life)
+        return waiting
+
+    # Facts
+
+    def newest_lives(self) -> dict[str, Registration]:
         """Per node its latest registered life. What a dead process has left stands there until its session ends; the
         incarnations of one data directory ascend, so the latest is known."""
         lives: dict[str, Registration] = {}
@@ -418,13 +663,16 @@ class Ecs(Actor):
         """The new lives of nodes of the ring that it can take up again; why not is noted for the others."""
         back = []
         unread = {self._names[name].id for name in self._names.keys() - self._registrations.keys()}
-        for id, life in sorted(self._newest_lives().items()):
+        for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
-            if node is None:
-                self._refuse(id, "it is not in the ring, and nodes cannot join a ring yet")
+            if node is None or node.state == "out":
+                if id in ring.held_back:
+                    self._refuse(id, f"its joining was cancelled; `ringkeeper nodes add --node {id}` takes it in")
+                elif not life.joins:
+                    self._refuse(id, f"it waits to be asked; `ringkeeper nodes add --node {id}` takes it in")
             elif life.data_id != node.data_id or life.incarnation > node.incarnation:
                 try:
-                    returned(ring, [life], nonce=self._random_id(), wall_seconds=self.wall())
+                    returned(ring, [life], **self.write_fields())
                 except RingError as error:
                     self._refuse(id, str(error))
                 else:
@@ -447,9 +695,12 @@ class Ecs(Actor):
         return {(name.id, name.incarnation) for name in self._names.values()}
 
     def _gone(self, ring: Ring) -> dict[str, str]:
-        """Nodes that the ring calls up and that have not been registered for long enough (id -> incarnation)."""
+        """Nodes that the ring calls up, or that its change brings, and that have not been registered for long enough
+        (id -> incarnation)."""
         now = self.now()
-        absent = {(node.id, node.incarnation) for node in ring.circle if node.state == "up"} - self._registered()
+        expected = [node for node in ring.circle if node.state == "up"]
+        expected += ring.change.comes if ring.change is not None else ()
+        absent = {(node.id, node.incarnation) for node in expected} - self._registered()
         self._absent_since = {life: self._absent_since.get(life, now) for life in sorted(absent)}
         due = {life: max(since + ABSENT_SECONDS_MIN, self._patient_until) for life, since in self._absent_since.items()}
         still = [moment for moment in due.values() if moment > now]
@@ -459,7 +710,7 @@ class Ecs(Actor):
 
     def _write(self, ring: Ring) -> None:
         assert self._version is not None
-        self._writing = True
+        self._writing, self._being_written = True, ring
         log.info("ring %d is written: %s", ring.epoch, _last_write(ring))
         path, content = paths.ring(self._cluster_name), ring.to_json()
         if self._version < 0:
@@ -468,57 +719,64 @@ class Ecs(Actor):
             write = SetNode(request="write ring", path=path, data=content, version=self._version, reply_to=self.ref)
             self.send(self._watches, write)
 
+    def _written(self, error: str) -> None:
+        """What became of the write. What is there now is decided by what is read."""
+        self._writing = False
+        if error:
+            log.warning("the ring was not written for certain (%s): it is read again", error)
+        order, self._order, written = self._order, None, self._being_written
+        if order is not None and order in self.verbs.orders and error != "bad_version":  # else it is made anew
+            self.verbs.orders.remove(order)
+            if error or written is None:
+                order.refused(
+                    f"TRYAGAIN ZooKeeper has not confirmed the write ({error}): it may have happened, look at the jobs"
+                )
+            else:
+                order.written(written)
+        self._version = None
+        self.send(self._watches, self._read_ring())
+
     def _be_in_trouble(self, what: str) -> None:
-        if what and what != self._trouble:
-            log.error("%s writes no ring: %s", self.id, what)
+        if what:
+            if what != self._trouble:
+                log.error("%s writes no ring: %s", self.id, what)
+            self.verbs.give_up_orders(f"TRYAGAIN no ring is written: {what}")
         self._trouble = what
 
     def _random_id(self) -> str:
         return f"{self.random.getrandbits(64):016x}"
 
-    # Verbs
+    # What the verbs ask of it
 
-    def _run_verb(self, message: RunVerb) -> None:
-        match message.verb:
-            case _ if not self._leading:
-                self._answer(message, error=f"TRYAGAIN the ECS at {self.id} does not lead")
-            case "STATUS" if len(self._statuses) < VERBS_MAX:
-                self._gather_status(message)
-            case "STATUS":
-                self._answer(message, error=f"TRYAGAIN {VERBS_MAX} questions are in the works; ask again")
-            case _:
-                self._answer(message, error=f"ERR unknown verb {message.verb!r}; this release knows STATUS")
+    def known_ring(self) -> Ring:
+        """The ring, where there is certainly one."""
+        assert self.ring is not None
+        return self.ring
 
-    def _answer(self, message: RunVerb, text: str = "", error: str = "") -> None:
-        self.send(message.reply_to, VerbRun(question=message.question, text=text, error=error))
+    def write_fields(self) -> dict[str, Any]:
+        """What every write of the ring is handed in besides its cause."""
+        return {"nonce": self._random_id(), "wall_seconds": self.wall()}
 
-    def _gather_status(self, message: RunVerb) -> None:
-        self._next_question += 1
-        question = self._next_question
-        up = [node for node in self._ring.circle if node.state == "up"] if self._ring is not None else []
-        self._statuses[question] = StatusInTheWorks(message, {node.id for node in up})
-        for node in up:
-            storage = self.system.resolve(f"ringkeeper://{node.bridge_address}/storage")
-            self.send(storage, ReportFigures(question=question, reply_to=self.ref))
-        self.after(FIGURES_SECONDS_MAX, FiguresDue(question=question))
-        if not up:
-            self._report_status(question)
+    def remind(self, seconds: float, question: int) -> None:
+        """Have ``overdue`` called for a question."""
+        self.after(seconds, AnswersDue(question=question))
 
-    def _figures(self, message: Figures) -> None:
-        status = self._statuses.get(message.question)
-        node = self._ring.by_id.get(message.node) if self._ring is not None else None
-        if status is not None and node is not None and node.incarnation == message.incarnation:
-            status.figures[message.node] = message
-            if status.figures.keys() >= status.expected:
-                self._report_status(message.question)
+    def imagined(self, id: str) -> Registration:
+        """A node that does not exist yet, for a plan. Raises RingError when it could not have that id."""
+        host, _, port = id.rpartition(":")
+        number = int(port) if port.isdigit() else 0
+        return Registration(
+            id=id,
+            incarnation=self._random_id(),
+            data_id=self._random_id(),
+            host=host.strip("[]"),
+            port=number,
+            bridge_host=host.strip("[]"),
+            bridge_port=(number + BRIDGE_PORT_OFFSET) % 65536 or 1,
+        )
 
-    def _report_status(self, question: int) -> None:
-        status = self._statuses.pop(question, None)
-        if status is not None:
-            self._answer(status.asked, json.dumps(self._status(status.figures), sort_keys=True))
-
-    def _status(self, figures: dict[str, Figures]) -> dict[str, object]:
-        ring = self._ring
+    def status(self, figures: dict[str, Figures]) -> dict[str, object]:
+        ring = self.ring
         nodes = [self._node_status(ring, node, figures.get(node.id)) for node in ring.nodes] if ring is not None else []
         known = {node.id for node in ring.nodes} if ring is not None else set()
         waiting = {r.id for r in self._registrations.values()} - known
@@ -528,7 +786,8 @@ class Ecs(Actor):
             "leader": self.id if self._leading else None,
             "serving": ring is not None and ring.serving and all(ring.coordinators),
             "replicas": ring.replicas if ring is not None else self._replicas,
-            "change": None,
+            "change": self.verbs.in_flight(),
+            "queue": self.verbs.waiting(),
             "trouble": self._trouble or None,
             "refused": dict(sorted(self._refused.items())),
             "waiting": sorted(waiting),
@@ -560,7 +819,7 @@ class Ecs(Actor):
     # Suspicions: for people so far; nobody is taken down by them
 
     def _suspected(self, message: Suspected) -> None:
-        life = self._ring.by_id.get(message.node) if self._ring is not None else None
+        life = self.ring.by_id.get(message.node) if self.ring is not None else None
         if life is None or life.incarnation != message.incarnation:
             log.debug("%s suspects a life of %s that is past", message.by, message.node)
             return
@@ -590,6 +849,14 @@ class Ecs(Actor):
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)
         assert all(self._suspicions.values())
+
+
+def _check_one_copy(ring: Ring) -> None:
+    """Raises RingError where slots have successors: their part in a change is not built yet."""
+    if ring.replicas > 1:
+        raise RingError(
+            f"the ring keeps {ring.replicas} copies of each slot, and changes with copies are not built yet"
+        )
 
 
 def _last_write(ring: Ring) -> str:

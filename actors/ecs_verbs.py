@@ -1,0 +1,420 @@
+"""Answers what people and programs ask of the control service: the verbs of ``RING``.
+
+A part of `Ecs`, which leads and is the only writer of the ring. A verb that changes the ring becomes an `Order`: a
+function from the ring to the next one, which the Ecs calls when it may write, and what to say when that was written. A
+verb that asks others (the storage nodes for figures, a launcher for processes) waits here for their answers, with a
+bound, and says what it has heard by then.
+
+    RunVerb -> order ---- written, refused ----> VerbRun
+            -> question -- answered, overdue --> VerbRun, or an order
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.actor import Ref
+from ..runtime.session import Answered, ChildrenChanged, ReadNode, WatchChildren
+from .job_view import Holdings, job_in_flight, jobs_ended, jobs_waiting, plan_view
+from .launcher import NodeRestarted, NodesStarted, RestartNode, StartNodes
+from .messages import Figures, ReportFigures, RunVerb, VerbRun
+from .rules import paths
+from .rules.change import Kind
+from .rules.fields import RingError
+from .rules.plan import Plan, Transfer
+from .rules.ring import Node, Ring
+from .rules.transitions import begun, given_up, planned, queued, served
+
+if TYPE_CHECKING:
+    from .ecs import Ecs
+
+FIGURES_SECONDS_MAX = 1.0
+"""How long the nodes' figures are waited for; those of a silent node are left empty."""
+
+LAUNCHER_SECONDS_MAX = 2.5
+"""How long a launcher may take to start processes; restarting one is answered when it is ordered."""
+
+LAUNCHER_COMES_SECONDS = 1.0
+"""How long a launcher that is needed may take to register."""
+
+ORDER_SECONDS_MAX = 2.5
+"""So long an order waits until the ring can be written; then it is not carried out."""
+
+VERBS_MAX = 64
+"""Verbs in the works at once; more are refused."""
+
+NODES_ADDED_MAX = 64
+"""Nodes that one ``RING ADD COUNT`` starts at most."""
+
+ASKED = "asked for"
+
+VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP"})
+
+LAUNCHER = "launcher "
+"""What requests begin with that read a launcher's registration; the host follows."""
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """A write of the ring that somebody asked for."""
+
+    make: Callable[[Ring], Ring]
+    """The next ring. Raises RingError with the reason when it must not be."""
+    written: Callable[[Ring], None]
+    """Called once it is in ZooKeeper."""
+    refused: Callable[[str], None]
+    """Called with an error, its code first, when it is not, or nobody knows."""
+    asked_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Gathering:
+    """A question to storage nodes, and what they have answered."""
+
+    expected: set[str]
+    then: Callable[[dict[str, Figures]], None]
+    figures: dict[str, Figures] = field(default_factory=dict)
+
+
+class Verbs:
+    """The verbs of one control service."""
+
+    def __init__(self, ecs: "Ecs", cluster_name: str, watches: Ref, node_command: str) -> None:
+        self._ecs, self._cluster_name, self._watches, self._node_command = ecs, cluster_name, watches, node_command
+        self.orders: list[Order] = []
+        """In the order in which they are to be carried out."""
+        self._gatherings: dict[int, Gathering] = {}
+        self._at_launcher: dict[int, tuple[Callable[[Any], None], Callable[[], None]]] = {}
+        """What to do with a launcher's answer, and without one."""
+        self._launchers: dict[str, str] = {}
+        """By host, the address of a launcher's bridge."""
+        self._next_question = 0
+
+    def on_start(self) -> None:
+        self._ecs.send(self._watches, WatchChildren(path=paths.launchers(self._cluster_name), reply_to=self._ecs.ref))
+
+    # What is asked
+
+    def run(self, message: RunVerb) -> None:
+        """Answer a verb, now or later."""
+        if len(self.orders) + len(self._gatherings) + len(self._at_launcher) >= VERBS_MAX:
+            self._answer(message, error=f"TRYAGAIN {VERBS_MAX} questions are in the works; ask again")
+            return
+        words = list(message.arguments)
+        match message.verb, words:
+            case "STATUS", []:
+                self._gather(self._figures_of_all(), lambda figures: self._say(message, self._ecs.status(figures)))
+            case verb, _ if verb not in VERBS:
+                self._answer(message, error=f"ERR unknown verb {verb!r}; see RING HELP")
+            case _ if self._ecs.ring is None:
+                self._answer(message, error="CLUSTERDOWN The cluster has no ring yet")
+            case "JOBS", []:
+                self._say(message, self._jobs())
+            case "ADD", [*rest]:
+                self._add(message, rest)
+            case "REMOVE", [*rest]:
+                self._remove(message, rest)
+            case "RESTART", [id, *force] if [word.upper() for word in force] in ([], ["FORCE"]):
+                self._restart(message, id, bool(force))
+            case "CANCEL", [job] if job.isdigit():
+                self._cancel(message, int(job))
+            case (("START" | "STOP"), []):
+                self._serve(message, message.verb == "START")
+            case _:
+                self._answer(message, error=f"ERR wrong arguments of RING {message.verb}; see RING HELP")
+
+    def _jobs(self) -> dict[str, Any]:
+        ring = self._ecs.known_ring()
+        in_flight = self.in_flight()
+        jobs = [*jobs_ended(ring), *([in_flight] if in_flight else []), *self.waiting()]
+        return {"epoch": ring.epoch, "jobs": jobs}
+
+    def in_flight(self) -> dict[str, Any] | None:
+        """The job in flight, for people."""
+        ring = self._ecs.ring
+        return job_in_flight(ring, self._ecs.progress()) if ring is not None else None
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The jobs in the queue, for people."""
+        ring = self._ecs.ring
+        return jobs_waiting(ring, self._ecs.waiting_because) if ring is not None else []
+
+    # Nodes come
+
+    def _add(self, message: RunVerb, words: list[str]) -> None:
+        words, dry_run = _without_dry_run(words)
+        match [word.upper() for word in words[:1]], words[1:]:
+            case ["COUNT"], [count] if count.isdigit() and 0 < int(count) <= NODES_ADDED_MAX:
+                self._start_nodes(message, int(count), dry_run)
+            case ["COUNT"], _:
+                self._answer(message, error=f"ERR RING ADD COUNT takes a number of nodes from 1 to {NODES_ADDED_MAX}")
+            case ["NODE"], [_, *_] if dry_run:
+                self._show_plan(message, "add", words[1:])
+            case ["NODE"], [_, *_]:
+                lives = self._ecs.newest_lives()
+                for id in words[1:]:
+                    if id not in lives:
+                        self._answer(message, error=f"ERR {id} has not registered: start it, then add it")
+                        return
+                self._order_wish(message, "add", words[1:])
+            case _:
+                self._answer(message, error="ERR RING ADD COUNT n | NODE id [id ...], and DRYRUN to see only")
+
+    def _start_nodes(self, message: RunVerb, count: int, dry_run: bool, waited: bool = False) -> None:
+        launcher = self._launcher()
+        if launcher is None and not waited:  # that of a cluster which has just come up may not have registered yet
+            question = self._ask_launcher(lambda _: None, lambda: self._start_nodes(message, count, dry_run, True))
+            self._ecs.remind(LAUNCHER_COMES_SECONDS, question)
+            return
+        if launcher is None:
+            self._answer(message, error=f"ERR no launcher is registered that could start nodes. {self._by_hand()}")
+            return
+
+        def started(answer: NodesStarted) -> None:
+            if answer.error and not answer.ids:
+                self._answer(message, error=f"ERR {answer.error}")
+            elif dry_run:
+                self._show_plan(message, "add", answer.ids)
+            else:
+                self._order_wish(message, "add", answer.ids)
+
+        def late() -> None:
+            self._answer(message, error="TRYAGAIN the launcher has not answered in time; see `ringkeeper status`")
+
+        question = self._ask_launcher(started, late)
+        start = StartNodes(question=question, count=count, dry_run=dry_run, reply_to=self._ecs.ref)
+        self._ecs.send(launcher, start)
+
+    def starting_nodes(self) -> bool:
+        """Whether a launcher is starting nodes whose names are not known yet."""
+        return bool(self._at_launcher)
+
+    # Nodes go
+
+    def _remove(self, message: RunVerb, words: list[str]) -> None:
+        words, dry_run = _without_dry_run(words)
+        if not words:
+            self._answer(message, error="ERR RING REMOVE takes the nodes that are to leave")
+        elif dry_run:
+            self._show_plan(message, "remove", words)
+        else:
+            self._order_wish(message, "remove", words)
+
+    def _order_wish(self, message: RunVerb, kind: Kind, ids: Iterable[str]) -> None:
+        names = sorted(set(ids))
+
+        def wish(ring: Ring) -> Ring:
+            following = queued(ring, kind, names, why=ASKED, **self._ecs.write_fields())
+            if kind == "remove":
+                self._plan(ring, kind, names)  # refused now rather than later, where the reason is known already
+            return following
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"job": ring.epoch, "nodes": names, "plan": None})
+
+        self.order(message, wish, written)
+
+    # Plans
+
+    def _plan(self, ring: Ring, kind: Kind, ids: Iterable[str]) -> tuple[str, Plan]:
+        """What it would be to change the ring like this now, whatever is in flight. Raises RingError."""
+        fields = self._ecs.write_fields()
+        calm = replace(ring, change=None, queue=())
+        lives = self._ecs.newest_lives()
+        if kind == "add":
+            known = [lives[id] if id in lives else self._ecs.imagined(id) for id in sorted(set(ids))]
+            following = begun(calm, None, known, why=ASKED, **fields)
+        else:
+            waiting = queued(calm, kind, ids, why=ASKED, **fields)
+            following = begun(waiting, waiting.queue[0], why=ASKED, **self._ecs.write_fields())
+        return str(following.change), planned(following)
+
+    def _show_plan(self, message: RunVerb, kind: Kind, ids: Iterable[str]) -> None:
+        ring = self._ecs.known_ring()
+        try:
+            what, plan = self._plan(ring, kind, ids)
+        except RingError as error:
+            self._answer(message, error=f"ERR {error}")
+            return
+        runs: dict[str, list[Transfer]] = {}
+        for transfer in plan.transfers:
+            runs.setdefault(transfer.source, []).append(transfer)
+
+        def gathered(figures: dict[str, Figures]) -> None:
+            holdings: dict[Transfer, tuple[int, int]] = {}
+            for source, transfers in runs.items():
+                if source in figures and len(figures[source].runs) == len(transfers):
+                    holdings |= zip(transfers, figures[source].runs, strict=True)
+            self._say(message, self._planned(what, plan, holdings, sorted(ids)))
+
+        wanted = {ring.by_id[source]: [tuple(t.slots) for t in transfers] for source, transfers in runs.items()}
+        self._gather(wanted, gathered)  # type: ignore[arg-type]  # a Run is a pair
+
+    def _planned(self, what: str, plan: Plan, holdings: Holdings, ids: list[str]) -> dict[str, Any]:
+        return {"job": None, "nodes": ids, "plan": plan_view(what, plan, holdings)}
+
+    # The others
+
+    def _restart(self, message: RunVerb, id: str, force: bool) -> None:
+        ring = self._ecs.known_ring()
+        node = ring.by_id.get(id)
+        if node is None or node.state == "out":
+            self._answer(message, error=f"ERR {id} is not in ring {ring.epoch}")
+            return
+        if not force:
+            slots = sum(run.size for run in ring.coordinated_by(id))
+            self._answer(
+                message,
+                error=f"ERR {id} holds the only copy of {slots} slots, which nobody would answer for until it is back, "
+                "a second or so. FORCE restarts it all the same; nothing is lost by it",
+            )
+            return
+        launcher = self._launcher()
+        if launcher is None:
+            self._answer(message, error=f"ERR no launcher is registered that could restart {id}: restart it by hand")
+            return
+
+        def restarted(answer: NodeRestarted) -> None:
+            if answer.error:
+                self._answer(message, error=f"ERR {answer.error}")
+            else:
+                self._say(message, {"job": None, "node": id})
+
+        question = self._ask_launcher(restarted, lambda: self._say(message, {"job": None, "node": id}))
+        self._ecs.send(launcher, RestartNode(question=question, node=id, reply_to=self._ecs.ref))
+
+    def _cancel(self, message: RunVerb, job: int) -> None:
+        def cancel(ring: Ring) -> Ring:
+            return given_up(ring, job, "cancelled", why=ASKED, **self._ecs.write_fields())
+
+        self.order(message, cancel, lambda ring: self._say(message, {"job": job}))
+
+    def _serve(self, message: RunVerb, serving: bool) -> None:
+        def serve(ring: Ring) -> Ring:
+            return served(ring, serving, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"serving": ring.serving, "epoch": ring.epoch})
+
+        if self._ecs.known_ring().serving == serving:
+            written(self._ecs.known_ring())
+        else:
+            self.order(message, serve, written)
+
+    # Orders
+
+    def order(self, message: RunVerb, make: Callable[[Ring], Ring], written: Callable[[Ring], None]) -> None:
+        """Have the ring written when it may be."""
+
+        def refused(error: str) -> None:
+            self._answer(message, error=error)
+
+        self.orders.append(Order(make, written, refused, self._ecs.now()))
+        self._ecs.look()
+
+    def give_up_orders(self, error: str) -> None:
+        """None of them will be carried out."""
+        orders, self.orders = self.orders, []
+        for order in orders:
+            order.refused(error)
+
+    def expire_orders(self, now: float) -> None:
+        """Those that nobody waits for any more are not carried out."""
+        for order in [order for order in self.orders if now - order.asked_at > ORDER_SECONDS_MAX]:
+            self.orders.remove(order)
+            order.refused("TRYAGAIN the ring could not be written in time; nothing was changed")
+
+    # Questions to storage nodes
+
+    def _figures_of_all(self) -> dict[Node, list[tuple[int, int]]]:
+        ring = self._ecs.ring
+        return {node: [] for node in ring.circle if node.state == "up"} if ring is not None else {}
+
+    def _gather(self, wanted: dict[Node, list[tuple[int, int]]], then: Callable[[dict[str, Figures]], None]) -> None:
+        """Ask nodes for their figures, and of the runs given; go on with those that have answered in time."""
+        question = self._question()
+        self._gatherings[question] = Gathering({node.id for node in wanted}, then)
+        for node, runs in wanted.items():
+            storage = self._ecs.system.resolve(f"ringkeeper://{node.bridge_address}/storage")
+            self._ecs.send(storage, ReportFigures(question=question, reply_to=self._ecs.ref, runs=runs))
+        self._ecs.remind(FIGURES_SECONDS_MAX, question)
+        if not wanted:
+            self.overdue(question)
+
+    def figures(self, message: Figures) -> None:
+        """A storage node has answered."""
+        gathering = self._gatherings.get(message.question)
+        ring = self._ecs.ring
+        node = ring.by_id.get(message.node) if ring is not None else None
+        if gathering is not None and node is not None and node.incarnation == message.incarnation:
+            gathering.figures[message.node] = message
+            if gathering.figures.keys() >= gathering.expected:
+                self.overdue(message.question)
+
+    def overdue(self, question: int) -> None:
+        """No more answers are waited for."""
+        gathering = self._gatherings.pop(question, None)
+        if gathering is not None:
+            gathering.then(gathering.figures)
+        _, late = self._at_launcher.pop(question, (None, None))
+        if late is not None:
+            late()
+
+    def _question(self) -> int:
+        self._next_question += 1
+        return self._next_question
+
+    # Launchers
+
+    def launchers_changed(self, message: ChildrenChanged) -> None:
+        self._launchers = {host: bridge for host, bridge in self._launchers.items() if host in message.names}
+        for host in message.names:
+            path = f"{paths.launchers(self._cluster_name)}/{host}"
+            self._ecs.send(self._watches, ReadNode(request=LAUNCHER + host, path=path, reply_to=self._ecs.ref))
+
+    def launcher_read(self, host: str, message: Answered) -> None:
+        """What a launcher has registered."""
+        self._launchers.pop(host, None)
+        try:
+            bridge = str(json.loads(message.data or b"")["bridge"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if not message.error and bridge:
+            self._launchers[host] = bridge
+
+    def _launcher(self) -> Ref | None:
+        for _, bridge in sorted(self._launchers.items()):
+            try:
+                return self._ecs.system.resolve(f"ringkeeper://{bridge}/launcher")
+            except ValueError:
+                continue
+        return None
+
+    def _ask_launcher(self, then: Callable[[Any], None], late: Callable[[], None]) -> int:
+        """The number of a question to a launcher; ``late`` is called when it is not answered in time."""
+        question = self._question()
+        self._at_launcher[question] = (then, late)
+        self._ecs.remind(LAUNCHER_SECONDS_MAX, question)
+        return question
+
+    def launcher_answered(self, message: NodesStarted | NodeRestarted) -> None:
+        then, _ = self._at_launcher.pop(message.question, (None, None))
+        if then is not None:
+            then(message)
+
+    def _by_hand(self) -> str:
+        return f"On the host of the new node, type: {self._node_command}"
+
+    # Answers
+
+    def _say(self, message: RunVerb, content: dict[str, Any]) -> None:
+        self._answer(message, json.dumps(content, sort_keys=True))
+
+    def _answer(self, message: RunVerb, text: str = "", error: str = "") -> None:
+        self._ecs.send(message.reply_to, VerbRun(question=message.question, text=text, error=error))
+
+
+def _without_dry_run(words: list[str]) -> tuple[list[str], bool]:
+    dry_run = bool(words) and words[-1].upper() == "DRYRUN"
+    return (words[:-1] if dry_run else words), dry_run

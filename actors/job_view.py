@@ -1,0 +1,115 @@
+"""Shows plans and jobs to people and programs: the JSON of ``RING ADD``, ``REMOVE``, ``JOBS`` and ``STATUS``.
+
+Pure: what is known of a change (the ring, the plan, the coordinators' reports) goes in, plain values come out.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .messages import HandoffProgress
+from .rules.change import Wish
+from .rules.plan import Plan, Transfer
+from .rules.ring import Ring
+
+Holdings = Mapping[Transfer, tuple[int, int]]
+"""Keys and bytes that the source of a transfer holds of its slots, as far as they are known."""
+
+
+def plan_view(what: str, plan: Plan, holdings: Holdings) -> dict[str, Any]:
+    """What a change would move, or moves. Keys and bytes are null where a source has not said them."""
+    rows = []
+    for transfer in plan.transfers:
+        keys, size = holdings.get(transfer, (None, None))
+        rows.append(
+            {
+                "slots": str(transfer.slots),
+                "size": transfer.slots.size,
+                "source": transfer.source,
+                "target": transfer.target,
+                "keys": keys,
+                "bytes": size,
+            }
+        )
+    known = len(holdings) == len(plan.transfers)
+    return {
+        "what": what,
+        "transfers": rows,
+        "slots": sum(transfer.slots.size for transfer in plan.transfers),
+        "keys": sum(keys for keys, _ in holdings.values()) if known else None,
+        "bytes": sum(size for _, size in holdings.values()) if known else None,
+        "shares": {id: list(shares) for id, shares in sorted(plan.shares.items())},
+        "warnings": list(plan.warnings),
+    }
+
+
+def job_in_flight(ring: Ring, progress: Iterable[HandoffProgress]) -> dict[str, Any] | None:
+    """The job whose change is in flight; None: there is none."""
+    change = ring.change
+    if change is None:
+        return None
+    rows = sorted(progress, key=lambda each: (each.first, each.target))
+    keys, total = sum(each.keys for each in rows), sum(each.keys_total for each in rows)
+    size, seconds = sum(each.bytes for each in rows), max((each.seconds for each in rows), default=0.0)
+    rate = keys / seconds if seconds > 0 else 0.0
+    left = max(0, total - keys) / rate if rate > 0 else None
+    troubles = sorted({each.trouble for each in rows if each.trouble})
+    return {
+        **_job(ring, change.wish, change.phase, "; ".join(troubles)),
+        "keys": keys,
+        "keys_total": max(keys, total),
+        "bytes": size,
+        "bytes_per_second": size / seconds if seconds > 0 else 0.0,
+        "seconds_left": left,
+        "transfers": [
+            {
+                "slots": f"{each.first}-{each.last}",
+                "source": each.source,
+                "target": each.target,
+                "keys": each.keys,
+                "keys_total": max(each.keys, each.keys_total),
+                "bytes": each.bytes,
+                "state": each.state,
+            }
+            for each in rows
+        ],
+    }
+
+
+def jobs_waiting(ring: Ring, because: Mapping[int, str]) -> list[dict[str, Any]]:
+    """The jobs in the queue, in their order; ``because`` says by job why one cannot begin."""
+    return [_job(ring, wish, "queued", because.get(wish.job, "")) for wish in ring.queue]
+
+
+def jobs_ended(ring: Ring) -> list[dict[str, Any]]:
+    """The jobs that the ring remembers to have ended, the last one last."""
+    ended = [write for write in ring.history if write.outcome]
+    return [
+        {
+            **_blank(write.job, write.what.rpartition(":")[0], str(write.outcome), write.why),
+            "began_wall_seconds": _began(ring, write.job),
+        }
+        for write in ended
+    ]
+
+
+def _job(ring: Ring, wish: Wish, state: str, why: str) -> dict[str, Any]:
+    return {**_blank(wish.job, str(wish), state, why), "began_wall_seconds": _began(ring, wish.job)}
+
+
+def _blank(job: int, what: str, state: str, why: str) -> dict[str, Any]:
+    return {
+        "job": job,
+        "what": what,
+        "state": state,
+        "why": why,
+        "keys": 0,
+        "keys_total": 0,
+        "bytes": 0,
+        "bytes_per_second": 0.0,
+        "seconds_left": None,
+        "transfers": [],
+    }
+
+
+def _began(ring: Ring, job: int) -> float:
+    return min((write.wall_seconds for write in ring.history if write.job == job), default=0.0)
