@@ -93,12 +93,14 @@ class Operation:
 
     @property
     def may_write(self) -> bool:
-        """Whether it changed the key or may have: no read, not refused, no condition that did not hold."""
-        return (
-            self.outcome != "not"
-            and self.kind not in READS
-            and not (self.outcome == "ok" and self.value is False and self.kind in CONDITIONAL)
-        )
+        """Whether it changed the key or may have: no read, not refused, no condition that did not hold, and something
+        to delete."""
+        if self.outcome == "not" or self.kind in READS:
+            return False
+        if self.outcome == "maybe":
+            return True
+        found_nothing = self.kind == "getdel" and self.value is None
+        return not found_nothing and not (self.value is False and self.kind in CONDITIONAL | {"delete"})
 
     def __str__(self) -> str:
         """``#12 b: cas k from v1 to v2 -> True at 127.0.0.1:7001, version 3.17 [1.002000-1.004500 s]``."""

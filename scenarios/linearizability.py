@@ -33,7 +33,7 @@ from typing import Any, Final, Literal
 
 from ..actors.client_requests import as_text
 from ..actors.rules.data_commands import parse_integer
-from .history import CONDITIONAL, READS, Operation, shown
+from .history import READS, Operation, shown
 
 OPERATIONS_PER_KEY_MAX = 100_000
 PLACES_PER_KEY_MAX = 500_000
@@ -180,7 +180,7 @@ class _Search:
         self._reading: list[tuple[int, ...]] = []
         """...and which that do not."""
         begins = sorted(range(len(answers)), key=lambda index: (answers[index].invoked, answers[index].number))
-        changes_nothing = [_changes_nothing(each) for each in answers]
+        changes_nothing = [not each.may_write for each in answers]
         is_open: dict[int, None] = {}
         free: list[int] = []
         begun = bits = 0
@@ -320,15 +320,6 @@ class _Search:
             f"{len(self._answers)} answers",
             places=self._places,
         )
-
-
-def _changes_nothing(operation: Operation) -> bool:
-    """Whether an ok operation cannot change a value, whenever it happened."""
-    if operation.kind in READS or (operation.kind in CONDITIONAL and not operation.value):
-        return True
-    return (operation.kind == "delete" and not operation.value) or (
-        operation.kind == "getdel" and operation.value is None
-    )
 
 
 def _text(value: State) -> str:
