@@ -161,7 +161,7 @@ def print_status(now: dict[str, Any]) -> None:
 
 
 def nodes_table(nodes: list[dict[str, Any]]) -> "Table":
-    """A row per node, as RING STATUS tells of them."""
+    """A row per node that is not out, as RING STATUS tells of them."""
     from rich.text import Text
 
     from .drawing import STATE_STYLES, bytes_text, plain_table
@@ -169,6 +169,8 @@ def nodes_table(nodes: list[dict[str, Any]]) -> "Table":
 
     table = plain_table("node", "state", "token", "incarnation", right=("slots", "keys", "bytes", "pid"))
     for node in nodes:
+        if node["state"] == "out":
+            continue
         table.add_row(
             node["id"],
             Text(node["state"], style=STATE_STYLES.get(node["state"], "")),

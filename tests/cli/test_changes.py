@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ringkeeper.cli import changes, following
 from ringkeeper.cli.main import ringkeeper
-from ringkeeper.tests.actors.test_client import CLOSE
+from ringkeeper.tests.actors.test_client import CLOSE, EXECUTE, EXECUTE_CLOSE
 from ringkeeper.tests.cli.fake_ring import FakeRing, ring_of
 
 
@@ -332,7 +332,7 @@ def test_jobs_are_listed_with_what_they_move_and_why_they_ended(cluster: FakeRin
     assert "4096-5460" in said
     cluster.course = deque([job("aborted", why="127.0.0.1:7004 died", began_wall_seconds=0.0)])
     said = type_(cluster, "jobs").stdout
-    assert "job 7 was aborted: 127.0.0.1:7004 died" in said
+    assert "job 7, add 127.0.0.1:7004: aborted, 12 000 of 100 000 keys (127.0.0.1:7004 died)" in said
     assert "4096-5460" not in said
     assert json.loads(type_(cluster, "jobs", "--json").stdout)["jobs"][0]["state"] == "aborted"
 
@@ -396,8 +396,9 @@ def test_an_unknown_job_is_refused_by_the_cluster(cluster: FakeRing) -> None:
 # Restarting
 
 
+@pytest.mark.parametrize("unanswered", [False, True])
 def test_a_restart_is_over_when_the_node_is_up_in_a_new_life(
-    cluster: FakeRing, monkeypatch: pytest.MonkeyPatch
+    cluster: FakeRing, monkeypatch: pytest.MonkeyPatch, unanswered: bool
 ) -> None:
     node = cluster.address(1)
     cluster.reply = {"job": None, "node": node}
@@ -410,6 +411,8 @@ def test_a_restart_is_over_when_the_node_is_up_in_a_new_life(
         return {**now, "nodes": [{**each, "incarnation": life} for each in now["nodes"] if each["id"] == node]}
 
     monkeypatch.setattr(FakeRing, "status", property(living))
+    if unanswered:  # the node that was to pass the answer on has ended
+        cluster.everywhere.extend([EXECUTE, EXECUTE_CLOSE])
     said = type_(cluster, "nodes", "restart", node, "--force")
     assert said.exit_code == 0, said.stderr
     assert cluster.orders == [["RESTART", node, "FORCE"]]

@@ -197,7 +197,7 @@ def test_while_nobody_leads_status_says_what_the_nodes_know(cluster: FakeRing) -
 def test_while_nobody_leads_a_dead_node_is_shown_as_silent(cluster: FakeRing) -> None:
     cluster.leader = ""
     cluster.stop_node(2)
-    now = json.loads(type_(cluster, "status", "--json", "--timeout", "0.3").stdout)
+    now = json.loads(type_(cluster, "status", "--json", "--timeout", "0.8").stdout)
     silent = next(node for node in now["nodes"] if node["id"] == cluster.address(2))
     assert (silent["reachable"], silent["keys"], silent["pid"]) == (False, None, None)
 
