@@ -31,10 +31,13 @@ OPERATION_SECONDS_MAX = 5.0
 PAUSE_SECONDS = (0.01, 0.08)
 """Before it is tried again, at least and at most."""
 
+DOUBT_ATTEMPTS = 10
+"""After so many attempts that did nothing the map may be wrong."""
+
 WORD_BYTES_SHOWN = 24
 """Of each word of a command so much is written into the trace."""
 
-MAP_SECONDS_MIN = 0.05
+MAP_SECONDS_MIN = 0.1
 """The map is read at most so often."""
 
 
@@ -159,7 +162,8 @@ class _Operation:
                 self._client.moved(int(slot), node)
                 self._again(reply, at_once=self._attempts < 5)
             elif code in TRANSIENT:
-                self._client.forget(self._slot)
+                if self._attempts % DOUBT_ATTEMPTS == 0:
+                    self._client.forget(self._slot)
                 self._again(reply)
             else:
                 self._end("maybe" if code == "INDOUBT" and not self._reads else "no", reply)

@@ -74,8 +74,25 @@ def info(ring: Ring | None, myself: str) -> Reply:
     return "".join(f"{name}:{value}\r\n" for name, value in figures.items())
 
 
-def _served(ring: Ring) -> list[tuple[tuple[int, int], tuple[Node, ...]]]:
+Served = list[tuple[tuple[int, int], tuple[Node, ...]]]
+
+RINGS_REMEMBERED = 16
+"""Of so many rings it is remembered who serves what: clients ask for it in swarms, and finding it out takes 5 ms."""
+
+_remembered: list[tuple[Ring, Served]] = []
+
+
+def _served(ring: Ring) -> Served:
     """Runs of slots that somebody answers for, with the coordinator first and its up successors after it."""
+    for known, served in _remembered:
+        if known is ring:
+            return served
+    _remembered.append((ring, _find_served(ring)))
+    del _remembered[:-RINGS_REMEMBERED]
+    return _remembered[-1][1]
+
+
+def _find_served(ring: Ring) -> Served:
     table: list[tuple[Node, ...]] = []
     for coordinator, members in zip(ring.coordinators, ring.lists, strict=True):
         if coordinator is None:
