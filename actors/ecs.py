@@ -785,12 +785,14 @@ class Ecs(Actor):
             "epoch": ring.epoch if ring is not None else 0,
             "leader": self.id if self._leading else None,
             "serving": ring is not None and ring.serving and all(ring.coordinators),
+            "stopped": ring is not None and not ring.serving,
             "replicas": ring.replicas if ring is not None else self._replicas,
             "change": self.verbs.in_flight(),
             "queue": self.verbs.waiting(),
             "trouble": self._trouble or None,
             "refused": dict(sorted(self._refused.items())),
             "waiting": sorted(waiting),
+            "launchers": self.verbs.launchers(),
             "nodes": nodes,
             "history": [
                 {"epoch": write.epoch, "what": write.what, "why": write.why, "wall_seconds": write.wall_seconds}

@@ -373,6 +373,10 @@ class Verbs:
             path = f"{paths.launchers(self._cluster_name)}/{host}"
             self._ecs.send(self._watches, ReadNode(request=LAUNCHER + host, path=path, reply_to=self._ecs.ref))
 
+    def launchers(self) -> dict[str, str]:
+        """By host, where the launchers' bridges are, for people and for whoever waits until its own is known."""
+        return dict(sorted(self._launchers.items()))
+
     def launcher_read(self, host: str, message: Answered) -> None:
         """What a launcher has registered."""
         self._launchers.pop(host, None)

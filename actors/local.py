@@ -73,6 +73,8 @@ STOP_SECONDS_MAX = 75.0
 """The launcher bounds the end of each kind of process; this is more than their sum."""
 ASK_SECONDS_MAX = 5.0
 """How long the launcher, which never blocks, may take to answer."""
+FOUND_SECONDS_MAX = 10.0
+"""How long the ECS may take to find the launcher in ZooKeeper, before it is no longer waited for: the ring serves."""
 REACH_SECONDS_MAX = 3.0
 """How long each server of a ZooKeeper may take to accept a connection."""
 CHANGE_SECONDS_MAX = 300.0
@@ -150,6 +152,8 @@ class LocalCluster:
         self._process: Process | None = None
         self._children: Children | None = None
         self._launcher: LocalRef | None = None
+        self._bridge = ""
+        """Where the launcher's is."""
         self._failure: BaseException | None = None
         self._news: deque[News] = deque(maxlen=NEWS_MAX)
         self._heard = threading.Condition()
@@ -186,6 +190,7 @@ class LocalCluster:
             atexit.register(self.stop)
             try:
                 self._wait_until_serving(seconds_max)
+                self._wait_until_found()
             except BaseException:
                 self.stop(spare_adopted=True)
                 raise
@@ -392,6 +397,17 @@ class LocalCluster:
                 with self._heard:
                     self._heard.wait(LOOK_SECONDS)
 
+    def _wait_until_found(self) -> None:
+        """Until then no node can be added."""
+        deadline = time.monotonic() + FOUND_SECONDS_MAX
+        with self.client(timeout_seconds=2.0) as client:
+            while time.monotonic() < deadline and self._runs():
+                with suppress(ClientError):
+                    if self._bridge in json.loads(client.execute("RING", "STATUS")).get("launchers", {}).values():
+                        return
+                self.wait_for_news(LOOK_SECONDS)
+        log.warning("the ECS has not found this launcher in ZooKeeper yet: until it has, it cannot add nodes here")
+
     def _why_not_serving(self, client: Client) -> str:
         """What is missing, in a sentence; "" when every node serves."""
         try:
@@ -425,6 +441,7 @@ class LocalCluster:
             cluster=cluster.name, node=f"launcher {host}", host=host, secret=self.folder.secret()
         )
         bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
+        self._bridge = bridge.address
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
         watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)
