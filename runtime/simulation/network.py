@@ -502,18 +502,18 @@ class End(asyncio.Transport):
 
     def arrive(self, what: bytes | _EndOfStream | OSError) -> None:
         """Something has come from the other side, to this machine."""
-        if self.forgotten:
+        if type(what) is bytes and not self._over:
+            self._in.append(what)
+            if not self._read_comes:
+                self._read_soon()
+        elif self.forgotten:
             if self.network.has_power(self.process.name):
                 self.tell_that_it_is_forgotten()
         elif isinstance(what, OSError):
             self.broken(what)
-        elif self._over:
-            if isinstance(what, bytes):  # nobody is there for it any more
-                self._transmit(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
-        elif isinstance(what, bytes):
-            self._in.append(what)
-            self._read_soon()
-        else:
+        elif isinstance(what, bytes):  # nobody is there for it any more
+            self._transmit(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
+        elif not self._over:
             self._stream_ended = True
             self._read_soon()
 
@@ -527,7 +527,7 @@ class End(asyncio.Transport):
 
     def _read_soon(self) -> None:
         if self._read_comes or self._reading_paused or self._protocol is None:
-            return
+            return  # again when it is read, resumed, or made
         if self._in or self._reset is not None or (self._stream_ended and not self._end_read):
             self._read_comes = True
             self.process.loop.call_soon(self._read)
@@ -557,11 +557,12 @@ class End(asyncio.Transport):
 
     def _give_credit(self, size: int) -> None:
         """Tell the other side that so much has been read, as soon as word of it gets through."""
-        self._credit_owed += size
         network = self.network
-        if not network.cuts or not network.is_cut(self.process.name, self.other.process.name):
-            owed, self._credit_owed = self._credit_owed, 0
-            self.other._credit(owed)
+        if network.cuts and network.is_cut(self.process.name, self.other.process.name):
+            self._credit_owed += size
+        else:
+            self.other._credit(size + self._credit_owed)
+            self._credit_owed = 0
 
     # The end of the process
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import random as random_module
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..system import ActorSystem
@@ -177,7 +178,7 @@ class SimulatedProcess:
         self.system = ActorSystem(
             loop=self.loop, name=name, random=self.random, wall=self.wall, stopwatch=_no_time, registered=False
         )
-        self.system.after_message = self._handled
+        self.system.after_message = partial(world.handled, name)
         self.system.on_escalation = self._escalated
         self.network: ProcessNetwork = world.network.of(self)
         self.on_failure: Callable[[str, BaseException], None] | None = None
@@ -224,9 +225,6 @@ class SimulatedProcess:
 
     def _turn_begins(self) -> None:
         self.world.running = self
-
-    def _handled(self, actor: Any, message: Any) -> None:
-        self.world.handled(self, actor, message)
 
     def _escalated(self, actor: str, failure: BaseException) -> None:
         if not self.world.actors_may_fail:

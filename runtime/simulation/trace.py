@@ -47,10 +47,10 @@ class Trace:
         """An actor has handled a message."""
         self.messages += 1
         cls = type(message)
-        writer = self._writers.get(cls)
-        if writer is None:
-            writer = self._writers[cls] = _writer(cls)
-        self._write(f"{moment:.6f} {process} {actor} {writer(message)}")
+        write = self._writers.get(cls)
+        if write is None:
+            write = self._writers[cls] = _writer(cls)
+        self._write(f"{moment:.6f} {process} {actor} {write(message)}")
 
     def _write(self, line: str) -> None:
         self.lines += 1

@@ -154,14 +154,14 @@ class SimulatedWorld:
         """Write something that befell a process into the trace."""
         self.trace.happened(self.loop.time(), process, what)
 
-    def handled(self, process: SimulatedProcess, actor: Actor, message: Any) -> None:
+    def handled(self, process: str, actor: Actor, message: Any) -> None:
         """An actor has handled a message."""
-        self.trace.handled(self.loop.time(), process.name, actor.name, message)
+        self.trace.handled(self.loop.time(), process, actor.name, message)
         if self.check:
             try:
                 actor.check()
             except Exception as failure:
-                what = f"{actor.name} of {process.name} does not hold its invariants after {type(message).__name__}"
+                what = f"{actor.name} of {process} does not hold its invariants after {type(message).__name__}"
                 self.fail(what, failure)
 
     def fail(self, what: str, failure: BaseException | None = None) -> None:
