@@ -166,6 +166,8 @@ class Ecs(Actor):
         self.verbs = Verbs(self, cluster_name, watches, node_command)
         self.waiting_because: dict[int, str] = {}
         """Why a job of the queue cannot begin, as the last look found."""
+        self._carried_out: list[tuple[Order, Ring]] = []
+        """Orders whose write is confirmed, and not yet read."""
         self._order: Order | None = None
         """The one that the write under way carries out."""
         self._reports: dict[str, ChangeReported] = {}
@@ -316,6 +318,9 @@ class Ecs(Actor):
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
                 self._forget_suspicions(self.ring, ring)
             self.ring = ring
+            carried_out, self._carried_out = self._carried_out, []
+            for order, written in carried_out:  # only now: whoever asks what became of it is answered from this ring
+                order.written(written)
         self._version = version if data is not None else -1
         self.look()
 
@@ -732,7 +737,7 @@ class Ecs(Actor):
                     f"TRYAGAIN ZooKeeper has not confirmed the write ({error}): it may have happened, look at the jobs"
                 )
             else:
-                order.written(written)
+                self._carried_out.append((order, written))
         self._version = None
         self.send(self._watches, self._read_ring())
 
@@ -822,7 +827,7 @@ class Ecs(Actor):
 
     def _suspected(self, message: Suspected) -> None:
         life = self.ring.by_id.get(message.node) if self.ring is not None else None
-        if life is None or life.incarnation != message.incarnation:
+        if life is None or life.incarnation != message.incarnation or life.state == "out":
             log.debug("%s suspects a life of %s that is past", message.by, message.node)
             return
         by = self._suspicions.setdefault((message.node, message.incarnation), {})

@@ -65,6 +65,8 @@ class FailureDetector(Actor):
     def _ring_changed(self, ring: Ring) -> None:
         self._ring = ring
         peers = {(n.id, n.incarnation) for n in ring.circle if n.id != self.id and n.state == "up"}
+        if all(node.id != self.id for node in ring.circle):  # who is not in the ring is not sent heartbeats
+            peers.clear()
         self._heard = {peer: self._heard.get(peer, self.now()) for peer in sorted(peers)}
         self._suspected &= peers
 

@@ -371,6 +371,8 @@ class Gateway(Actor):
 
     def _executed_in_part(self, message: Executed) -> None:
         """As above, where some replies come later: by Settled, which may have been here already."""
+        if message.number not in self._at_storage:
+            return  # every one of them came by Settled
         replies = iter(message.replies)
         for exchange in self._at_storage[message.number]:
             for index in exchange.on_store:

@@ -181,6 +181,9 @@ class Handoff(Actor):
         self._ask_to_learn()
         self.after(TICK_SECONDS, Tick())
 
+    def on_stop(self) -> None:
+        self.system.death_unwatch(self.ref, self._target)
+
     def on_receive(
         self,
         message: Follow | Prove | Learning | Disowned | Surveyed | KeysListed | Replicated | Terminated | Tick | GoOn,

@@ -443,6 +443,15 @@ class ActorSystem:
         else:
             watched.watch(watcher)  # type: ignore[attr-defined]  # a RemoteRef: its link's end is its death
 
+    def death_unwatch(self, watcher: Ref, watched: Ref) -> None:
+        """Take back every ``death_watch`` of this pair."""
+        if isinstance(watched, LocalRef):
+            life = self._lives.get(watched.name)
+            if life is not None and life.ref is watched:
+                life.watchers = [each for each in life.watchers if each is not watcher]
+        elif not isinstance(watched, Nobody):
+            watched.unwatch(watcher)  # type: ignore[attr-defined]  # a RemoteRef
+
     def _tell(self, to: Ref, content: Any) -> None:
         try:
             to.tell(content)

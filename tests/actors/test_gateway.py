@@ -215,6 +215,16 @@ def test_a_reply_may_come_before_the_others_of_its_turn(stage: Stage) -> None:
     assert ann.replies() == [None]
 
 
+def test_all_replies_may_come_before_the_word_that_they_come_later(stage: Stage) -> None:
+    ann = stage.client()
+    stage.send((ann, ["SET a 1", "SET b 1"]))
+    stage.settled(1, b"+OK\r\n")
+    stage.settled(0, b"-INDOUBT who knows\r\n")
+    assert [str(reply) for reply in ann.replies()] == ["INDOUBT who knows", "b'OK'"]
+    stage.executed([LATER, LATER])
+    assert ann.replies() == []
+
+
 def test_the_next_turns_replies_wait_for_one_that_comes_later(stage: Stage) -> None:
     ann = stage.client()
     stage.send((ann, ["SET a 1"]))
