@@ -15,9 +15,10 @@ A node's machine keeps its disk and its place in the world from life to life. A 
 dead until somebody starts it.
 
 What can befall whom: a process ``kill``, ``cut_power``, ``pause``, ``slow``, ``drift``; a disk ``lose_disk``,
-``fill_disk``, ``put_back``; the network ``partition``, ``isolate``, ``heal``, and what ``world.network`` has besides;
-ZooKeeper ``zookeeper_away``, ``zookeeper_rolls_back``, ``zookeeper_lags``; a session ``lose_session``,
-``suspend_session``. Everything may befall several at once, and all of it at any moment (``world.loop.call_later``).
+``fill_disk``, ``slow_disk``, ``put_back``; the network ``partition``, ``isolate``, ``heal``, and what ``world.network``
+has besides; messages ``node(id).bridge.faults``; ZooKeeper ``zookeeper_away``, ``zookeeper_rolls_back``,
+``zookeeper_lags``; a session ``lose_session``, ``suspend_session``. Everything may befall several at once, and at any
+moment (``world.loop.call_later``).
 """
 
 from __future__ import annotations
@@ -89,9 +90,9 @@ class SimulatedSyncer(Actor):
     What was written before it began is on disk from then on, so a power cut in its midst finds more than was told.
     """
 
-    def __init__(self, *, store: Store) -> None:
+    def __init__(self, *, store: Store, machine: Machine) -> None:
         super().__init__()
-        self._store = store
+        self._store, self._machine = store, machine
 
     def on_receive(self, message: Sync | SyncOver) -> None:
         match message:
@@ -109,7 +110,8 @@ class SimulatedSyncer(Actor):
         except StoreError as failure:
             error = str(failure)
         synced = Synced(batch=sync.batch, error=error)
-        self.after(self.random.uniform(*SYNC_SECONDS), SyncOver(synced=synced, reply_to=sync.reply_to))
+        seconds = self.random.uniform(*self._machine.sync_seconds)
+        self.after(seconds, SyncOver(synced=synced, reply_to=sync.reply_to))
 
 
 class Machine:
@@ -125,6 +127,7 @@ class Machine:
         self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
         self.wall_error_seconds = self.random.uniform(-WALL_ERROR_SECONDS, WALL_ERROR_SECONDS)
         self.turn_seconds: float | None = None
+        self.sync_seconds = SYNC_SECONDS
         self.node: SimulatedNode | None = None
         """Its present or last life."""
 
@@ -161,6 +164,8 @@ class _Part:
 
     def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, port: int, incarnation: str) -> None:
         self.cluster, self.process, self.system = cluster, process, process.system
+        self.syncer: LocalRef | None = None
+        self._ending = False
         config = BridgeConfig(
             cluster=cluster.name, node=process.name, host=HOST, port=port, secret=SECRET, incarnation=incarnation
         )
@@ -174,6 +179,36 @@ class _Part:
             name="watches",
             supervision=ESCALATE,
         )
+
+    def end(self, done: Callable[[], object] = lambda: None) -> None:
+        """Begin an orderly end, as SIGTERM does; ``done`` is called when it is over."""
+        if self._ending:
+            return
+        self._ending = True
+        self._close_clients(drop=False)
+
+        def over() -> None:
+            self.cluster.world.loop.call_soon(self._over, done)
+
+        def closed() -> None:
+            self._close_clients(drop=True)
+            self.bridge.close(done=over)
+
+        self.process.loop.call_later(CLOSE_SECONDS_MAX, over)
+        self.system.spawn(Ending, syncer=self.syncer, watches=self.watches, done=closed, name="ending")
+
+    def _over(self, done: Callable[[], object]) -> None:
+        """Nothing of it runs any more: close what it stood on."""
+        if self.process.alive:
+            self.process.kill()
+            self._close_disk()
+            done()
+
+    def _close_clients(self, *, drop: bool) -> None:
+        """Take no clients any more; ``drop``: let go of those that are there."""
+
+    def _close_disk(self) -> None:
+        """Leave the disk as an orderly end leaves it."""
 
     @property
     def session(self) -> int:
@@ -196,8 +231,7 @@ class SimulatedNode(_Part):
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
         self.store = Store(machine.disk.records, cache_bytes=config.cache_bytes)
         process.on_failure = self._failed
-        self.syncer: LocalRef = self.system.spawn(SimulatedSyncer, store=self.store, name="syncer")
-        self._ending = False
+        self.syncer = syncer = self.system.spawn(SimulatedSyncer, store=self.store, machine=machine, name="syncer")
         self.actors: NodeActors = spawn_node(
             self.system,
             config,
@@ -205,7 +239,7 @@ class SimulatedNode(_Part):
             data_id=machine.data_id,
             bridge_address=self.bridge.address,
             watches=self.watches,
-            syncer=self.syncer,
+            syncer=syncer,
             store=self.store,
             archive=machine.disk.file("ring.json"),
             pid=machine.port,
@@ -222,35 +256,20 @@ class SimulatedNode(_Part):
         self.cluster.world.happened(self.process.name, f"leaves: {why}")
         self.end()
 
-    def end(self, done: Callable[[], object] = lambda: None) -> None:
-        """Begin an orderly end, as SIGTERM does; ``done`` is called when it is over."""
-        if self._ending:
-            return
-        self._ending = True
-        self.server.stop_listening()
-
-        def over() -> None:
-            self.cluster.world.loop.call_soon(self._over, done)
-
-        def closed() -> None:
+    def _close_clients(self, *, drop: bool) -> None:
+        if drop:
             self.server.close()
-            self.bridge.close(done=over)
+        else:
+            self.server.stop_listening()
 
-        self.process.loop.call_later(CLOSE_SECONDS_MAX, over)
-        self.system.spawn(Ending, syncer=self.syncer, watches=self.watches, done=closed, name="ending")
+    def _close_disk(self) -> None:
+        self.store.close()
 
     def _failed(self, actor: str, failure: BaseException) -> None:
         if hasattr(self, "server"):
             self.end()
         else:  # it was just about to start
             self.cluster.world.loop.call_soon(self.process.kill)
-
-    def _over(self, done: Callable[[], object]) -> None:
-        """Nothing of it runs any more: close what it stood on."""
-        if self.process.alive:
-            self.process.kill()
-            self.store.close()
-            done()
 
 
 class SimulatedEcs(_Part):
@@ -436,6 +455,10 @@ class SimulatedCluster:
         self.kill(id)
         self.machines[id].wipe()
 
+    def slow_disk(self, id: str, seconds: float) -> None:
+        """From now on a sync of a node's disk takes so long."""
+        self.machines[id].sync_seconds = (seconds, seconds)
+
     def fill_disk(self, id: str, full: bool = True) -> None:
         """A node's disk takes no more; or, not full, takes it again."""
         self.machines[id].disk.fill(full)
@@ -445,9 +468,9 @@ class SimulatedCluster:
         self.kill(id)
         self.machines[id].put_back(copy)
 
-    def terminate(self, id: str) -> None:
-        """Begin the orderly end of a node, as SIGTERM does."""
-        self.node(id).end()
+    def terminate(self, name: str) -> None:
+        """Begin the orderly end of a node or a control service, as SIGTERM does."""
+        self._part(name).end()
 
     def pause(self, name: str) -> None:
         self.world.processes[name].pause()

@@ -1,11 +1,14 @@
 """A cluster in the simulation lives through what befalls clusters, and every run can be replayed exactly."""
 
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from ringkeeper.runtime.simulation.resp_caller import ErrorReply, NoReply
+from ringkeeper.runtime.simulation.world import SimulationFailed
 from ringkeeper.scenarios.simulated import SimulatedCluster
 from ringkeeper.scenarios.simulated_client import Outcome
 
@@ -64,6 +67,237 @@ def test_another_control_service_leads_when_the_leader_dies(cluster: SimulatedCl
     cluster.kill(C)
     cluster.restart(C)
     cluster.run_until(cluster.serves, 20)
+
+
+def test_a_node_that_ends_in_order_leaves_a_store_that_need_not_be_counted(cluster: SimulatedCluster) -> None:
+    fill(cluster)
+    for id, closed_cleanly in ((A, True), (B, False)):
+        (cluster.terminate if closed_cleanly else cluster.kill)(id)
+        cluster.run(10)
+        assert not cluster.process(id).alive
+        cluster.restart(id)
+        assert cluster.node(id).store.closed_cleanly is closed_cleanly
+        cluster.run_until(cluster.serves, 20)
+    assert_filled(cluster)
+
+
+def test_a_control_service_that_ends_in_order_makes_room_at_once(cluster: SimulatedCluster) -> None:
+    before = str(cluster.leader())
+    cluster.terminate(before)
+    cluster.run_until(lambda: cluster.leader() not in (None, before), 1.0)
+
+
+def restarted(befall: Callable[[SimulatedCluster], object]) -> Callable[[SimulatedCluster], None]:
+    """Something after which a node is dead, and its restart."""
+
+    def happen(cluster: SimulatedCluster) -> None:
+        befall(cluster)
+        cluster.run(12)
+        cluster.restart(B)
+
+    return happen
+
+
+def healed(befall: Callable[[SimulatedCluster], object]) -> Callable[[SimulatedCluster], None]:
+    """A partition, and its end."""
+
+    def happen(cluster: SimulatedCluster) -> None:
+        befall(cluster)
+        cluster.run(20)
+        cluster.heal()
+
+    return happen
+
+
+def everything_without_power(cluster: SimulatedCluster) -> None:
+    for id in (A, B, C):
+        cluster.cut_power(id)
+    cluster.run(12)
+    for id in (A, B, C):
+        cluster.restart(id)
+
+
+def pause_and_resume(cluster: SimulatedCluster) -> None:
+    cluster.pause(B)
+    cluster.run(20)
+    cluster.resume(B)
+
+
+BEFALLINGS: dict[str, Callable[[SimulatedCluster], object]] = {
+    "killed": restarted(lambda cluster: cluster.kill(B)),
+    "without power": restarted(lambda cluster: cluster.cut_power(B)),
+    "everything without power": everything_without_power,
+    "cut off from all": healed(lambda cluster: cluster.isolate(B)),
+    "cut off from ZooKeeper": healed(lambda cluster: cluster.partition(B, "zookeeper")),
+    "not heard by ZooKeeper": healed(lambda cluster: cluster.partition(B, "zookeeper", one_way=True)),
+    "hears nothing of ZooKeeper": healed(lambda cluster: cluster.partition("zookeeper", B, one_way=True)),
+    "nodes cut off from each other": healed(lambda cluster: cluster.partition(A, (B, C))),
+    "paused": pause_and_resume,
+    "slow": lambda cluster: cluster.slow(B, 0.05),
+    "clock is fast": lambda cluster: cluster.drift(B, 1.05),
+    "session suspended": lambda cluster: cluster.suspend_session(B),
+    "session lost": lambda cluster: cluster.lose_session(B),
+    "leader's session lost": lambda cluster: cluster.lose_session(str(cluster.leader())),
+    "ZooKeeper away": lambda cluster: cluster.zookeeper_away(20.0),
+    "disk slow": lambda cluster: cluster.slow_disk(B, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", BEFALLINGS)
+def test_a_cluster_serves_again_with_all_its_data_after(name: str, cluster: SimulatedCluster) -> None:
+    fill(cluster)
+    cluster.run(2)  # by then it is synced
+    BEFALLINGS[name](cluster)
+    cluster.run(10)
+    cluster.run_until(cluster.serves, 60)
+    assert_filled(cluster)
+
+
+def test_an_acknowledged_write_survives_a_power_cut_if_it_was_synced() -> None:
+    for seed in range(10):
+        with SimulatedCluster(seed=seed, nodes=1, fsync="always") as cluster:
+            cluster.run_until(cluster.serves, 10)
+            fill(cluster, keys=5)
+            cluster.cut_power(A)
+            cluster.restart(A)
+            cluster.run_until(cluster.serves, 20)
+            assert_filled(cluster, keys=5)
+
+
+def test_a_write_that_was_not_synced_may_be_lost_in_a_power_cut() -> None:
+    lost = set()
+    for seed in range(10):
+        with SimulatedCluster(seed=seed, nodes=1, fsync="never") as cluster:
+            cluster.run_until(cluster.serves, 10)
+            fill(cluster, keys=1)
+            cluster.cut_power(A)
+            cluster.restart(A)
+            cluster.run_until(cluster.serves, 20)
+            lost.add(call(cluster, "GET", "key0").reply is None)
+    assert lost == {True, False}
+
+
+def test_a_full_disk_refuses_writes_until_there_is_room(cluster: SimulatedCluster) -> None:
+    fill(cluster)
+    for id in (A, B, C):
+        cluster.fill_disk(id)
+    refused = call(cluster, "SET", "key0", "other")
+    assert refused.happened == "no" and str(refused.reply).startswith("MISCONF")
+    for id in (A, B, C):
+        cluster.fill_disk(id, full=False)
+    assert_filled(cluster)
+    fill(cluster)
+
+
+def test_a_node_on_an_older_copy_of_its_disk_is_not_taken_for_the_newer_one(cluster: SimulatedCluster) -> None:
+    backup = cluster.machines[B].copy()
+    fill(cluster)
+    for _ in range(2):
+        cluster.restart(B)
+        cluster.run_until(cluster.serves, 20)
+    cluster.put_back(B, backup)
+    cluster.restart(B)
+    cluster.run(20)
+    assert not cluster.serves()
+
+
+def test_no_ring_is_written_on_top_of_one_that_was_rolled_back(cluster: SimulatedCluster) -> None:
+    moment = cluster.now
+    cluster.run(1)
+    cluster.restart(B)
+    cluster.run_until(cluster.serves, 20)
+    newest = cluster.node(A).actor("member")._ring.epoch
+    cluster.run(5)
+    cluster.zookeeper_rolls_back(cluster.now - moment)
+    cluster.run(30)
+    ring = cluster.ring()
+    assert ring is None or ring.epoch < newest
+    assert all(node.actor("member")._ring.epoch == newest for node in cluster.nodes())
+
+
+def test_who_asks_a_dead_node_gets_no_reply(cluster: SimulatedCluster) -> None:
+    cluster.kill(A)
+    assert cluster.execute(A, "PING") == NoReply("Connection refused", sent=False)
+    cluster.pause(B)
+    assert cluster.execute(B, "PING", seconds_max=2.0) == NoReply("no reply within 2 s", sent=True)
+    assert isinstance(cluster.execute(C, "NONSENSE"), ErrorReply)
+
+
+def test_what_does_not_come_to_be_ends_the_run(cluster: SimulatedCluster) -> None:
+    cluster.kill(A)
+    cluster.run(10)
+    with pytest.raises(SimulationFailed, match="serves(?s:.*)seed 1"):
+        cluster.run_until(cluster.serves, 10)
+
+
+def test_random_faults_lose_nothing_that_was_acknowledged() -> None:
+    for seed in range(4):
+        a_run_of_random_faults(seed)
+
+
+def a_run_of_random_faults(seed: int, seconds: float = 60.0) -> None:
+    """One client writes, this and that befalls the cluster; in the end it serves, and every key has a value that was
+    acknowledged last, or was in doubt after that."""
+    dice = random.Random(seed)
+    with SimulatedCluster(seed=seed, nodes=3, ecs=2, zookeepers=1 + seed % 2) as cluster:
+        cluster.run_until(cluster.serves, 10)
+        client, possible, writing = cluster.client(), dict[str, set[str | None]](), [True]
+        names = [*cluster.machines, *cluster.ecs]
+
+        def write(number: int) -> None:
+            key, value = f"key{dice.randrange(20)}", str(number)
+
+            def written(outcome: Outcome) -> None:
+                if outcome.happened == "yes":
+                    possible[key] = {value}
+                elif outcome.happened == "maybe":
+                    possible.setdefault(key, {None}).add(value)
+                if writing:
+                    cluster.world.loop.call_later(dice.uniform(0.0, 0.1), write, number + 1)
+
+            client.call(("SET", key, value), written)
+
+        write(0)
+        while cluster.now < seconds:
+            cluster.run(dice.uniform(0.0, 4.0))
+            name, other = dice.sample([*names, *cluster.zookeeper.names], 2)
+            if name in cluster.zookeeper.names:
+                name = A
+            if not cluster.process(name).alive:
+                cluster.restart(name)
+                continue
+            match dice.randrange(9):
+                case 0:
+                    cluster.kill(name)
+                case 1:
+                    cluster.terminate(name)
+                case 2:
+                    cluster.partition(name, other, one_way=dice.random() < 0.5)
+                case 3:
+                    cluster.heal()
+                case 4:
+                    cluster.pause(name)
+                    cluster.world.loop.call_later(dice.uniform(0.1, 10.0), cluster.resume, name)
+                case 5:
+                    cluster.lose_session(name)
+                case 6:
+                    cluster.zookeeper_away(dice.uniform(0.1, 10.0))
+                case 7:
+                    cluster.slow(name, dice.choice([0.00003, 0.02]))
+                case 8:
+                    cluster.drift(name, dice.choice([0.99, 1.0, 1.01]))
+        cluster.heal()
+        cluster.run(15)
+        writing.clear()
+        for name in names:
+            cluster.resume(name)
+            cluster.slow(name, 0.00003)
+            if not cluster.process(name).alive:
+                cluster.restart(name)
+        cluster.run_until(cluster.serves, 60)
+        for key, values in sorted(possible.items()):
+            reply = call(cluster, "GET", key).reply
+            assert (reply if reply is None else reply.decode()) in values, key
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "4711"])
