@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -412,11 +412,12 @@ class LocalCluster:
         """What is missing, in a sentence; "" when every node serves."""
         try:
             status = json.loads(client.execute_on(self.seeds[0], "RING", "STATUS"))
+            held_back = client.ring().get("held_back", ())
             infos = [client.execute_on(seed, "CLUSTER", "INFO").decode() for seed in self.seeds]
             pids = {process.id: process.pid for process in self.processes() if process.kind == "node"}
         except (ClientError, pykka.ActorDeadError) as trouble:
             return str(trouble)
-        return why_not_serving(status, pids, infos)
+        return why_not_serving(status, pids, infos, held_back)
 
     # The launcher's thread
 
@@ -650,19 +651,21 @@ def _check_zookeeper(hosts: str) -> None:
     )
 
 
-def why_not_serving(status: dict[str, Any], pids: dict[str, int], infos: list[str]) -> str:
+def why_not_serving(
+    status: dict[str, Any], pids: dict[str, int], infos: list[str], held_back: Collection[str] = ()
+) -> str:
     """What keeps a cluster from serving in every node's present life, in a sentence; "" when nothing does.
 
-    One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts. A node that has
-    registered and is not in the ring yet, or waits to be asked, is not needed.
+    One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts. A node that is
+    joining, or waits to be asked (``held_back``), is not needed.
     ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
     """
     if status.get("trouble"):
         return str(status["trouble"])
+    in_ring = {node["id"] for node in status["nodes"] if node["state"] != "out"}
+    optional = {*(set(status.get("waiting", ())) - status.get("refused", {}).keys()), *held_back} - in_ring
     for id, pid in pids.items():
-        waits = id in status.get("waiting", ()) and id not in status.get("refused", {})
-        waits = waits and all(node["id"] != id for node in status["nodes"])
-        if not waits and (why_not := why_not_up(status, id, pid)):
+        if id not in optional and (why_not := why_not_up(status, id, pid)):
             return why_not
     if not status["serving"] and not status.get("stopped"):
         return f"the ring of epoch {status['epoch']} does not serve"

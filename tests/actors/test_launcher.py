@@ -907,6 +907,7 @@ def test_a_cluster_serves_without_a_node_that_waits_to_be_taken_in() -> None:
     assert "h:3 is not in the ring" in why_not_serving(status(waiting=[]), {**PIDS, "h:3": 3}, [INFO] * 3)
     refused = status(waiting=["h:3"], refused={"h:3": "wrong data"})
     assert "h:3 is not in the ring: wrong data" in why_not_serving(refused, {**PIDS, "h:3": 3}, [INFO] * 3)
+    assert why_not_serving(refused, {**PIDS, "h:3": 3}, [INFO] * 3, ["h:3"]) == ""
     assert "h:1 is down" in why_not_serving(
         status(waiting=["h:1"], nodes=[{**node, "state": "down"} for node in status()["nodes"]]), PIDS, [INFO]
     )
