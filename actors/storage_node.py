@@ -794,6 +794,9 @@ class StorageNode(Actor):
         move.reached = message.phase
         if message.phase == "seal":
             move.proved_epoch = message.epoch
+        change = self._ring.change if self._ring is not None else None
+        if message.phase is None and change is not None and change.phase != "transfer":  # what it has proved is void
+            self.send(move.ref, Prove(phase=change.phase, epoch=self._epoch))
         self._report()
 
     def _handoff_progress(self, message: HandoffProgress) -> None:

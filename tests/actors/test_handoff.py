@@ -1,0 +1,519 @@
+"""Slots move from one node to another: storage node, handoffs and replica together, message by message."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ringkeeper.actors import handoff, storage_node
+from ringkeeper.actors.messages import LATER, Chunk, Disowned, Learn, ListKeys, Replicate, Replicated, Survey
+from ringkeeper.runtime.store import Record, open_store
+from ringkeeper.tests.actors.pair import SOURCE, TARGET, Pair, operations_sent
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    pair.read()
+    yield pair
+    pair.stop()
+
+
+def filled(pair: Pair, keys: int = 50) -> None:
+    pair.send(*(f"SET key{number} {number}" for number in range(keys)))
+
+
+def sealed(pair: Pair) -> None:
+    """Through transfer and switch, into the seal, everything delivered."""
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer"
+    for phase in ("switch", "seal"):
+        pair.advance()
+        pair.read()
+        pair.deliver()
+        assert pair.reached == phase
+
+
+def test_a_learner_gets_everything_that_was_there(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+    assert pair.learned.keys > 0
+
+
+def test_a_write_behind_the_cursor_follows_and_one_ahead_of_it_does_not_need_to(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "CHUNK_KEYS_MAX", 5)
+    monkeypatch.setattr(handoff, "CHUNKS_UNACKNOWLEDGED_MAX", 1)
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver_to_target()  # Learn
+    pair.deliver_to_source()  # Learning: the first chunk leaves
+    cursor = pair.handoffs()[0]._cursor
+    keys = [key for _, key, _ in pair.store.scan(0, 8191, None, 1000, 1 << 30)]
+    places = {record[1]: record[:2] for record in pair.store.scan(0, 8191, None, 1000, 1 << 30)}
+    behind, ahead = [k for k in keys if places[k] <= cursor], [k for k in keys if places[k] > cursor]
+    assert behind and ahead
+    pair.send(f"SET {behind[0].decode()} new", f"DEL {behind[1].decode()}", f"SET {ahead[0].decode()} new")
+    assert operations_sent(pair) == 2
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_in_a_switch_a_write_to_a_slot_that_moves_is_answered_once_the_learner_holds_it(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.ask(f"SET {pair.moving()} 1") == b"+OK\r\n", "not required yet"
+    pair.advance()
+    pair.read()
+    assert pair.ask(f"SET {pair.moving()} 2") is LATER
+    assert pair.ask(f"SET {pair.staying()} 2") == b"+OK\r\n"
+    assert pair.ask(f"GET {pair.moving()}") == b"$1\r\n2\r\n", "reads do not wait"
+    (place,) = pair.send(f"INCR {pair.moving('n')}")
+    pair.deliver()
+    assert pair.replies[place] == b":1\r\n" and not pair.difference()
+    assert LATER not in pair.replies.values()
+
+
+def test_a_switch_holds_when_what_was_on_the_link_has_arrived(pair: Pair) -> None:
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.send(f"SET {pair.moving()} 1")
+    pair.advance()
+    pair.read()
+    assert pair.reached == "transfer"
+    pair.deliver()
+    assert pair.reached == "switch"
+
+
+def test_a_seal_parks_writes_then_all_and_commit_sends_them_on(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    for _ in ("switch", "seal"):
+        pair.advance()
+        pair.source_reads()
+        if _ == "switch":
+            pair.target_reads()
+            pair.deliver()
+    write, read = pair.moving(), pair.moving("other")
+    (parked,) = pair.send(f"SET {write} parked")
+    assert pair.replies[parked] is LATER
+    assert pair.ask(f"GET {read}") is None, "reads go on until Ready is given"
+    stamped = pair.store.get(0, b"nothing"), pair.source.actor.last_stamp
+    pair.target_reads()
+    pair.deliver()
+    assert pair.reached == "seal"
+    (late,) = pair.send(f"GET {read}")
+    assert pair.replies[late] is LATER
+    assert pair.ask(f"SET {pair.staying()} 1") == b"+OK\r\n", "others are not parked"
+    assert stamped[1][1] + 1 == pair.source.actor.last_stamp[1], "what is parked is not stamped"
+    pair.commit()
+    pair.read()
+    assert pair.replies[parked].startswith(b"-MOVED") and pair.replies[late].startswith(b"-MOVED")
+    assert TARGET.encode() in pair.replies[parked]
+
+
+def test_ready_is_a_promise_that_no_time_and_no_message_ends(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    (parked,) = pair.send(f"SET {pair.moving()} 1")
+    before = pair.source.actor.last_stamp
+    pair.lose_link()
+    pair.pass_time(storage_node.PARKED_SECONDS_MAX + 1)
+    assert pair.replies[parked].startswith(b"-TRYAGAIN"), "it may end, definitely not done, but it does not run"
+    assert pair.ask(f"SET {pair.moving()} 2") is LATER
+    assert pair.ask(f"GET {pair.moving()}") is LATER
+    assert pair.source.actor.last_stamp == before
+
+
+def test_ready_is_not_given_before_the_learner_has_read_the_ring_and_synced(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.source_reads()
+    synced: list[int] = []
+    sync = pair.learned.sync
+    pair.learned.sync = lambda: (synced.append(1), sync())[1]  # type: ignore[method-assign]
+    pair.deliver()
+    assert synced and pair.reached == "switch", "the learner has not read the ring yet"
+    pair.target_reads()
+    pair.deliver()
+    assert pair.reached == "seal"
+
+
+def test_an_abort_runs_what_was_parked_and_answers_what_waited_for_the_learner(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    (unheld,) = pair.send(f"SET {pair.moving('a')} 1")
+    pair.advance()
+    pair.read()
+    (parked,) = pair.send(f"SET {pair.moving('b')} 2")
+    assert (pair.replies[unheld], pair.replies[parked]) == (LATER, LATER)
+    pair.abort()
+    pair.read()
+    assert (pair.replies[unheld], pair.replies[parked]) == (b"+OK\r\n", b"+OK\r\n")
+    assert pair.ask(f"GET {pair.moving('b')}") == b"$1\r\n2\r\n"
+
+
+def test_an_acknowledgement_of_an_aborted_change_counts_for_nothing_in_the_next(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    old = [
+        (handoff.name, Replicated(walk=handoff._walk, number=10**6, synced=10**6, epoch=10**6))
+        for handoff in pair.handoffs()
+    ]
+    pair.abort()
+    pair.read()
+    pair.begin()
+    pair.read()
+    for name, message in old:
+        new = pair.handoffs()[0]
+        assert name != new.name
+        new.ref.tell(message)
+    pair.hear(pair.source._run())
+    assert pair.reached is None
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_second_change_sends_only_the_difference(pair: Pair) -> None:
+    filled(pair, 2000)
+    sealed(pair)
+    pair.abort()
+    pair.read()
+    pair.send(f"SET {pair.moving('new')} 1", f"DEL {pair.moving()}")
+    pair.begin()
+    pair.read()
+    sent = [0, 0]
+
+    def count() -> None:
+        for message in pair.to_target:
+            if isinstance(message, Chunk):
+                sent[0] += len(message.puts)
+                sent[1] += len(message.removals)
+
+    while pair.to_target or pair.to_source:
+        count()
+        while pair.deliver_to_target():
+            pass
+        while pair.deliver_to_source():
+            pass
+    assert pair.reached == "transfer" and not pair.difference()
+    assert sent == [1, 1]
+
+
+def test_what_only_the_learner_has_is_removed(pair: Pair) -> None:
+    filled(pair)
+    for slot, key in ((5, b"stray"), (8191, b"other")):
+        pair.learned.put(slot, key, Record(b"old", 1, 1))
+    pair.learned.commit()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer"
+    assert pair.learned.get(5, b"stray") is None and pair.learned.get(8191, b"other") is None
+    assert [row for row in pair.difference() if isinstance(row[0], tuple)] == []
+
+
+def test_a_lost_link_is_made_good_in_every_phase(pair: Pair) -> None:
+    filled(pair, 200)
+    pair.begin()
+    pair.read()
+    for phase in ("transfer", "switch", "seal"):
+        pair.deliver_to_target()
+        pair.deliver_to_source()
+        (place,) = pair.send(f"SET {pair.moving(phase)} 1") if phase != "seal" else (None,)
+        pair.lose_link()
+        pair.pass_time(2.0)
+        pair.deliver()
+        pair.pass_time(2.0)
+        pair.deliver()
+        assert pair.reached == phase
+        assert place is None or pair.replies[place] == b"+OK\r\n"
+        if phase != "seal":
+            pair.advance()
+            pair.read()
+    assert not pair.difference()
+
+
+def test_messages_that_arrive_twice_are_taken_once(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    while pair.to_target or pair.to_source:
+        pair.to_target.extend(list(pair.to_target))
+        pair.deliver_to_target()
+        pair.deliver_to_source()
+        if len(pair.to_target) > 200:
+            break
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_gap_is_not_accepted_and_what_is_missing_is_sent_again(pair: Pair) -> None:
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.send(f"SET {pair.moving()} 1")
+    lost = pair.to_target.popleft()
+    assert isinstance(lost, Replicate)
+    pair.send(f"SET {pair.moving('b')} 1")
+    pair.deliver_to_target()
+    assert pair.learned.keys == 0, "the second was not taken before the first"
+    pair.deliver()
+    assert not pair.difference()
+
+
+def test_a_learner_that_does_not_answer_is_walked_through_anew_and_not_waited_for_in_memory(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "UNACKNOWLEDGED_MESSAGES_MAX", 5)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "switch"
+    places = [pair.send(f"SET {pair.moving(f'k{n}-')} 1")[0] for n in range(8)]
+    assert pair.reached is None, "it must catch up again before the change can go on"
+    pair.deliver()
+    pair.pass_time(2.0)
+    pair.deliver()
+    assert pair.reached == "switch" and not pair.difference()
+    assert [pair.replies[place] for place in places] == [b"+OK\r\n"] * 8
+
+
+def test_a_write_that_no_learner_takes_is_in_doubt_in_the_end(pair: Pair) -> None:
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    (place,) = pair.send(f"SET {pair.moving()} 1")
+    pair.pass_time(storage_node.UNHELD_SECONDS_MAX + 1)
+    assert pair.replies[place].startswith(b"-INDOUBT")
+
+
+def test_flushing_the_node_in_the_midst_of_a_walk_leaves_nothing_at_the_learner(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "CHUNK_KEYS_MAX", 5)
+    monkeypatch.setattr(handoff, "CHUNKS_UNACKNOWLEDGED_MAX", 1)
+    filled(pair)
+    pair.begin()
+    pair.read()
+    for _ in range(3):
+        pair.deliver_to_target()
+        pair.deliver_to_source()
+    assert pair.ask("FLUSHALL") == b"+OK\r\n"
+    pair.deliver()
+    assert pair.reached == "transfer" and pair.learned.keys == 0 and not pair.difference()
+
+
+def test_flushing_the_node_waits_for_the_end_of_a_seal(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    (place,) = pair.send("FLUSHALL")
+    assert pair.replies[place] is LATER and pair.store.keys == 50
+    pair.commit()
+    pair.read()
+    assert pair.replies[place] == b"+OK\r\n"
+    assert pair.learned.keys > 0, "what is another's is not flushed here"
+
+
+def test_under_always_a_write_is_answered_when_both_disks_have_it() -> None:
+    pair = Pair(fsync="always")
+    pair.read()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.sync_source()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    (place,) = pair.send(f"SET {pair.moving()} 1")
+    pair.deliver()
+    assert pair.replies.get(place, LATER) is LATER, "the learner has it, the source's own disk has not"
+    pair.sync_source()
+    assert pair.replies[place] == b"+OK\r\n"
+    (place,) = pair.send(f"SET {pair.moving()} 2")
+    pair.sync_source()
+    assert pair.replies.get(place, LATER) is LATER
+    pair.deliver()
+    assert pair.replies[place] == b"+OK\r\n"
+    pair.stop()
+
+
+def test_a_value_of_the_largest_size_moves_in_a_chunk_of_its_own(pair: Pair) -> None:
+    big = b"SET %s " % pair.moving("big").encode() + b"x" * (3 * handoff.CHUNK_BYTES_MAX)
+    pair.send(big, f"SET {pair.moving('small')} 1")
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+# The replica's side of it
+
+
+def test_a_sender_of_the_past_is_disowned(pair: Pair) -> None:
+    pair.begin()
+    pair.read()
+    (learn,) = pair.to_target
+    assert isinstance(learn, Learn)
+    for fields, why in (
+        ({"incarnation": "0" * 16}, "is not"),
+        ({"change": 99}, "not in flight"),
+        ({"epoch": 99}, "has not read ring 99 yet"),
+        ({"last": 100}, "not to come here"),
+        ({"node": "127.0.0.1:7009"}, "is not"),
+    ):
+        wrong = Learn(**{**{name: getattr(learn, name) for name in Learn.__dataclass_fields__}, **fields})
+        sent = pair.target.tell(pair._with_probe(wrong))
+        assert isinstance(sent[0][1], Disowned) and why in sent[0][1].why
+    assert not pair.target.actor._walks
+
+
+def test_what_comes_of_a_walk_after_its_change_is_ignored(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    walk = pair.handoffs()[0]._walk
+    number = pair.target.actor._walks[walk].number
+    pair.commit()
+    pair.target_reads()
+    keys = pair.learned.keys
+    late = Replicate(walk=walk, number=number + 1, operations=[(5, b"late", b"v", 9, 9, 0)])
+    pair.target.tell(
+        late, Survey(walk=walk, after=(0, b""), keys_max=5), ListKeys(walk=walk, after=(0, b""), upto=(9, b""))
+    )
+    assert pair.learned.keys == keys and pair.learned.get(5, b"late") is None
+
+
+def test_foreign_slots_are_dropped_after_a_while_and_only_when_their_coordinator_allows_it(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    pair.abort()
+    pair.target_reads()
+    before = pair.learned.keys
+    assert before > 0
+    assert pair.target.advance(5.0) == [], "a change that is tried again may want them"
+    ((to, asked),) = pair.target.advance(6.0)
+    assert to == "ringkeeper://127.0.0.1:17001/replica" and asked.runs
+    assert pair.learned.keys == before
+    from ringkeeper.actors.messages import DropAllowed
+
+    pair.target.tell(DropAllowed(epoch=pair.ring.epoch - 1, runs=[(0, 16383)]))
+    assert pair.learned.keys == before, "what was allowed in another ring is past"
+    pair.target.tell(DropAllowed(epoch=pair.ring.epoch, runs=[(0, 16383)]))
+    assert pair.learned.keys == 0
+
+
+def test_slots_that_a_new_change_wants_are_not_dropped(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    pair.abort()
+    pair.target_reads()
+    pair.begin()
+    pair.read()
+    from ringkeeper.actors.messages import DropAllowed
+
+    before = pair.learned.keys
+    pair.target.tell(DropAllowed(epoch=pair.ring.epoch, runs=[(0, 16383)]))
+    assert pair.learned.keys == before > 0
+
+
+# All of it at once
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_happens_on_the_way_the_learner_is_equal_when_the_source_is_ready(data: st.DataObject) -> None:
+    stale = open_store("memory")
+    for number in data.draw(st.sets(st.integers(0, 30))):
+        slot = _slot(f"key{number}")
+        stale.put(slot, b"key%d" % number, Record(b"stale", 1, number + 1))
+    stale.commit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handoff, "CHUNK_KEYS_MAX", data.draw(st.integers(1, 6)))
+        patch.setattr(handoff, "SURVEY_KEYS_MAX", data.draw(st.integers(1, 6)))
+        patch.setattr(handoff, "CHUNKS_UNACKNOWLEDGED_MAX", data.draw(st.integers(1, 3)))
+        patch.setattr(handoff, "UNACKNOWLEDGED_MESSAGES_MAX", data.draw(st.sampled_from([4, 10_000])))
+        pair = Pair(learned=stale)
+        pair.read()
+        pair.send(*(f"SET key{n} a{n}" for n in data.draw(st.sets(st.integers(0, 30)))))
+        pair.begin()
+        pair.read()
+        written = 0
+        for _ in range(data.draw(st.integers(0, 60))):
+            match data.draw(
+                st.sampled_from(["set", "set", "del", "flush", "in", "in", "in", "out", "out", "out", "lose"])
+            ):
+                case "set":
+                    written += 1
+                    pair.send(f"SET key{data.draw(st.integers(0, 30))} b{written}")
+                case "del":
+                    pair.send(f"DEL key{data.draw(st.integers(0, 30))}", f"SET key{data.draw(st.integers(0, 30))} c")
+                case "flush":
+                    pair.send("FLUSHALL")
+                case "in":
+                    pair.deliver_to_target()
+                case "out":
+                    pair.deliver_to_source()
+                case "lose":
+                    pair.lose_link()
+        for phase in ("transfer", "switch", "seal"):
+            _settle(pair)
+            assert pair.reached == phase
+            if phase != "seal":
+                pair.advance()
+                for reads in data.draw(st.permutations([pair.source_reads, pair.target_reads])):
+                    reads()
+                    pair.send(f"SET key{data.draw(st.integers(0, 30))} {phase}")
+        assert [row for row in pair.difference() if isinstance(row[0], tuple)] == []
+        assert all(reply is not LATER or phase == "seal" for reply in pair.replies.values())
+        pair.commit()
+        pair.read()
+        assert LATER not in pair.replies.values()
+        pair.stop()
+
+
+def _settle(pair: Pair) -> None:
+    for _ in range(4):
+        pair.deliver()
+        pair.pass_time(1.5)
+    pair.deliver()
+
+
+def _slot(key: str) -> int:
+    from ringkeeper.actors.rules.slots import slot
+
+    return slot(key.encode())
+
+
+def test_the_names_of_the_pair_are_those_of_the_ring(pair: Pair) -> None:
+    assert [node.id for node in pair.ring.circle] == [SOURCE]
+    pair.begin()
+    changes: Any = pair.ring.change
+    assert [node.id for node in changes.comes] == [TARGET]
