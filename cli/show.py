@@ -161,20 +161,19 @@ def print_status(now: dict[str, Any]) -> None:
 
 
 def nodes_table(nodes: list[dict[str, Any]]) -> "Table":
-    """A row per node that is not out, as RING STATUS tells of them."""
+    """A row per node that is not out, as RING STATUS tells of them; fits into 80 columns. `ring` shows the tokens."""
     from rich.text import Text
 
     from .drawing import STATE_STYLES, bytes_text, plain_table
     from .following import number_text
 
-    table = plain_table("node", "state", "token", "incarnation", right=("slots", "keys", "bytes", "pid"))
+    table = plain_table("node", "state", "incarnation", right=("slots", "keys", "bytes", "pid"))
     for node in nodes:
         if node["state"] == "out":
             continue
         table.add_row(
             node["id"],
             Text(node["state"], style=STATE_STYLES.get(node["state"], "")),
-            node["token"][:8],
             node["incarnation"],
             str(node["slots"]),
             number_text(node["keys"]),

@@ -1,5 +1,6 @@
 """The commands that change a running cluster: what they order, how they follow a job, and what people read."""
 
+import io
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 from ringkeeper.cli import changes, following
 from ringkeeper.cli.main import ringkeeper
+from ringkeeper.cli.show import nodes_table
 from ringkeeper.tests.actors.test_client import CLOSE, EXECUTE, EXECUTE_CLOSE
 from ringkeeper.tests.cli.fake_ring import FakeRing, ring_of
 
@@ -343,6 +346,21 @@ def test_the_lists_fit_into_a_terminal(cluster: FakeRing) -> None:
     assert all(len(line) <= 80 for line in said.splitlines())
     assert "17005" in said
     assert "12 345 678" in said
+    nodes = [
+        {
+            "id": "127.0.0.1:17803",
+            "state": "down",
+            "incarnation": "00000001fce360d0",
+            "slots": 16384,
+            "keys": 12_345_678,
+            "bytes": 99 << 30,
+            "pid": 4_194_304,
+        }
+    ]
+    page = io.StringIO()
+    Console(width=80, file=page).print(nodes_table(nodes))
+    assert "…" not in page.getvalue()
+    assert "4194304" in page.getvalue()
 
 
 def test_status_shows_the_change_in_flight_and_what_waits(cluster: FakeRing) -> None:
