@@ -1,9 +1,11 @@
-"""The main job: a cluster takes in real files, loses every process at once, comes back, and has lost nothing.
+"""The main job: a cluster takes in real files, grows and shrinks, loses every process at once, and has lost nothing.
 
 A cluster of three stores the source files of this Python's standard library, some thousand files. Each is read back
-and compared. While a client goes on writing, every process of the cluster is killed with -9 in the same moment: nodes,
-ECS, ZooKeeper, launcher. It is started again from its disk. Every file must be as it was, and every write that the
-cluster had acknowledged must be there; nothing is left running.
+and compared. While clients read and write, a fourth node joins, and then one that holds at least a fifth of all slots
+leaves: no client may see an error, and everything is compared again. Then, while a client goes on writing, every
+process of the cluster is killed with -9 in the same moment: nodes, ECS, ZooKeeper, launcher. It is started again from
+its disk. Every file must be as it was, and every write that the cluster had acknowledged must be there; nothing is left
+running.
 
     python -m ringkeeper.scenarios.main_job        (or: make run)
 
@@ -14,9 +16,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from .terminal import Terminal, Writer, sources
+from .terminal import Reader, Terminal, Writer, sources
 
 NODES = 3
+WRITERS = READERS = 2
+WRITES_BETWEEN_CHANGES = 500
+SHARE_MIN = 0.2
+"""The node that leaves answers for at least so much."""
 WRITES_BEFORE_THE_CRASH = 2000
 
 
@@ -50,6 +56,11 @@ def story(terminal: Terminal, library: Path, writes: int) -> None:
     if not equal == stored > 0:
         account.differences.append(f"{stored} files were stored and {equal} read back")
 
+    grow_and_shrink(terminal)
+    say("every file is read and compared again")
+    if (equal := terminal.compare(sources(library))) != stored:
+        account.differences.append(f"{stored} files were stored and {equal} read back after the changes")
+
     say("a client writes on and on")
     writer = Writer(terminal).start()
     try:
@@ -72,6 +83,43 @@ def story(terminal: Terminal, library: Path, writes: int) -> None:
     left = terminal.left_running()
     say(f"all processes have ended; left running: {', '.join(left) or 'nothing'}")
     account.differences += left
+
+
+def grow_and_shrink(terminal: Terminal) -> None:
+    """A node joins and another leaves, under clients that read and write."""
+    say, account = terminal.say, terminal.account
+    writers = [Writer(terminal, f"writer{number}").start() for number in range(WRITERS)]
+    readers = [Reader(terminal, writers).start() for _ in range(READERS)]
+    try:
+        for writer in writers:
+            writer.wait_for(WRITES_BETWEEN_CHANGES)
+        say(f"{WRITERS} clients write, {READERS} read; a fourth node joins")
+        terminal.ringkeeper("nodes", "add", 1)
+        for writer in writers:
+            writer.wait_for(len(writer.acknowledged) + WRITES_BETWEEN_CHANGES)
+        shares = terminal.shares()
+        leaving = max(sorted(shares), key=lambda id: shares[id])
+        if shares[leaving] < SHARE_MIN:
+            account.differences.append(f"no node has {SHARE_MIN:.0%} of the slots: {shares}")
+        say(f"{leaving} leaves, which answers for {shares[leaving]:.1%} of all slots")
+        terminal.ringkeeper("nodes", "remove", leaving)
+        for writer in writers:
+            writer.wait_for(len(writer.acknowledged) + WRITES_BETWEEN_CHANGES)
+    finally:
+        acknowledged = {key: value for writer in writers for key, value in writer.stop().items()}
+        for reader in readers:
+            reader.stop()
+    errors = sum(each.errors for each in (*writers, *readers))
+    longest = max(each.longest_seconds for each in (*writers, *readers))
+    say(
+        f"{len(acknowledged)} writes and {sum(reader.reads for reader in readers)} reads meanwhile, {errors} errors; "
+        f"the longest took {1000 * longest:.0f} ms"
+    )
+    if errors:
+        account.differences.append(f"{errors} requests failed while nodes came and went")
+    kept = terminal.compare(acknowledged.items())
+    say(f"{kept} of {len(acknowledged)} acknowledged writes are there and equal")
+    terminal.ringkeeper("ring", quiet=False)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ with the seconds since its beginning.
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from ..actors.client import Client
 from ..actors.client_errors import ClientError
 from ..actors.cluster_folder import ClusterFolder
 from ..actors.config import BRIDGE_PORT_OFFSET
+from ..actors.rules.slots import SLOTS
 from ..runtime.children import ProcessId, end_all
 from ..runtime.process import free_port, is_free
 
@@ -87,8 +89,10 @@ class Terminal:
         return ended.stdout or ""
 
     def up(self) -> None:
-        """Bring the cluster up, or back, in the background."""
-        self.ringkeeper("up", "--nodes", len(self.seeds), "--port", self.port, "--data", self.folder, "--detach")
+        """Bring the cluster up, or back as it was, in the background."""
+        new = self.folder.cluster() is None
+        wishes = ("--nodes", len(self.seeds), "--port", self.port) if new else ()
+        self.ringkeeper("up", *wishes, "--data", self.folder, "--detach")
 
     def down(self) -> None:
         self.ringkeeper("down", "--data", self.folder)
@@ -108,6 +112,11 @@ class Terminal:
         while any(process.lives() for process in running.values()):
             time.sleep(0.01)
         return len(running)
+
+    def shares(self) -> dict[str, float]:
+        """By node, the part of all slots that it answers for."""
+        nodes = json.loads(self.ringkeeper("status", "--json"))["nodes"]
+        return {node["id"]: node["slots"] / SLOTS for node in nodes if node["state"] == "up"}
 
     def client(self) -> Client:
         return Client(self.seeds)
@@ -147,8 +156,11 @@ class Terminal:
 class Writer:
     """Writes counters as fast as it can on a thread of its own, and keeps which of them were acknowledged."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, name: str = "counter") -> None:
         self.acknowledged: dict[bytes, bytes] = {}
+        self.longest_seconds = 0.0
+        """The longest that one write has taken, retries included."""
+        self._name = name
         self.errors = 0
         """Writes that were refused or are in doubt: to be expected when the cluster dies."""
         self._terminal = terminal
@@ -174,18 +186,66 @@ class Writer:
                 raise TimeoutError(f"{len(self.acknowledged)} of {count} writes were acknowledged")
             time.sleep(0.01)
 
+    def key(self, number: int) -> bytes:
+        return b"%b:%d" % (self._name.encode(), number)
+
     def _write(self) -> None:
         with Client(self._terminal.seeds, timeout_seconds=1.0) as client:
             number = 0
             while not self._ending.is_set():
                 number += 1
-                key, value = b"counter:%d" % number, b"%d" % number
+                key, value = self.key(number), b"%d" % number
+                began = time.monotonic()
                 try:
                     client.set(key, value)
                 except ClientError:
                     self.errors += 1
                 else:
                     self.acknowledged[key] = value
+                    self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
+
+
+class Reader:
+    """Reads what others have written, at random, on a thread of its own, and compares it."""
+
+    def __init__(self, terminal: Terminal, writers: list[Writer]) -> None:
+        self.reads = self.errors = 0
+        self.longest_seconds = 0.0
+        self._terminal, self._writers = terminal, writers
+        self._thread = threading.Thread(target=self._read, name="reader")
+        self._ending = threading.Event()
+
+    def start(self) -> "Reader":
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._terminal.account.requests += self.reads + self.errors
+        self._terminal.account.errors += self.errors
+
+    def _read(self) -> None:
+        choose = random.Random(0)
+        with Client(self._terminal.seeds, timeout_seconds=1.0) as client:
+            while not self._ending.is_set():
+                writer = choose.choice(self._writers)
+                count = len(writer.acknowledged)
+                if not count:
+                    time.sleep(0.001)
+                    continue
+                key = writer.key(choose.randrange(count) + 1)
+                began = time.monotonic()
+                try:
+                    value = client.get(key)
+                except ClientError:
+                    self.errors += 1
+                    continue
+                self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
+                self.reads += 1
+                expected = writer.acknowledged.get(key)
+                if expected is not None and value != expected:
+                    self._terminal.account.differences.append(f"{key!r} {_difference(expected, value)}, read meanwhile")
 
 
 def sources(library: Path) -> Iterator[tuple[bytes, bytes]]:
