@@ -1,16 +1,17 @@
 """The database, one actor a file. This is the map: who talks to whom, and what happens when.
 
     clients <--RESP--> Gateway <--> StorageNode <--> Syncer          in every node process
-                          ^              ^
+                          ^              ^   '--> Handoff ----------> Replica of another node
                           |   Member ----+---- FailureDetector
                           |     ^                    ^
        (verbs, figures)   |     | the ring           | heartbeats
                           v     v                    v
                          Ecs --> ZooKeeper          the other nodes
 
-A node process runs `Member`, `Gateway`, `StorageNode`, `Syncer` and `FailureDetector`; an ECS process runs `Ecs`; both
-run `Watches`, which turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes
-on one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they
+A node process runs `Member`, `Gateway`, `StorageNode` (with `whole_node.py`), `Replica`, `Syncer` and
+`FailureDetector`, and a `Handoff` for each run of slots that it makes another node equal for; an ECS process runs `Ecs`
+(with `ecs_verbs.py` and `job_view.py`); both run `Watches`, which turns ZooKeeper into messages, and `Election`, which
+knows who leads. `Launcher` starts processes on one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they
 run on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by
 `config.py`; `node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
 a cluster of its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`,
@@ -36,6 +37,38 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
     slot of another node it answers MOVED instead.
 4.  Under ``fsync = always`` the replies wait: `Sync` to the `Syncer`, then `Synced`.
 5.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.
+
+*A node joins*
+
+1.  A process registers as in the first story, but the ring does not name it. ``RING ADD`` (`RunVerb`) has a `Launcher`
+    start such processes (`StartNodes`, `NodesStarted`); started by hand they come as well.
+2.  `Ecs` waits a second for others and writes a ring with a change in flight (`change.py`, `transitions.py`): the nodes
+    that come, at the tokens that `placement.py` gives them, and the phase *transfer*.
+3.  Every `StorageNode` is told `RingChanged` and plans (`plan.py`): for each run of its slots that gets another member it
+    starts a `Handoff`, which asks the `Replica` of that node to `Learn`. `Learning` says yes; `Disowned` says why not.
+4.  The `Handoff` walks: `Survey`, `Surveyed`, `ListKeys`, `KeysListed` find what differs, each `Chunk` makes a stretch
+    equal; `Follow` brings it the writes that clients make meanwhile, `Replicate` those behind its cursor. `Replicated`
+    acknowledges. At the end it tells `HandoffReached`, and `StorageNode` tells the `Ecs` by `ChangeReported`.
+5.  All coordinators have reported: `Ecs` writes *switch*. `StorageNode` sends `Prove` to its handoffs, and from now on a
+    write is answered only when `LearnerHolds` says that the learner has it; until then the Gateway has LATER, and the
+    reply comes by `Settled`.
+6.  It holds everywhere: `Ecs` writes *seal*. Writes to the slots that move are parked. Once all is proved, synced, and the
+    learner has read the ring, `StorageNode` is Ready: it says so (`ChangeReported`), and parks reads as well.
+7.  Everybody is Ready: `Ecs` writes the ring as planned. The old coordinator answers what it has parked MOVED, the new
+    one runs it. Some seconds later the old one's `Replica` asks the new one `MayDrop`, hears `DropAllowed`, and forgets.
+
+*A node leaves*
+
+1.  ``RING REMOVE``: `Ecs` writes the wish into the ring's queue, and the change when its turn has come; then as above.
+2.  The ring calls the node out: `Member` lingers, so that clients hear MOVED, then its process ends; the `Launcher` finds
+    in its folder that it left, and forgets it.
+
+*Something goes wrong on the way*
+
+1.  A node dies: the ring that says so makes a wish of the change (R8); it is planned anew when it can be.
+2.  Who joins dies, or a phase lasts too long: `Ecs` writes a ring without the change. What was parked is run after all;
+    what was moved in vain is dropped later, or spares the next change the walk.
+3.  The `Ecs` dies: the next leader reads the phase from the ring, hears `ChangeReported` from everybody, and goes on.
 
 *Somebody asks for the status*
 
