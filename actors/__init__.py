@@ -22,52 +22,57 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 1.  `processes.py` opens the node's folder, gives the process a new incarnation and spawns the actors.
 2.  `Member` tells the others the ring that the disk holds, if any, so that clients are sent to the right nodes.
 3.  `Watches` reaches ZooKeeper and tells `Connected`; `Member` sends `CreateNode`: the registration, ephemeral.
-4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration by `ReadNode`, and looks: with enough nodes and
-    no ring it founds one (`transitions.py`), with a known node in a new life it writes a ring that names this life. It
-    writes by `SetNode`, a compare-and-set.
-5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk, says so
-    in its registration (`SetNode`) and tells `RingChanged`. `StorageNode` serves the slots that the ring gives to its
-    incarnation.
+4.  The leading `Ecs` is told `ChildrenChanged`, reads the registration by `ReadNode`, and looks: with enough nodes
+    and no ring it founds one (`transitions.py`), with a known node in a new life it writes a ring that names this
+    life. It writes by `SetNode`, a compare-and-set.
+5.  Every `Member` is told `NodeChanged`, checks that the ring descends from the one it holds, puts it on disk, says
+    so in its registration (`SetNode`) and tells `RingChanged`. `StorageNode` serves the slots that the ring gives to
+    its incarnation.
 
 *A put*
 
-1.  Everything that the clients sent in one turn of the loop reaches `Gateway` as one `Requests` (``runtime/resp.py``).
+1.  Everything that the clients sent in one turn of the loop reaches `Gateway` as one `Requests`
+    (``runtime/resp.py``).
 2.  `Gateway` answers what concerns the connection and sends the data commands of all clients on as one `Execute`.
-3.  `StorageNode` runs them in order, stamps each write with epoch and number, and commits one batch to the store. For a
-    slot of another node it answers MOVED instead.
+3.  `StorageNode` runs them in order, stamps each write with epoch and number, and commits one batch to the store. For
+    a slot of another node it answers MOVED instead.
 4.  Under ``fsync = always`` the replies wait: `Sync` to the `Syncer`, then `Synced`.
 5.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.
 
 *A node joins*
 
-1.  A process registers as in the first story, but the ring does not name it. ``RING ADD`` (`RunVerb`) has a `Launcher`
-    start such processes (`StartNodes`, `NodesStarted`); started by hand they come as well.
-2.  `Ecs` waits a second for others and writes a ring with a change in flight (`change.py`, `transitions.py`): the nodes
-    that come, at the tokens that `placement.py` gives them, and the phase *transfer*.
-3.  Every `StorageNode` is told `RingChanged` and plans (`plan.py`): for each run of its slots that gets another member it
-    starts a `Handoff`, which asks the `Replica` of that node to `Learn`. `Learning` says yes; `Disowned` says why not.
-4.  The `Handoff` walks: `Survey`, `Surveyed`, `ListKeys`, `KeysListed` find what differs, each `Chunk` makes a stretch
-    equal; `Follow` brings it the writes that clients make meanwhile, `Replicate` those behind its cursor. `Replicated`
-    acknowledges. At the end it tells `HandoffReached`, and `StorageNode` tells the `Ecs` by `ChangeReported`.
-5.  All coordinators have reported: `Ecs` writes *switch*. `StorageNode` sends `Prove` to its handoffs, and from now on a
-    write is answered only when `LearnerHolds` says that the learner has it; until then the Gateway has LATER, and the
-    reply comes by `Settled`.
-6.  It holds everywhere: `Ecs` writes *seal*. Writes to the slots that move are parked. Once all is proved, synced, and the
-    learner has read the ring, `StorageNode` is Ready: it says so (`ChangeReported`), and parks reads as well.
-7.  Everybody is Ready: `Ecs` writes the ring as planned. The old coordinator answers what it has parked MOVED, the new
-    one runs it. Some seconds later the old one's `Replica` asks the new one `MayDrop`, hears `DropAllowed`, and forgets.
+1.  A process registers as in the first story, but the ring does not name it. ``RING ADD`` (`RunVerb`) has a
+    `Launcher` start such processes (`StartNodes`, `NodesStarted`); started by hand they come as well.
+2.  `Ecs` waits a second for others and writes a ring with a change in flight (`change.py`, `transitions.py`): the
+    nodes that come, at the tokens that `placement.py` gives them, and the phase *transfer*.
+3.  Every `StorageNode` is told `RingChanged` and plans (`plan.py`): for each run of its slots that gets another
+    member it starts a `Handoff`, which asks the `Replica` of that node to `Learn`. `Learning` says yes; `Disowned`
+    says why not.
+4.  The `Handoff` walks: `Survey`, `Surveyed`, `ListKeys`, `KeysListed` find what differs, each `Chunk` makes a
+    stretch equal; `Follow` brings it the writes that clients make meanwhile, `Replicate` those behind its cursor.
+    `Replicated` acknowledges. At the end it tells `HandoffReached`, and `StorageNode` tells the `Ecs` by
+    `ChangeReported`.
+5.  All coordinators have reported: `Ecs` writes *switch*. `StorageNode` sends `Prove` to its handoffs, and from now
+    on a write is answered only when `LearnerHolds` says that the learner has it; until then the Gateway has LATER,
+    and the reply comes by `Settled`.
+6.  It holds everywhere: `Ecs` writes *seal*. Writes to the slots that move are parked. Once all is proved, synced,
+    and the learner has read the ring, `StorageNode` is Ready: it says so (`ChangeReported`), and parks reads as well.
+7.  Everybody is Ready: `Ecs` writes the ring as planned. The old coordinator answers what it has parked MOVED, the
+    new one runs it. Some seconds later the old one's `Replica` asks the new one `MayDrop`, hears `DropAllowed`, and
+    forgets.
 
 *A node leaves*
 
-1.  ``RING REMOVE``: `Ecs` writes the wish into the ring's queue, and the change when its turn has come; then as above.
-2.  The ring calls the node out: `Member` lingers, so that clients hear MOVED, then its process ends; the `Launcher` finds
-    in its folder that it left, and forgets it.
+1.  ``RING REMOVE``: `Ecs` writes the wish into the ring's queue, and the change when its turn has come; then as
+    above.
+2.  The ring calls the node out: `Member` lingers, so that clients hear MOVED, then its process ends; the `Launcher`
+    finds in its folder that it left, and forgets it.
 
 *Something goes wrong on the way*
 
 1.  A node dies: the ring that says so makes a wish of the change (R8); it is planned anew when it can be.
-2.  Who joins dies, or a phase lasts too long: `Ecs` writes a ring without the change. What was parked is run after all;
-    what was moved in vain is dropped later, or spares the next change the walk.
+2.  Who joins dies, or a phase lasts too long: `Ecs` writes a ring without the change. What was parked is run after
+    all; what was moved in vain is dropped later, or spares the next change the walk.
 3.  The `Ecs` dies: the next leader reads the phase from the ring, hears `ChangeReported` from everybody, and goes on.
 
 *Somebody asks for the status*
@@ -90,8 +95,8 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 
 1.  `Watches` tells `Suspended`, later `Lost`. Data goes on being served: acknowledging needs no session.
 2.  When it is back, `Member` registers the same life under the new session, then removes the old registration. The
-    `Ecs` that leads asks again for the ring and for who is registered, and gives everybody one session's time before it
-    takes anyone for gone.
+    `Ecs` that leads asks again for the ring and for who is registered, and gives everybody one session's time before
+    it takes anyone for gone.
 
 Invariants are in each actor's header and in its ``check``. Rules cited as R3 or R23 are in ``rules/PROTOCOL.md``.
 """
