@@ -498,12 +498,14 @@ class Ecs(Actor):
                 return self._give_up(ring, f"{node.id} has started again, which was to join")
         if self._all_reached(ring):
             if change.phase != "seal":
-                why = {"transfer": "all learners have caught up", "switch": "learners are required everywhere"}
-                return advanced(ring, why=why[change.phase], **self.write_fields())
+                reached = {"transfer": "all learners have caught up", "switch": "learners are required everywhere"}
+                return advanced(ring, why=reached[change.phase], **self.write_fields())
             log.info("change %d is committed: every coordinator is ready", change.epoch)
             for id in change.wish.ids:
                 self._failures.pop(id, None)
-            return committed(ring, why="every coordinator is ready", **self.write_fields())
+            keys, size = sum(each.keys for each in self.progress()), sum(each.bytes for each in self.progress())
+            why = f"every coordinator is ready; {keys} keys looked at, {size} bytes sent"
+            return committed(ring, why=why, **self.write_fields())
         seconds_max = PHASE_SECONDS_MAX.get(change.phase)
         if seconds_max is not None:
             left = self._phase_since[1] + seconds_max - now
@@ -734,7 +736,7 @@ class Ecs(Actor):
             self.verbs.orders.remove(order)
             if error or written is None:
                 order.refused(
-                    f"TRYAGAIN ZooKeeper has not confirmed the write ({error}): it may have happened, look at the jobs"
+                    f"INDOUBT ZooKeeper has not confirmed the write ({error}): it may have happened, look at the jobs"
                 )
             else:
                 self._carried_out.append((order, written))
@@ -757,6 +759,10 @@ class Ecs(Actor):
         """The ring, where there is certainly one."""
         assert self.ring is not None
         return self.ring
+
+    def members(self) -> set[str]:
+        """The ids of the nodes that are in the ring."""
+        return {node.id for node in self.ring.circle} if self.ring is not None else set()
 
     def write_fields(self) -> dict[str, Any]:
         """What every write of the ring is handed in besides its cause."""
@@ -784,7 +790,7 @@ class Ecs(Actor):
         ring = self.ring
         nodes = [self._node_status(ring, node, figures.get(node.id)) for node in ring.nodes] if ring is not None else []
         known = {node.id for node in ring.nodes} if ring is not None else set()
-        waiting = {r.id for r in self._registrations.values()} - known
+        waiting = {r.id for r in self._registrations.values()} - known - self._refused.keys()
         return {
             "cluster": self._cluster_name,
             "epoch": ring.epoch if ring is not None else 0,

@@ -24,7 +24,7 @@ from .rules.change import Kind
 from .rules.fields import RingError
 from .rules.plan import Plan, Transfer
 from .rules.ring import Node, Ring
-from .rules.transitions import begun, given_up, planned, queued, served
+from .rules.transitions import begun, dismissed, given_up, planned, queued, served
 
 if TYPE_CHECKING:
     from .ecs import Ecs
@@ -113,6 +113,8 @@ class Verbs:
                 self._say(message, self._jobs())
             case "ADD", [*rest]:
                 self._add(message, rest)
+            case "REMOVE", [id] if id not in self._ecs.members() and id in self._ecs.newest_lives():
+                self._dismiss(message, id)
             case "REMOVE", [*rest]:
                 self._remove(message, rest)
             case "RESTART", [id, *force] if [word.upper() for word in force] in ([], ["FORCE"]):
@@ -180,7 +182,8 @@ class Verbs:
                 self._order_wish(message, "add", answer.ids)
 
         def late() -> None:
-            self._answer(message, error="TRYAGAIN the launcher has not answered in time; see `ringkeeper status`")
+            late = "INDOUBT the launcher has not said in time what it has started: see `ringkeeper nodes`"
+            self._answer(message, error=late)
 
         question = self._ask_launcher(started, late)
         start = StartNodes(question=question, count=count, dry_run=dry_run, reply_to=self._ecs.ref)
@@ -214,6 +217,17 @@ class Verbs:
             self._say(message, {"job": ring.epoch, "nodes": names, "plan": None})
 
         self.order(message, wish, written)
+
+    def _dismiss(self, message: RunVerb, id: str) -> None:
+        """Send away a node that has registered and is not in the ring."""
+
+        def dismiss(ring: Ring) -> Ring:
+            life = self._ecs.newest_lives().get(id)
+            if life is None:
+                raise RingError(f"{id} is not registered any more")
+            return dismissed(ring, life, why=ASKED, **self._ecs.write_fields())
+
+        self.order(message, dismiss, lambda ring: self._say(message, {"job": ring.epoch, "nodes": [id], "plan": None}))
 
     # Plans
 

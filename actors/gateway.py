@@ -66,13 +66,11 @@ JOINED_BYTES_MAX = 1024 * 1024
 
 ONLY_BYTES = {bytes}
 
-LEADER_VERBS = {
-    f"ring|{verb.lower()}": verb for verb in ("STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP")
-}
-"""Commands that the leading ECS answers, as verbs."""
+CHANGING_VERBS = frozenset({"ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP"})
+"""Verbs that change anything: for clients of this host, and for those that know the password."""
 
-CHANGING_VERBS = frozenset(LEADER_VERBS) - {"ring|status", "ring|jobs"}
-"""Those that change anything: for clients of this host, and for those that know the password."""
+LEADER_VERBS = {f"ring|{verb.lower()}": verb for verb in ("STATUS", "JOBS", *sorted(CHANGING_VERBS))}
+"""Commands that the leading ECS answers, as verbs."""
 
 NOT_FROM_THERE = error(
     b"NOPERM verbs that change the ring are for clients on the node's own host, or with a password (AUTH): start the "
@@ -312,7 +310,7 @@ class Gateway(Actor):
         elif command.name in ON_STORE or command.run is not None:
             exchange.on_store.append(index)
             to_store.append((command, args))
-        elif command.name in CHANGING_VERBS and not self._may_change(session):
+        elif LEADER_VERBS.get(command.name) in CHANGING_VERBS and not self._may_change(session):
             replies[index] = NOT_FROM_THERE
         elif command.name in LEADER_VERBS:
             self._ask_leader(exchange, index, LEADER_VERBS[command.name], args[2:])
@@ -453,7 +451,8 @@ class Gateway(Actor):
         if leader is None:
             exchange.replies[index] = NO_LEADER
             return
-        question = self._ask(exchange, index, VerbRun, _verb_reply)
+        changing = verb in CHANGING_VERBS
+        question = self._ask(exchange, index, VerbRun, lambda answer: _verb_reply(answer, changing))
         arguments = tuple(word.decode("utf-8", "replace") for word in args)
         self.send(leader, RunVerb(question=question, verb=verb, arguments=arguments, reply_to=self.ref))
 
@@ -706,9 +705,11 @@ def _parked_milliseconds(figures: Figures | None) -> dict[str, object]:
     return {name: f"{1000 * each:.3f}" for name, each in zip(names, seconds, strict=True)}
 
 
-def _verb_reply(answer: VerbRun | None) -> Reply:
+def _verb_reply(answer: VerbRun | None, changing: bool) -> Reply:
+    if answer is None and changing:
+        return error(b"INDOUBT the leading ECS did not answer in time: it may have happened, look at RING JOBS first")
     if answer is None:
-        return error(b"TRYAGAIN the leading ECS did not answer in time; nothing is known of the outcome of a change")
+        return error(b"TRYAGAIN the leading ECS did not answer in time")
     if answer.error:
         return error(answer.error.encode())
     return answer.text

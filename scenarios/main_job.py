@@ -109,8 +109,9 @@ def grow_and_shrink(terminal: Terminal) -> None:
         acknowledged = {key: value for writer in writers for key, value in writer.stop().items()}
         for reader in readers:
             reader.stop()
-    errors = sum(each.errors for each in (*writers, *readers))
-    longest = max(each.longest_seconds for each in (*writers, *readers))
+    clients: list[Writer | Reader] = [*writers, *readers]
+    errors = sum(each.errors for each in clients)
+    longest = max(each.longest_seconds for each in clients)
     say(
         f"{len(acknowledged)} writes and {sum(reader.reads for reader in readers)} reads meanwhile, {errors} errors; "
         f"the longest took {1000 * longest:.0f} ms"

@@ -9,6 +9,7 @@
     advanced   transfer -> switch -> seal
     committed  the change is true: the one write that changes lists (R7)
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
+    dismissed  a node that has registered and is no member is to leave
     served     client requests are answered, or refused
 
 The first three keep R7 (no list changes) and R14 (who was complete is written down with the list), and whatever changes
@@ -27,6 +28,9 @@ from .life import Registration
 from .placement import Place, place
 from .plan import Plan, check_copies, plan
 from .ring import HELD_BACK_MAX, QUEUE_MAX, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
+
+OUT_KEPT_MAX = 64
+"""Nodes that are out, and that the ring still remembers so that they find out."""
 
 
 def found(
@@ -235,7 +239,8 @@ def target(ring: Ring) -> Ring:
 def _changed(ring: Ring) -> dict[str, Any]:
     """The fields that the commit of the change in flight exchanges. A list that is in trouble does not change (R11), so
     what was written down of it stays; a list that nobody has any more is in no trouble."""
-    nodes = _in_flight(ring).members(ring.nodes)
+    change = _in_flight(ring)
+    nodes = _without_the_forgotten(change.members(ring.nodes), change.wish.ids)
     check_copies(ring, nodes)
     circle = circle_of(nodes)
     needed = min(ring.min_copies, ring.replicas, len(circle))
@@ -244,6 +249,14 @@ def _changed(ring: Ring) -> dict[str, Any]:
     ]
     trouble = [each for each in ring.trouble if any(run.first <= each.slots.first <= run.last for run in below)]
     return {"nodes": nodes, "trouble": tuple(trouble)}
+
+
+def _without_the_forgotten(nodes: Iterable[Node], going: tuple[str, ...]) -> tuple[Node, ...]:
+    """Of the nodes that are out only some are remembered: those that go now, and OUT_KEPT_MAX of the others."""
+    nodes = tuple(nodes)
+    gone = sorted(node.id for node in nodes if node.state == "out" and node.id not in going)
+    forgotten = set(gone[:-OUT_KEPT_MAX])
+    return tuple(node for node in nodes if node.id not in forgotten)
 
 
 def planned(ring: Ring) -> Plan:
@@ -306,6 +319,30 @@ def given_up(
         change=None if in_flight else ring.change,
         queue=tuple(each for each in ring.queue if each.job != job),
         held_back=tuple(sorted(held_back)[:HELD_BACK_MAX]),
+    )
+
+
+def dismissed(ring: Ring, registration: Registration, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring that calls a life out which was never in: its process will end. Raises RingError when the node is a
+    member, or about to be one by the change in flight."""
+    id = registration.id
+    if id in ring.by_id and ring.by_id[id].state != "out":
+        raise RingError(f"{id} is in the ring: it has to leave in order")
+    if ring.change is not None and id in {node.id for node in ring.change.comes}:
+        raise RingError(f"{id} is about to join by job {ring.change.wish.job}: cancel that first")
+    others = tuple(node for node in ring.nodes if node.id != id)
+    what = f"{id} is sent away"
+    epoch = ring.epoch + 1
+    return ring.amended(
+        nonce=nonce,
+        what=what,
+        why=why,
+        wall_seconds=wall_seconds,
+        job=epoch,
+        outcome="done",
+        nodes=_without_the_forgotten((*others, Node(**registration.life(), token=0, state="out")), (id,)),
+        held_back=tuple(each for each in ring.held_back if each != id),
+        queue=tuple(wish for wish in ring.queue if not (wish.kind == "add" and wish.ids == (id,))),
     )
 
 

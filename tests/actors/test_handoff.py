@@ -150,7 +150,12 @@ def test_ready_is_not_given_before_the_learner_has_read_the_ring_and_synced(pair
     pair.source_reads()
     synced: list[int] = []
     sync = pair.learned.sync
-    pair.learned.sync = lambda: (synced.append(1), sync())[1]  # type: ignore[method-assign]
+
+    def noted_sync() -> None:
+        synced.append(1)
+        sync()
+
+    pair.learned.sync = noted_sync  # type: ignore[method-assign]
     pair.deliver()
     assert synced and pair.reached == "switch", "the learner has not read the ring yet"
     pair.target_reads()

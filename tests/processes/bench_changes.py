@@ -61,7 +61,7 @@ class Theirs:
     """redis-py, as it comes."""
 
     def __init__(self, seeds: tuple[str, ...]) -> None:
-        nodes = [ClusterNode(*seed.split(":")) for seed in seeds]
+        nodes = [ClusterNode(*seed.split(":")) for seed in seeds]  # type: ignore[no-untyped-call]
         self._client = RedisCluster(startup_nodes=nodes, retry=Retry(ConstantBackoff(0.01), 10))
         self.set, self.get, self.incr = self._client.set, self._client.get, self._client.incr
 

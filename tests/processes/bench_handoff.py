@@ -128,5 +128,5 @@ def _read(listener: socket.socket, size: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [int(word) for word in sys.argv[1:]]
-    main(*arguments[:1], **({"sizes": tuple(arguments[1:])} if arguments[1:] else {}))
+    keys, *sizes = (int(word) for word in sys.argv[1:]) if sys.argv[1:] else (200_000,)
+    main(keys, tuple(sizes) or (100, 16 * 1024))

@@ -15,6 +15,7 @@ from ringkeeper.actors.rules.transitions import (
     advanced,
     begun,
     committed,
+    dismissed,
     downed,
     given_up,
     planned,
@@ -195,6 +196,18 @@ def test_who_was_to_join_by_a_cancelled_job_is_held_back_until_somebody_asks_for
     assert ring.held_back == () and ring.queue[0].ids == (D,)
     with pytest.raises(RingError, match="no job 17"):
         given_up(ring, 17, "cancelled", why="asked", **wrote(ring))
+
+
+def test_a_node_that_has_only_registered_can_be_sent_away_but_no_member_and_none_that_is_joining() -> None:
+    ring = given_up(joining(founded(3), D), 2, "cancelled", why="asked", **wrote(joining(founded(3), D)))
+    ring = dismissed(ring, registration(D), why="asked", **wrote(ring))
+    assert ring.by_id[D].state == "out" and ring.held_back == () and len(ring.circle) == 3
+    assert through(begun(ring, None, [registration(D, 2)], why="back", **wrote(ring))).by_id[D].state == "up"
+    with pytest.raises(RingError, match="has to leave in order"):
+        dismissed(ring, registration(A), why="asked", **wrote(ring))
+    ring = joining(founded(3), D)
+    with pytest.raises(RingError, match="cancel that first"):
+        dismissed(ring, registration(D), why="asked", **wrote(ring))
 
 
 def test_what_is_wanted_twice_or_of_a_stranger_is_refused() -> None:
