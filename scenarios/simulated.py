@@ -433,7 +433,7 @@ class SimulatedCluster:
 
     def _died(self, name: str, *, power_cut: bool) -> None:
         if name in self.zookeeper.names:
-            self.zookeeper.stop(name)
+            self.zookeeper.stop(name, silent=power_cut)
             return
         self.world.processes[name].kill(silent=power_cut)
         if name in self.machines and power_cut:
@@ -520,7 +520,7 @@ class SimulatedCluster:
             self.world.network.reset(name, server)
 
     def zookeeper_away(self, seconds: float) -> None:
-        """ZooKeeper is gone for so long; returns at once."""
+        """All of ZooKeeper's servers are killed, and started again after so long; returns at once."""
         self.zookeeper.stop()
         self.world.loop.call_later(seconds, self.zookeeper.start)
 

@@ -152,12 +152,15 @@ class ZooKeeperEnsemble:
         for id, (_, timeout_ms) in self.sessions.items():
             self.deadlines[id] = now + timeout_ms / 1000
 
-    def stop(self, *names: str) -> None:
-        """Kill servers; all of them, if none is named. What was not committed yet may be gone when they are back."""
+    def stop(self, *names: str, silent: bool = False) -> None:
+        """Kill servers; all of them, if none is named. What was not committed yet may be gone when they are back.
+
+        ``silent``: nobody is told, as after a power cut.
+        """
         for name in names or self.names:
             server = self.servers.pop(name, None)
             if server is not None:
-                server.process.kill()
+                server.process.kill(silent=silent)
         if not self.servers:
             committed = sum(entry.committed_at <= self.world.now() for entry in self.log)
             self._cut_log(self.random.randint(committed, len(self.log)))

@@ -74,6 +74,7 @@ class SimulatedWorld:
         self.failure: SimulationFailed | None = None
         """What has ended the run."""
         self._log = _Log(self, log)
+        self._runs = False
         self.loop = VirtualLoop()
         self.trace = trace or Trace()
         self.network = SimulatedNetwork(self)
@@ -119,7 +120,7 @@ class SimulatedWorld:
     # Time
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass. Raises SimulationFailed."""
+        """Let so much time pass. Raises SimulationFailed. Not to be called from inside, in a callback."""
         with self._heeded():
             self.loop.advance(seconds)
 
@@ -134,11 +135,15 @@ class SimulatedWorld:
     @contextmanager
     def _heeded(self) -> Iterator[None]:
         """What is logged is ours; a failure ends the run even if somebody has caught it on the way."""
+        if self._runs:
+            raise RuntimeError("time passes already: a callback of the world cannot wait for more of it")
+        self._runs = True
         logger = logging.getLogger(__name__.partition(".")[0])
         logger.addHandler(self._log)
         try:
             yield
         finally:
+            self._runs = False
             logger.removeHandler(self._log)
             if self.failure is not None:
                 raise self.failure

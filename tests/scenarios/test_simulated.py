@@ -87,59 +87,51 @@ def test_a_control_service_that_ends_in_order_makes_room_at_once(cluster: Simula
     cluster.run_until(lambda: cluster.leader() not in (None, before), 1.0)
 
 
-def restarted(befall: Callable[[SimulatedCluster], object]) -> Callable[[SimulatedCluster], None]:
-    """Something after which a node is dead, and its restart."""
+Befall = Callable[[SimulatedCluster], object]
+
+
+def then(begin: Befall, end: Befall, seconds: float = 15.0) -> Befall:
+    """Something begins, and so much later it ends."""
 
     def happen(cluster: SimulatedCluster) -> None:
-        befall(cluster)
-        cluster.run(12)
-        cluster.restart(B)
+        begin(cluster)
+        cluster.run(seconds)
+        end(cluster)
 
     return happen
 
 
-def healed(befall: Callable[[SimulatedCluster], object]) -> Callable[[SimulatedCluster], None]:
-    """A partition, and its end."""
-
-    def happen(cluster: SimulatedCluster) -> None:
-        befall(cluster)
-        cluster.run(20)
-        cluster.heal()
-
-    return happen
+def all_nodes(befall: Callable[[SimulatedCluster, str], object]) -> Befall:
+    """What befalls one node befalls all of them at once."""
+    return lambda cluster: [befall(cluster, id) for id in (A, B, C)]
 
 
-def everything_without_power(cluster: SimulatedCluster) -> None:
-    for id in (A, B, C):
-        cluster.cut_power(id)
-    cluster.run(12)
-    for id in (A, B, C):
-        cluster.restart(id)
-
-
-def pause_and_resume(cluster: SimulatedCluster) -> None:
-    cluster.pause(B)
-    cluster.run(20)
-    cluster.resume(B)
-
-
-BEFALLINGS: dict[str, Callable[[SimulatedCluster], object]] = {
-    "killed": restarted(lambda cluster: cluster.kill(B)),
-    "without power": restarted(lambda cluster: cluster.cut_power(B)),
-    "everything without power": everything_without_power,
-    "cut off from all": healed(lambda cluster: cluster.isolate(B)),
-    "cut off from ZooKeeper": healed(lambda cluster: cluster.partition(B, "zookeeper")),
-    "not heard by ZooKeeper": healed(lambda cluster: cluster.partition(B, "zookeeper", one_way=True)),
-    "hears nothing of ZooKeeper": healed(lambda cluster: cluster.partition("zookeeper", B, one_way=True)),
-    "nodes cut off from each other": healed(lambda cluster: cluster.partition(A, (B, C))),
-    "paused": pause_and_resume,
+BEFALLINGS: dict[str, Befall] = {
+    "killed": then(lambda cluster: cluster.kill(B), lambda cluster: cluster.restart(B)),
+    "without power": then(lambda cluster: cluster.cut_power(B), lambda cluster: cluster.restart(B)),
+    "all without power": then(all_nodes(SimulatedCluster.cut_power), all_nodes(SimulatedCluster.restart)),
+    "cut off from all": then(lambda cluster: cluster.isolate(B), SimulatedCluster.heal),
+    "cut off from ZooKeeper": then(lambda cluster: cluster.partition(B, "zookeeper"), SimulatedCluster.heal),
+    "not heard by ZooKeeper": then(
+        lambda cluster: cluster.partition(B, "zookeeper", one_way=True), SimulatedCluster.heal
+    ),
+    "does not hear ZooKeeper": then(
+        lambda cluster: cluster.partition("zookeeper", B, one_way=True), SimulatedCluster.heal
+    ),
+    "nodes cut off from each other": then(lambda cluster: cluster.partition(A, (B, C)), SimulatedCluster.heal),
+    "paused": then(lambda cluster: cluster.pause(B), lambda cluster: cluster.resume(B)),
     "slow": lambda cluster: cluster.slow(B, 0.05),
     "clock is fast": lambda cluster: cluster.drift(B, 1.05),
     "session suspended": lambda cluster: cluster.suspend_session(B),
     "session lost": lambda cluster: cluster.lose_session(B),
     "leader's session lost": lambda cluster: cluster.lose_session(str(cluster.leader())),
-    "ZooKeeper away": lambda cluster: cluster.zookeeper_away(20.0),
     "disk slow": lambda cluster: cluster.slow_disk(B, 0.5),
+    "ZooKeeper away": lambda cluster: cluster.zookeeper_away(20.0),
+    "ZooKeeper without power": then(
+        lambda cluster: cluster.cut_power("zookeeper"), lambda cluster: cluster.restart("zookeeper")
+    ),
+    "ZooKeeper paused": then(lambda cluster: cluster.pause("zookeeper"), lambda cluster: cluster.resume("zookeeper")),
+    "ZooKeeper slow": lambda cluster: cluster.slow("zookeeper", 0.1),
 }
 
 

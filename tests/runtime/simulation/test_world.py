@@ -219,6 +219,13 @@ def test_an_endless_turn_is_found(world: SimulatedWorld, monkeypatch: pytest.Mon
         world.run(1.0)
 
 
+def test_time_does_not_pass_inside_time(world: SimulatedWorld) -> None:
+    world.loop.call_later(1.0, world.run, 1.0)
+    with pytest.raises(RuntimeError, match="time passes already"):
+        world.run(2.0)
+    world.run(1.0)
+
+
 # The trace
 
 
