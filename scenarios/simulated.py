@@ -325,6 +325,8 @@ class SimulatedCluster:
         self._settings = settings
         self._random = self.world.stream("cluster")
         self._callers: dict[str, RespCaller] = {}
+        self._ring_content: bytes | None = None
+        self._ring: Ring | None = None
         self.zookeeper.start()
         for number in range(1, ecs + 1):
             self.start_ecs(f"ecs-{number}")
@@ -555,14 +557,16 @@ class SimulatedCluster:
     def ring(self) -> Ring | None:
         """The ring as it is in ZooKeeper."""
         content = self.zookeeper.read(paths.ring(self.name))
-        return Ring.from_json(content) if content is not None else None
+        if content != self._ring_content:  # conditions ask after every event
+            self._ring_content = content
+            self._ring = Ring.from_json(content) if content is not None else None
+        return self._ring
 
     def serves(self) -> bool:
         """Whether there is a ring, each of its nodes is up, lives and obeys it."""
-        content = self.zookeeper.read(paths.ring(self.name))
-        if content is None:
+        ring = self.ring()
+        if ring is None:
             return False
-        ring = Ring.from_json(content)
         lives = {node.machine.id: node for node in self.nodes()}
         return all(
             node.state == "up"
