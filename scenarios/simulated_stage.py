@@ -1,0 +1,308 @@
+"""Plays a story in the simulation: time passes inside the verbs of the stage, and nowhere else.
+
+Everything comes from the seed: the story's dice, the network's, each client's. So the same story with the same seed is
+the same run to the last message, and the hash of its trace says whether two runs were (``trace``).
+
+Who took itself for the coordinator of which slots (``tenures``) is looked at every few milliseconds of virtual time, at
+each node that has read another ring.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..actors.rules import paths
+from ..actors.rules.ring import Ring
+from ..actors.rules.slots import SLOTS, Run, runs
+from ..runtime.simulation.resp_caller import ErrorReply, NoReply
+from ..runtime.simulation.trace import Trace
+from ..runtime.simulation.world import TURN_SECONDS
+from ..runtime.store import Record
+from .checks import ClusterState, Held, NodeState, Tenure
+from .history import Outcome
+from .simulated import SimulatedCluster, SimulatedNode
+from .simulated_client import Outcome as Ended
+from .simulated_client import SimulatedClient
+from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
+from .workload import Workload
+
+LOOK_SECONDS, LOOK_SECONDS_MAX = 0.005, 0.1
+"""The pause between two looks at what is waited for: at first, and after many."""
+
+TENURE_SECONDS = 0.004
+"""How often it is looked who has read another ring."""
+
+COMMAND_PAUSE_SECONDS = 0.1
+
+LOAD_ENDS_SECONDS_MAX = 30.0
+"""Clients give their operations up much sooner."""
+
+OUTCOMES: dict[str, Outcome] = {"yes": "ok", "no": "not", "maybe": "maybe"}
+
+
+class SimulatedLoad(Load):
+    """Clients in processes of their own."""
+
+    def __init__(self, stage: SimulatedStage, workloads: Sequence[Workload], operations_per_second: float) -> None:
+        super().__init__(stage, workloads, operations_per_second)
+        self._cluster = stage.cluster
+        self._random = stage.cluster.world.stream(f"pace of {workloads[0].client}")
+        self._ending = False
+        self._busy = len(workloads)
+        for workload in workloads:
+            self._ask_later(workload, stage.cluster.client(workload.client))
+
+    def _ask_later(self, workload: Workload, client: SimulatedClient) -> None:
+        self._cluster.world.loop.call_later(self._random.uniform(*self.pause_seconds), self._ask, workload, client)
+
+    def _ask(self, workload: Workload, client: SimulatedClient) -> None:
+        if self._ending:
+            self._busy -= 1
+            return
+        task = workload.next()
+        number = self._invoked(workload, task)
+
+        def done(ended: Ended) -> None:
+            self._completed(workload, task, number, OUTCOMES[ended.happened], ended.reply, ended.node)
+            self._ask_later(workload, client)
+
+        client.call(task.words, done)
+
+    def _stop(self) -> bool:
+        if self._ending:
+            return False
+        self._ending = True
+        if not self._cluster.world.run_until(lambda: not self._busy, LOAD_ENDS_SECONDS_MAX):
+            self.troubles.append(f"{self._busy} clients still wait for an answer")
+        return True
+
+
+class SimulatedStage(Stage):
+    """A `SimulatedCluster` as a stage. ``check``: the actors' invariants are looked at after every message."""
+
+    def __init__(
+        self,
+        seed: int | str,
+        *,
+        tell: Callable[[Moment], object] | None = None,
+        check: bool = True,
+        tell_trace: Callable[[str], object] | None = None,
+    ) -> None:
+        """``tell_trace`` is called with every line of the trace."""
+        super().__init__(seed, tell=tell)
+        self._check, self._tell_trace = check, tell_trace
+        self._cluster: SimulatedCluster | None = None
+        self._ring_read: tuple[bytes, Ring] | None = None
+        self._noted: dict[str, tuple[str, int]] = {}
+        """By node, the incarnation and the epoch that its last tenure was noted for."""
+        self._slowed: set[str] = set()
+        self._commands = 0
+
+    @property
+    def cluster(self) -> SimulatedCluster:
+        assert self._cluster is not None, "no cluster was started on this stage yet"
+        return self._cluster
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a cluster."""
+        return self._cluster is not None
+
+    @property
+    def trace(self) -> str:
+        """The hash of all that has happened."""
+        return self.cluster.world.trace.digest()
+
+    @property
+    def messages(self) -> int:
+        """How many messages actors have handled."""
+        return self.cluster.world.trace.messages
+
+    def close(self) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
+
+    # Time
+
+    def now(self) -> float:
+        return self._cluster.now if self._cluster is not None else 0.0
+
+    def let_pass(self, seconds: float) -> None:
+        self.cluster.run(seconds)
+
+    def _wait(self, condition: Callable[[], bool], seconds_max: float, *, closely: bool = False) -> bool:
+        if closely:
+            return self.cluster.world.run_until(condition, seconds_max)
+        end, pause = self.now() + seconds_max, LOOK_SECONDS
+        while not condition():
+            if self.now() >= end:
+                return False
+            self.cluster.run(pause)
+            pause = min(pause * 1.1, LOOK_SECONDS_MAX)
+        return True
+
+    # Looking
+
+    def ring(self) -> Ring | None:
+        content = self.cluster.zookeeper.read(paths.ring(self.cluster.name))
+        if content is None:
+            return None
+        if self._ring_read is None or self._ring_read[0] != content:
+            self._ring_read = content, Ring.from_json(content)
+        return self._ring_read[1]
+
+    def lives(self) -> dict[str, Life]:
+        return {
+            node.machine.id: Life(node.incarnation, node.actor("storage").last_stamp[0])
+            for node in self.cluster.nodes()
+        }
+
+    def state(self) -> ClusterState:
+        ring = self.ring()
+        if ring is None:
+            raise NotInTime("there is no ring")
+        return ClusterState(ring=ring, nodes=tuple(_state_of(node) for node in self.cluster.nodes()))
+
+    def _tidy(self) -> bool:
+        """As that of every stage, asked often: only the keys are looked at."""
+        ring = self.ring()
+        return ring is not None and all(
+            any(member.id == node.machine.id for member in ring.lists[slot])
+            for node in self.cluster.nodes()
+            for slot, _, _ in _records(node)
+        )
+
+    def _note_tenures(self) -> None:
+        for node in self.cluster.nodes():
+            id, storage = node.machine.id, node.actor("storage")
+            now = node.incarnation, storage.last_stamp[0]
+            if self._noted.get(id) != now:
+                self._noted[id] = now
+                slots = tuple(Run(first, last) for first, last in storage.own_runs())
+                self.tenures.append(Tenure(node=id, incarnation=now[0], epoch=now[1], slots=slots))
+        self.cluster.world.loop.call_later(TENURE_SECONDS, self._note_tenures)
+
+    # What the world does
+
+    def _command(self, verb: str, *arguments: str) -> dict[str, Any]:
+        end, said = self.now() + COMMAND_SECONDS_MAX, "no node runs"
+        while self.now() < end:
+            awake = [node.machine.id for node in self.cluster.nodes() if not node.process.paused]
+            if awake:
+                self._commands += 1
+                reply = self.cluster.execute(awake[self._commands % len(awake)], "RING", verb, *arguments)
+                if not isinstance(reply, ErrorReply | NoReply):
+                    return dict(json.loads(reply))
+                said = str(reply)
+                if said.startswith("ERR "):
+                    raise RefusedByCluster(said)
+            self.cluster.run(COMMAND_PAUSE_SECONDS)
+        raise RefusedByCluster(f"RING {verb} was tried for {COMMAND_SECONDS_MAX:g} s: {said}")
+
+    def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
+        return SimulatedLoad(self, workloads, operations_per_second)
+
+    def _start(self, nodes: int, ecs: int, fsync: str) -> None:
+        self._cluster = SimulatedCluster(
+            self.seed, nodes=nodes, ecs=ecs, fsync=fsync, check=self._check, trace=Trace(tell=self._tell_trace)
+        )
+        self._note_tenures()
+
+    def _join(self, count: int) -> tuple[str, ...]:
+        return tuple(self.cluster.new_node() for _ in range(count))
+
+    def _kill(self, id: str) -> None:
+        self.cluster.kill(id)
+
+    def _restart(self, id: str) -> None:
+        self._resume(id)
+        if self.cluster.process(id).alive:
+            self.cluster.node(id).end(lambda: self.cluster.start_later(id))
+        else:
+            self.cluster.start_node(id)
+
+    def _pause(self, id: str) -> None:
+        if self.cluster.process(id).alive:
+            self.cluster.pause(id)
+
+    def _resume(self, id: str) -> None:
+        process = self.cluster.process(id)
+        if process.alive and process.paused:
+            self.cluster.resume(id)
+
+    def _slow(self, id: str, turn_seconds: float) -> None:
+        self.cluster.slow(id, turn_seconds or TURN_SECONDS)
+        self._slowed.add(id)
+
+    def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
+        self.cluster.partition(some, others, one_way=one_way)
+
+    def _heal(self) -> None:
+        self.cluster.heal()
+
+    def _lose_session(self, id: str) -> None:
+        if self.cluster.process(id).alive:
+            self.cluster.lose_session(id)
+
+    def _zookeeper_away(self, seconds: float) -> None:
+        self.cluster.zookeeper_away(seconds)
+
+    def _kill_ecs_leader(self) -> str:
+        leader = self.cluster.leader()
+        if leader is None:
+            return ": there is none"
+        self.cluster.kill(leader)
+        self.cluster.start_later(leader)
+        return f": {leader}"
+
+    def _cut_power(self, id: str) -> None:
+        self.cluster.cut_power(id)
+
+    def _crash_disk(self, id: str) -> None:
+        self.cluster.lose_disk(id)
+
+    def _kill_everything(self) -> None:
+        for name in (*self.cluster.ecs, *self.cluster.machines, *self.cluster.zookeeper.names):
+            self.cluster.kill(name)
+
+    def _start_everything(self) -> None:
+        cluster, ring = self.cluster, self.ring()
+        cluster.zookeeper.start()
+        for name in cluster.ecs:
+            if not cluster.process(name).alive:
+                cluster.start_ecs(name)
+        for id in sorted(cluster.machines):
+            known = ring.by_id.get(id) if ring is not None else None
+            left = known.state == "out" if known is not None else id in self._away
+            if not left and not cluster.process(id).alive:
+                cluster.start_node(id)
+
+    def _end_faults(self) -> None:
+        for id in sorted(self.cluster.machines):
+            self._resume(id)
+        for id in sorted(self._slowed):
+            self._slow(id, 0.0)
+        self._slowed.clear()
+        self.cluster.heal()
+
+
+def _state_of(node: SimulatedNode) -> NodeState:
+    storage = node.actor("storage")
+    serving = [run for run, serves in runs([storage.serves_reads_of(slot) for slot in range(SLOTS)]) if serves]
+    return NodeState(
+        id=node.machine.id,
+        incarnation=node.incarnation,
+        epoch=storage.last_stamp[0],
+        serving=tuple(serving),
+        records={
+            key: Held(value=record.value, version=(record.epoch, record.seq), expiry=record.expiry)
+            for _, key, record in _records(node)
+        },
+    )
+
+
+def _records(node: SimulatedNode) -> list[tuple[int, bytes, Record]]:
+    """All that a node holds: slot, key, record."""
+    return node.store.scan(0, SLOTS - 1, None, 1 << 60, 1 << 60)

@@ -1,0 +1,504 @@
+"""The stage: what may happen to a cluster in a story, in one language for two worlds.
+
+    def story(stage: Stage) -> None:
+        load = stage.load(clients=4)
+        (newcomer,) = stage.join()
+        stage.wait_until(lambda: newcomer in stage.members(), 60, f"{newcomer} is a member")
+
+`SimulatedStage` plays on the same actors in virtual time: time passes inside the calls here and nowhere else, so a
+story of a minute takes a second and is the same for the same seed. `RealStage` plays on processes of this machine. A
+verb means the same on both, and returns as soon as it has happened; what follows from it is waited for by
+``wait_until``. A world in which something cannot be done raises `NotPossibleHere`, and the story is then skipped.
+
+Processes go by their names: nodes by id (``127.0.0.1:7001``). Every verb tells the timeline what it does.
+
+    start --> story: load, faults, changes of the ring --> calm --> checks
+
+`play.py` plays a scenario on a stage and judges it; `checks.py` says what must hold in the end.
+"""
+
+import random as random_module
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from ..actors.rules.change import PHASES, Phase
+from ..actors.rules.ring import Ring
+from .checks import ClusterState, Tenure, Violation, no_foreign_slots
+from .history import History, Outcome, Value
+from .workload import MIXES, Keys, Mix, Task, Workload
+
+SERVES_SECONDS_MAX = 60.0
+CALM_SECONDS_MAX = 180.0
+"""So long a cluster may take, once nothing befalls it any more, until it is steady: a start of a node that was tried
+again and again waits for up to a minute."""
+TIDY_SECONDS_MAX = 60.0
+"""So long nodes may take after that to remove what is not theirs; then the check says so."""
+PHASE_SECONDS_MAX = 60.0
+COMMAND_SECONDS_MAX = 15.0
+"""So long a command to the cluster is tried."""
+OPERATIONS_PER_SECOND = 30.0
+"""What one client of a load asks for, unless said otherwise."""
+ERRORS_KEPT_MAX = 20
+
+
+class NotPossibleHere(Exception):
+    """Raised when this world cannot do what a story asks; the text says why."""
+
+
+class NotInTime(Exception):
+    """Raised when what a story waits for did not come to be."""
+
+
+class RefusedByCluster(Exception):
+    """Raised when the cluster does not do what a story asks of it, and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the timeline."""
+
+    at: float
+    """Seconds since the stage was made."""
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A node process that runs."""
+
+    incarnation: str
+    epoch: int
+    """Of the ring that it obeys."""
+
+
+class Load(ABC):
+    """Some clients that ask one thing after the other until they are stopped. `Stage.load` begins it."""
+
+    def __init__(self, stage: "Stage", workloads: Sequence[Workload], operations_per_second: float) -> None:
+        self.stage, self.workloads = stage, tuple(workloads)
+        self.pause_seconds = (0.0, 2.0 / operations_per_second)
+        """Between an answer and the next question of a client, at least and at most."""
+        self.counts: Counter[Outcome] = Counter()
+        self.errors: list[str] = []
+        """What clients were told when something was not done, or not certainly; the first of it."""
+        self.troubles: list[str] = []
+        """What must not happen to the load itself."""
+
+    @property
+    def completed(self) -> int:
+        """Operations whose outcome is known."""
+        return sum(self.counts.values())
+
+    def stop(self) -> None:
+        """Let the operations under way end, and begin no others. May be called again."""
+        if self._stop():
+            self.stage.say(f"the load has ended: {self}")
+        if self.troubles:
+            raise RuntimeError(f"the load failed: {self.troubles[0]}")
+
+    def __str__(self) -> str:
+        ok, no, maybe = (self.counts[outcome] for outcome in ("ok", "not", "maybe"))
+        return f"{self.completed} operations, {ok} done, {no} not done, {maybe} in doubt"
+
+    @abstractmethod
+    def _stop(self) -> bool:
+        """Stop; False: it was stopped before."""
+
+    def _invoked(self, workload: Workload, task: Task) -> int:
+        return self.stage.history.invoke(
+            client=workload.client,
+            kind=task.kind,
+            key=task.key,
+            argument=task.argument,
+            expected=task.expected,
+            at=self.stage.now(),
+        )
+
+    def _completed(
+        self, workload: Workload, task: Task, number: int, outcome: Outcome, reply: Any, node: str | None
+    ) -> None:
+        """``reply`` is the reply if it is ok, and else what went wrong."""
+        value: Value = None
+        if outcome == "ok":
+            value = task.value_of(reply)
+            workload.heard(task, value)
+        elif len(self.errors) < ERRORS_KEPT_MAX:
+            self.errors.append(f"{workload.client}: {task.kind}: {reply}")
+        self.stage.history.complete(number, outcome, at=self.stage.now(), value=value, node=node)
+        self.counts[outcome] += 1
+
+
+class Stage(ABC):
+    """One cluster, and all that may happen to it. To be used in a ``with`` statement."""
+
+    def __init__(self, seed: int | str, *, tell: Callable[[Moment], object] | None = None) -> None:
+        """``tell`` is called with every line of the timeline as it comes."""
+        self.seed = seed
+        self.random = random_module.Random(f"{seed} story")
+        """The dice of the story. Roll them only here, in the order of the story."""
+        self.history = History()
+        self.timeline: list[Moment] = []
+        self.loads: list[Load] = []
+        self.unmet: list[Violation] = []
+        """What the scenario itself expected, and found otherwise."""
+        self.tenures: list[Tenure] = []
+        """Who took itself for the coordinator of what, as far as this world sees that."""
+        self._tell = tell
+        self._keys: Keys | None = None
+        self._away: set[str] = set()
+        """Nodes that were asked to leave."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Telling
+
+    def say(self, sentence: str) -> None:
+        """Add a line to the timeline."""
+        moment = Moment(self.now(), sentence)
+        self.timeline.append(moment)
+        if self._tell is not None:
+            self._tell(moment)
+
+    def expect(self, holds: bool, sentence: str) -> None:
+        """What must be so in this scenario; that it is not is a violation, and the story goes on."""
+        if not holds:
+            self.say(f"NOT AS EXPECTED: {sentence}")
+            self.unmet.append(Violation(check="expected", sentence=sentence))
+
+    # The cluster
+
+    def start(self, nodes: int = 3, ecs: int = 1, *, fsync: str = "everysec") -> None:
+        """Start a cluster, and wait until it serves."""
+        self.say(f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper start; fsync is {fsync}")
+        self._start(nodes, ecs, fsync)
+        self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
+
+    def join(self, count: int = 1) -> tuple[str, ...]:
+        """Start more nodes, which join the ring; returns their ids."""
+        ids = self._join(count)
+        self.say(f"{_listed(ids)} started, to join the ring")
+        return ids
+
+    def leave(self, id: str) -> int:
+        """Ask for a node to be taken out of the ring; returns the number of the job. Raises RefusedByCluster."""
+        job = int(self._command("REMOVE", id)["job"])
+        self._away.add(id)
+        self.say(f"{id} is to leave the ring: job {job}")
+        return job
+
+    def cancel(self, job: int) -> None:
+        """Give up a change of the ring. Raises RefusedByCluster when it has ended."""
+        self._command("CANCEL", str(job))
+        self.say(f"job {job} is cancelled")
+
+    def kill(self, id: str) -> None:
+        """End a node as SIGKILL does. It stays dead until it is restarted."""
+        self.say(f"{id} is killed")
+        self._kill(id)
+
+    def restart(self, id: str) -> None:
+        """Start a node again; one that lives is ended in order first."""
+        self.say(f"{id} is started again")
+        self._restart(id)
+
+    def pause(self, id: str) -> None:
+        """Stop a node as SIGSTOP does."""
+        self.say(f"{id} is paused")
+        self._pause(id)
+
+    def resume(self, id: str) -> None:
+        """Let a paused node go on."""
+        self.say(f"{id} goes on")
+        self._resume(id)
+
+    def slow(self, id: str, turn_seconds: float) -> None:
+        """From now on every turn of a node takes so long; 0: no longer."""
+        self.say(f"{id} is slow: {turn_seconds * 1000:g} ms a turn" if turn_seconds else f"{id} is no longer slow")
+        self._slow(id, turn_seconds)
+
+    def partition(self, some: Iterable[str], others: Iterable[str], *, one_way: bool = False) -> None:
+        """Let nothing through between two groups of nodes; ``one_way``: nothing from the first to the second."""
+        some, others = tuple(some), tuple(others)
+        self.say(f"nothing comes through from {_listed(some)} to {_listed(others)}{'' if one_way else ' and back'}")
+        self._partition(some, others, one_way)
+
+    def heal(self) -> None:
+        """End all partitions."""
+        self.say("the network is whole")
+        self._heal()
+
+    def lose_session(self, id: str) -> None:
+        """ZooKeeper ends a node's session, as if it had not been heard for too long."""
+        self.say(f"{id} loses its ZooKeeper session")
+        self._lose_session(id)
+
+    def zookeeper_away(self, seconds: float) -> None:
+        """ZooKeeper is gone, and back after about so long; returns at once."""
+        self.say(f"ZooKeeper is away for {seconds:.1f} s")
+        self._zookeeper_away(seconds)
+
+    def kill_ecs_leader(self) -> None:
+        """Kill the control service that leads. It is brought back after a moment, and may lead again."""
+        self.say(f"the leading control service is killed{self._kill_ecs_leader()}")
+
+    def cut_power(self, id: str) -> None:
+        """A node's machine loses power: what was not synced may be gone. It stays dead until it is restarted."""
+        self.say(f"{id} loses power")
+        self._cut_power(id)
+
+    def crash_disk(self, id: str) -> None:
+        """A node is killed, and all that was on its disk is lost."""
+        self.say(f"{id} is killed and loses its disk")
+        self._crash_disk(id)
+
+    def kill_everything(self) -> None:
+        """Kill every process of the cluster: nodes, control services, ZooKeeper."""
+        self.say("every process of the cluster is killed")
+        self._kill_everything()
+
+    def start_everything(self) -> None:
+        """Start every process that is dead, except nodes that have left. The cluster may take a while to serve."""
+        self.say("everything is started again")
+        self._start_everything()
+
+    # Time
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since the stage was made: virtual, or of a clock that never goes back."""
+
+    @abstractmethod
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass. For moments that chance chooses; what shall come to be is waited for by ``wait_until``."""
+
+    def moment(self, seconds_max: float) -> None:
+        """Let some time pass, up to this much."""
+        self.let_pass(self.random.uniform(0.0, seconds_max))
+
+    def wait_until(self, condition: Callable[[], bool], seconds_max: float, what: str) -> None:
+        """Let time pass until a condition holds. Raises NotInTime, saying that ``what`` did not come to be."""
+        if not self._wait(condition, seconds_max):
+            raise NotInTime(f"in {seconds_max:g} s it did not come to be that {what}")
+
+    def wait_for_phase(self, phase: Phase, seconds_max: float = PHASE_SECONDS_MAX) -> bool:
+        """Wait until the change in flight, or the next that begins, has come to a phase; False when it was over first.
+
+        On real processes a phase is short, and may pass unseen between two looks: that, too, is False.
+        """
+        begun = [False]
+
+        def reached() -> bool:
+            ring = self.ring()
+            change = ring.change if ring is not None else None
+            begun[0] = begun[0] or change is not None
+            if change is None:
+                return begun[0]
+            return PHASES.index(change.phase) >= PHASES.index(phase)
+
+        self._wait(reached, seconds_max, closely=True)
+        ring = self.ring()
+        return ring is not None and ring.change is not None and ring.change.phase == phase
+
+    def wait_for_job(self, job: int, seconds_max: float = CALM_SECONDS_MAX) -> str:
+        """Wait until a job has ended, and return how: done, aborted or cancelled."""
+        self.wait_until(lambda: bool(self._outcome(job)), seconds_max, f"job {job} has ended")
+        self.say(f"job {job} is {self._outcome(job)}")
+        return self._outcome(job)
+
+    def _outcome(self, job: int) -> str:
+        ring = self.ring()
+        writes = ring.history if ring is not None else ()
+        return next((str(write.outcome) for write in reversed(writes) if write.job == job and write.outcome), "")
+
+    # Load
+
+    def load(
+        self,
+        what: str | Mix = "mixed",
+        *,
+        clients: int = 3,
+        keys: int = 20,
+        operations_per_second: float = OPERATIONS_PER_SECOND,
+    ) -> Load:
+        """Begin a load. ``what``: one of MIXES, or a mix. ``operations_per_second``: of one client, about.
+
+        All loads of a story use the same keys, so that there is one history of each.
+        """
+        mix = MIXES[what] if isinstance(what, str) else what
+        if self._keys is None:
+            self._keys = Keys.drawn(self.random, keys)
+        first = sum(len(load.workloads) for load in self.loads) + 1
+        names = [f"client-{number}" for number in range(first, first + clients)]
+        workloads = [Workload(name, random_module.Random(f"{self.seed} {name}"), self._keys, mix) for name in names]
+        self.say(f"{_count(clients, 'client')} at work: {what if isinstance(what, str) else ', '.join(mix)}")
+        load = self._load(workloads, operations_per_second)
+        self.loads.append(load)
+        return load
+
+    def wait_for(self, operations: int, load: Load, seconds_max: float = 60.0) -> None:
+        """Wait until a load has completed so many more operations."""
+        target = load.completed + operations
+        self.wait_until(lambda: load.completed >= target, seconds_max, f"{operations} more operations are completed")
+
+    # Looking
+
+    @abstractmethod
+    def ring(self) -> Ring | None:
+        """The newest ring; None: there is none, or nobody who could be asked."""
+
+    @abstractmethod
+    def lives(self) -> dict[str, Life]:
+        """The nodes whose processes run and can be looked at, by id."""
+
+    @abstractmethod
+    def state(self) -> ClusterState:
+        """All that the nodes hold and do, for the checks. Raises NotInTime when they cannot be asked."""
+
+    def members(self) -> tuple[str, ...]:
+        """The nodes of the ring that are up, by id ascending."""
+        ring = self.ring()
+        return tuple(sorted(node.id for node in ring.circle if node.state == "up")) if ring is not None else ()
+
+    def slots(self, id: str) -> int:
+        """How many slots lie in a node's range."""
+        ring = self.ring()
+        return sum(run.size for run in ring.slots_of(id)) if ring is not None else 0
+
+    def serves(self) -> bool:
+        """Whether there is a ring, and each of its nodes is up, runs in the life that the ring names, and obeys it."""
+        return not self._why_not_serving(self.ring(), self.lives())
+
+    def _why_not_serving(self, ring: Ring | None, lives: dict[str, Life]) -> str:
+        if ring is None:
+            return "there is no ring, or nobody who knows it"
+        for node in ring.circle:
+            if node.state != "up":
+                return f"{node.id} is {node.state}"
+            if node.id not in lives or lives[node.id].incarnation != node.incarnation:
+                return f"{node.id} does not run in the life that ring {ring.epoch} names"
+            if lives[node.id].epoch != ring.epoch:
+                return f"{node.id} obeys ring {lives[node.id].epoch}, not {ring.epoch}"
+        return "" if ring.serving else f"ring {ring.epoch} does not serve"
+
+    def why_not_settled(self) -> str:
+        """What is not at rest in the ring, in words; "" when everything is."""
+        ring = self.ring()
+        if (why := self._why_not_serving(ring, self.lives())) or ring is None:
+            return why
+        if ring.change is not None:
+            return f"{ring.change} is in {ring.change.phase}"
+        return f"{ring.queue[0]} waits" if ring.queue else ""
+
+    def why_not_steady(self) -> str:
+        """As above; and nobody runs who is still to join, or has left and is still to end."""
+        if why := self.why_not_settled():
+            return why
+        ring = self.ring()
+        known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
+        strangers = sorted(self.lives().keys() - known)
+        return f"{_listed(strangers)} run and are no members" if strangers else ""
+
+    # The end
+
+    def calm(self) -> None:
+        """End all faults, start everybody, wait until the ring is at rest, stop the loads, wait until all is tidy."""
+        self.say("calm: all faults end, everybody is started")
+        self._end_faults()
+        self._start_everything()
+        self._become(self.why_not_settled)
+        for load in self.loads:
+            load.stop()
+        self._become(self.why_not_steady)
+        with suppress(NotInTime):  # then the check says what is where it should not be
+            self.wait_until(self._tidy, TIDY_SECONDS_MAX, "no node holds what is not its own")
+        ring = self.ring()
+        self.say(f"the cluster is steady: {_listed(self.members())} in ring {ring.epoch if ring is not None else 0}")
+
+    def _become(self, why_not: Callable[[], str]) -> None:
+        """Wait until there is no reason left why it should not be so."""
+        why = ""
+
+        def over() -> bool:
+            nonlocal why
+            why = why_not()
+            return not why
+
+        if not self._wait(over, CALM_SECONDS_MAX):
+            raise NotInTime(f"in {CALM_SECONDS_MAX:g} s of calm the cluster did not become steady: {why}")
+
+    def _tidy(self) -> bool:
+        return not no_foreign_slots(self.state())
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything. May be called again."""
+
+    # What worlds do
+
+    @abstractmethod
+    def _wait(self, condition: Callable[[], bool], seconds_max: float, *, closely: bool = False) -> bool:
+        """Let time pass until a condition holds; False if it did not in time. ``closely``: look as often as possible."""
+
+    @abstractmethod
+    def _command(self, verb: str, *arguments: str) -> dict[str, Any]:
+        """What a verb of RING answers. Raises RefusedByCluster."""
+
+    @abstractmethod
+    def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
+    @abstractmethod
+    def _start(self, nodes: int, ecs: int, fsync: str) -> None: ...
+    @abstractmethod
+    def _join(self, count: int) -> tuple[str, ...]: ...
+    @abstractmethod
+    def _kill(self, id: str) -> None: ...
+    @abstractmethod
+    def _restart(self, id: str) -> None: ...
+    @abstractmethod
+    def _pause(self, id: str) -> None: ...
+    @abstractmethod
+    def _resume(self, id: str) -> None: ...
+    @abstractmethod
+    def _slow(self, id: str, turn_seconds: float) -> None: ...
+    @abstractmethod
+    def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None: ...
+    @abstractmethod
+    def _heal(self) -> None: ...
+    @abstractmethod
+    def _lose_session(self, id: str) -> None: ...
+    @abstractmethod
+    def _zookeeper_away(self, seconds: float) -> None: ...
+    @abstractmethod
+    def _kill_ecs_leader(self) -> str:
+        """Returns words for the timeline that follow on "is killed"."""
+
+    @abstractmethod
+    def _cut_power(self, id: str) -> None: ...
+    @abstractmethod
+    def _crash_disk(self, id: str) -> None: ...
+    @abstractmethod
+    def _kill_everything(self) -> None: ...
+    @abstractmethod
+    def _start_everything(self) -> None: ...
+    @abstractmethod
+    def _end_faults(self) -> None:
+        """Pauses, slowness, partitions, and what else is there no more when it is calm."""
+
+
+def _count(number: int, what: str) -> str:
+    return f"one {what}" if number == 1 else f"{number} {what}s"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *some, last = names
+    return f"{', '.join(some)} and {last}" if some else last
