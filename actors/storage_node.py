@@ -76,7 +76,7 @@ from .rules.fields import RingError
 from .rules.plan import Shift, Transfer
 from .rules.replies import OK, Reply, error, refusal
 from .rules.ring import Node, Ring
-from .rules.slots import SLOTS, Run, crc_hqx
+from .rules.slots import SLOTS, Run, crc_hqx, runs
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
 from .whole_node import WholeNode
@@ -925,17 +925,21 @@ class StorageNode(Actor):
         if (ring, ready_epoch) == self._checked:
             return  # what is served changes with these only, and 16384 looks are too many for every message
         self._checked = ring, ready_epoch
-        sealed: set[int] = set()
+        mine, sealed = bytearray(SLOTS), bytearray(SLOTS)
+        if ring is not None and ring.serving and not self._trouble:
+            for run, node in runs(ring.coordinators):
+                if node is not None and (node.id, node.incarnation) == (self.id, self.incarnation):
+                    mine[run.first : run.last + 1] = b"\1" * run.size
         if part is not None and ring is not None and ring.change is not None and ring.change.phase == "seal":
-            sealed = {s for each in part.shifts if each.sealed for s in range(each.slots.first, each.slots.last + 1)}
-        for slot in range(SLOTS):
-            serves = ring is not None and ring.serving and not self._trouble
-            coordinator = ring.coordinators[slot] if ring is not None and serves else None
-            mine = coordinator is not None and (coordinator.id, coordinator.incarnation) == (self.id, self.incarnation)
-            ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
-            assert bool(self._reads[slot]) == (mine and not (ready and slot in sealed)), slot
-            assert not self._writes[slot] or (mine and slot not in sealed), slot
-            assert self._writes[slot] or not mine or slot in sealed or self._stalled, slot
+            for shift in part.shifts:
+                if shift.sealed:
+                    sealed[shift.slots.first : shift.slots.last + 1] = b"\1" * shift.slots.size
+        ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
+        unsealed = bytearray(own & (1 - kept) for own, kept in zip(mine, sealed, strict=True)) if any(sealed) else mine
+        assert self._reads == (unsealed if ready else mine), "reads are served here that are not ours, or not all"
+        if not self._stalled:
+            assert self._writes == unsealed, "writes are served here that are not ours, or not all"
+        assert not any(a & b for a, b in zip(self._writes, sealed, strict=True)), "a sealed slot is written to"
 
 
 def _size(args: list[bytes]) -> int:

@@ -27,7 +27,7 @@ import hashlib
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -344,7 +344,11 @@ class Ring:
     @classmethod
     def from_json(cls, data: bytes) -> "Ring":
         """The ring in a znode or a file. Raises RingError that says what is wrong with it, or that it was written under
-        newer rules. Fields that these rules do not know are kept."""
+        newer rules. Fields that these rules do not know are kept. The last few are remembered: a ring is a value."""
+        return _from_json(data)
+
+    @classmethod
+    def _from_json(cls, data: bytes) -> "Ring":
         fields = parse("the ring", data)
         rules = whole("rules of the ring", fields.take("rules"), 1, EPOCH_MAX)
         if rules > RULES:
@@ -461,6 +465,11 @@ class Ring:
     @cached_property
     def _coordinated(self) -> Mapping[str, tuple[Run, ...]]:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
+
+
+@lru_cache(maxsize=8)
+def _from_json(data: bytes) -> Ring:
+    return Ring._from_json(data)
 
 
 def circle_of(nodes: Iterable[Node]) -> tuple[Node, ...]:
