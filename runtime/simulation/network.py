@@ -24,7 +24,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .process import SimulatedProcess
@@ -96,6 +96,16 @@ class ProcessNetwork:
         _Dial(self._network, self._process, host, port, protocol, failed, timeout_seconds)
 
 
+class Tap(Protocol):
+    """Whoever wants to know what goes over the connections."""
+
+    def wrote(self, end: End, data: bytes) -> None:
+        """A process has written this to its end of a connection."""
+
+    def read(self, end: End, data: bytes) -> None:
+        """A process reads this now from its end."""
+
+
 class SimulatedNetwork:
     """The network between all processes of a world, and its faults."""
 
@@ -113,6 +123,8 @@ class SimulatedNetwork:
         """What gets through from whom to whom: nothing."""
         self._delays: dict[Pair, float] = {}
         self._next_port = EPHEMERAL_PORT
+        self.tap: Tap | None = None
+        """Hears everything that is written and read, and must change nothing."""
 
     def of(self, process: SimulatedProcess) -> ProcessNetwork:
         return ProcessNetwork(self, process)
@@ -374,6 +386,8 @@ class End(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or self._reset is not None or not data:
             return
+        if self.network.tap is not None:
+            self.network.tap.wrote(self, bytes(data))
         if not self._out and self._unread_bytes + len(data) <= WINDOW_BYTES:
             self._send(bytes(data))
             return
@@ -546,6 +560,8 @@ class End(asyncio.Transport):
                 self._in.appendleft(data[READ_BYTES_MAX:])
                 data = data[:READ_BYTES_MAX]
             self._give_credit(len(data))
+            if self.network.tap is not None:
+                self.network.tap.read(self, data)
             protocol.data_received(data)
             self._read_soon()
         elif self._reset is not None:

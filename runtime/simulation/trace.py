@@ -37,11 +37,15 @@ class Trace:
         self._unhashed: list[str] = []
         self._kept: deque[str] = deque(maxlen=kept_lines_max)
         self._tell = tell
+        self.on_happened: Callable[[float, str, str], object] | None = None
+        """Called with what is told to ``happened``."""
         self._writers: dict[type, Writer] = {}
 
     def happened(self, moment: float, process: str, what: str) -> None:
         """Something befell a process, or the whole world (process "*")."""
         self._write(f"{moment:.6f} {process} {what}")
+        if self.on_happened is not None:
+            self.on_happened(moment, process, what)
 
     def handled(self, moment: float, process: str, actor: str, message: Any) -> None:
         """An actor has handled a message."""
