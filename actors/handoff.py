@@ -71,7 +71,7 @@ CHUNK_KEYS_MAX = 256
 CHUNK_BYTES_MAX = 256 * 1024
 """The most that one chunk holds, one record excepted: what one turn reads here and writes there."""
 
-CHUNKS_UNACKNOWLEDGED_MAX = 8
+CHUNKS_UNACKNOWLEDGED_MAX = 16
 """So many chunks may be under way: enough that neither side waits for the other."""
 
 SURVEY_KEYS_MAX = 512
