@@ -218,10 +218,7 @@ class _Story:
             each.kind == "append" or (each.kind == "incr" and each.outcome == "maybe") for each in operations
         )
         self.observations = [
-            _Observation(value, each.invoked, each.completed, each)
-            for each in operations
-            if each.completed is not None
-            for value in _found_by(each)
+            _Observation(each.found[0], each.invoked, _end(each), each) for each in operations if each.found is not None
         ]
         lasting = [each for each in operations if each.outcome == "ok" and each.may_write]
         self._lasting = _Over(lasting, end=_end, rank=lambda each: each.invoked)
@@ -230,9 +227,9 @@ class _Story:
         seen: dict[bytes | None, float] = {}
         for value, _, completed, _ in self.observations:
             seen[value] = min(completed, seen.get(value, math.inf))
-        for each in operations:
+        for each in operations if self.predictable else ():
             if each.may_write:
-                self._writers[_written_by(each)].append(
+                self._writers[each.written].append(
                     _Writer(each.invoked, math.inf if each.outcome == "maybe" else _end(each))
                 )
         for value, writers in self._writers.items():
@@ -271,32 +268,6 @@ class _Story:
 
 def _end(operation: Operation) -> float:
     return math.inf if operation.completed is None else operation.completed
-
-
-def _found_by(operation: Operation) -> Iterator[bytes | None]:
-    """The value that an answer proves to have been there."""
-    if operation.outcome != "ok":
-        return
-    match operation.kind:
-        case "get" | "getset" | "getdel":
-            assert operation.value is None or isinstance(operation.value, bytes)
-            yield operation.value
-        case "cas" if operation.value:
-            yield operation.expected
-        case "setnx" if operation.value:
-            yield None
-        case "delete" | "setxx" | "exists" if not operation.value:
-            yield None
-
-
-def _written_by(operation: Operation) -> bytes | None:
-    """The value that is there after it took effect."""
-    if operation.kind in DELETES:
-        return None
-    if operation.kind == "incr":
-        return str(operation.value).encode()
-    assert isinstance(operation.argument, bytes)
-    return operation.argument
 
 
 def _told_of_observations(history: History, values: Mapping[bytes, bytes] | None, *checks: str) -> list[Violation]:

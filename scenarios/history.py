@@ -102,6 +102,35 @@ class Operation:
         found_nothing = self.kind == "getdel" and self.value is None
         return not found_nothing and not (self.value is False and self.kind in CONDITIONAL | {"delete"})
 
+    @property
+    def written(self) -> bytes | None:
+        """The value that is there when it has taken effect; None: there is none. Raises ValueError when nobody knows,
+        as after APPEND or an INCR that was not answered. Ask only what ``may_write``."""
+        if self.kind in DELETES:
+            return None
+        if self.kind == "incr" and self.outcome == "ok":
+            return str(self.value).encode()
+        if self.kind in ("append", "incr") or not isinstance(self.argument, bytes):
+            raise ValueError(f"nobody knows the value after {self}")
+        return self.argument
+
+    @property
+    def found(self) -> tuple[bytes | None] | None:
+        """The value that its answer proves to have been there, in a tuple; None when it proves none."""
+        if self.outcome != "ok":
+            return None
+        match self.kind:
+            case "get" | "getset" | "getdel" if self.value is None or isinstance(self.value, bytes):
+                return (self.value,)
+            case "cas" if self.value:
+                return (self.expected,)
+            case "setnx" if self.value:
+                return (None,)
+            case "delete" | "setxx" | "exists" if not self.value:
+                return (None,)
+            case _:
+                return None
+
     def __str__(self) -> str:
         """``#12 b: cas k from v1 to v2 -> True at 127.0.0.1:7001, version 3.17 [1.002000-1.004500 s]``."""
         words = [f"#{self.number} {self.client}: {self.kind} {as_text(self.key)}"]
@@ -134,7 +163,10 @@ class History:
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         """Of operations from elsewhere: they are numbered anew, in the order of their invocation."""
         by_time = sorted(operations, key=lambda operation: (operation.invoked, operation.number))
-        self.operations = [replace(operation, number=number) for number, operation in enumerate(by_time)]
+        self.operations = [
+            operation if operation.number == number else replace(operation, number=number)
+            for number, operation in enumerate(by_time)
+        ]
         self._lock = threading.Lock()
         self._told = self._set = max(
             (max(each.invoked, each.completed or each.invoked) for each in self.operations), default=-math.inf
@@ -215,11 +247,11 @@ class History:
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> "History":
         """What ``to_lines`` gave; blank lines are skipped. Raises ValueError that names the line."""
-        operations = []
+        operations: list[Operation] = []
         for line, text in enumerate(lines, 1):
             if text.strip():
                 try:
-                    operations.append(_operation({"number": line, **json.loads(text)}))
+                    operations.append(_operation({"number": len(operations), **json.loads(text)}))
                 except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"line {line} of the history is no operation: {error}") from None
         return cls(operations)

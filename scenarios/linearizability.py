@@ -19,14 +19,22 @@ changes a verdict:
 - a place is skipped if another with the same answers, value and known operations needed only some of its maybes;
 - a maybe is pointless if the next operation does the same without it; of equal maybes the oldest goes first.
 
-**Limits.** OPERATIONS_PER_KEY_MAX and PLACES_PER_KEY_MAX, numbers rather than seconds: the same history gets the same
-verdict on every machine. Beyond them the verdict is ``unknown``, which is no kind of ok.
+**Zones.** A value with one possible writer, as a workload should write them, cannot come back once it was overwritten:
+it stays until the last that finds it was invoked, and a place where something else must come first is given up at once.
+That is also how to guess what comes first of all that is open: the values in the order of their zones (Gibbons and
+Korach, 1997). A register with unique values that is only read and written is judged without going back, if all is well.
+
+**Limits.** OPERATIONS_PER_KEY_MAX, PLACES_PER_KEY_MAX and STEPS_PER_KEY_MAX, numbers rather than seconds: the same
+history gets the same verdict on every machine. Beyond them the verdict is ``unknown``, which is no kind of ok. Hardest
+are a wrong answer among dozens of simultaneous writes, and dozens of simultaneous APPENDs of unknown length.
 
 A *model* says what one operation does to a value: it makes of an operation a step, from the value before to the value
 after, or IMPOSSIBLE if the answer cannot be given then. `string` is that of the keys of ringkeeper: registers with
 compare-and-set, counters, strings.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -37,7 +45,11 @@ from .history import READS, Operation, shown
 
 OPERATIONS_PER_KEY_MAX = 100_000
 PLACES_PER_KEY_MAX = 500_000
-"""Places of the search that are remembered for one key, about 300 bytes and 10 us each."""
+"""Places of the search that are remembered for one key, about 300 bytes each."""
+STEPS_PER_KEY_MAX = 10_000_000
+"""Operations that are tried, at all places together, about 0.4 us each."""
+PLACES_FOR_EVIDENCE_MAX = 20_000
+"""Places of a second search, when the verdict is no, that looks for its best evidence."""
 VALUES_SHOWN_MAX = 5
 
 IMPOSSIBLE: Final = object()
@@ -136,6 +148,7 @@ def judge(
     model: Model = string,
     operations_max: int = OPERATIONS_PER_KEY_MAX,
     places_max: int = PLACES_PER_KEY_MAX,
+    steps_max: int = STEPS_PER_KEY_MAX,
 ) -> Verdict:
     """Judge the operations on one key, which held ``initial`` before. Raises ValueError when there are several keys."""
     keys = {operation.key for operation in operations}
@@ -145,77 +158,99 @@ def judge(
     if len(operations) > operations_max:
         text = f"{as_text(key)}: nobody knows whether its {len(operations)} operations are linearizable: "
         return Verdict(key=key, answer="unknown", sentence=f"{text}more than {operations_max} are not looked at")
-    return _Search(key, operations, initial, model, places_max).run()
+    verdict = _Search(key, operations, initial, model, places_max, steps_max).run()
+    if verdict.answer == "no":
+        # Zones give up early, at what would overwrite a value that is found too late. Without them the search goes on
+        # to whoever found it: the better evidence. It also is a second opinion.
+        plain = _Search(key, operations, initial, model, PLACES_FOR_EVIDENCE_MAX, steps_max, zones=False).run()
+        assert plain.answer != "yes", f"the search contradicts itself: {verdict.sentence}"
+        return plain if plain.answer == "no" else verdict
+    return verdict
 
 
 class _Search:
     """The search for an order of the operations on one key.
 
     Of the operations that are over each has a bit while it is open; bits are given again, so that they stay few. The
-    maybes have bits of their own, in the order of their invocation, and keep them.
+    maybes have bits of their own, in the order of their invocation, and keep them. An operation is named by its index
+    among those that are over, sorted by answer, or by ~index among the maybes.
     """
 
     def __init__(
-        self, key: bytes, operations: Sequence[Operation], initial: State, model: Model, places_max: int
+        self,
+        key: bytes,
+        operations: Sequence[Operation],
+        initial: State,
+        model: Model,
+        places_max: int,
+        steps_max: int,
+        *,
+        zones: bool = True,
     ) -> None:
-        self._key, self._initial, self._places_max = key, initial, places_max
+        self._key, self._initial, self._places_max, self._steps_max = key, initial, places_max, steps_max
         self._operations = [each for each in operations if each.outcome != "not"]
         over = [each for each in self._operations if each.outcome == "ok"]
         maybes = [each for each in self._operations if each.outcome == "maybe" and each.kind not in READS]
-        self._lay_out_answers(sorted(over, key=lambda each: (each.completed, each.number)), model)
-        self._lay_out_maybes(sorted(maybes, key=lambda each: (each.invoked, each.number)), model)
+        self._answers = sorted(over, key=lambda each: (_end(each), each.number))
+        self._steps = [model(each) for each in self._answers]
+        self._maybes = sorted(maybes, key=lambda each: (each.invoked, each.number))
+        self._maybe_steps = [model(each) for each in self._maybes]
+        self._zones = _Zones([*self._answers, *self._maybes], initial)
+        self._needed = self._zones.needed if zones and model is string else {}
+        self._lay_out_answers()
+        self._lay_out_maybes()
         self._seen: dict[tuple[int, int, State], tuple[int, ...]] = {}
-        self._places = 0
+        self._places = self._tried = 0
         self._farthest = 0
         """Answers that some place has got past..."""
         self._values: list[State] = []
         """...and the values of the key at those places."""
 
-    def _lay_out_answers(self, answers: list[Operation], model: Model) -> None:
-        self._answers = answers
-        self._steps: list[Step] = [model(each) for each in answers]
+    def _lay_out_answers(self) -> None:
+        answers = self._answers
         self._bits = [0] * len(answers)
         self._changing: list[tuple[int, ...]] = []
-        """Which operations that may change the value are open at each answer, those answered first first..."""
+        """What may change the value and is open at each answer, that whose value must be there first first. Of the
+        maybes only those whose value somebody has seen and still waits for..."""
         self._reading: list[tuple[int, ...]] = []
-        """...and which that do not."""
+        """...and what does not change it."""
+        due, until = self._zones.due, self._zones.until
         begins = sorted(range(len(answers)), key=lambda index: (answers[index].invoked, answers[index].number))
-        changes_nothing = [not each.may_write for each in answers]
         is_open: dict[int, None] = {}
+        awaited: dict[int, None] = {}
         free: list[int] = []
-        begun = bits = 0
+        begun = maybes_begun = bits = 0
         for index, answer in enumerate(answers):
-            assert answer.completed is not None
-            while begun < len(begins) and answers[begins[begun]].invoked <= answer.completed:
+            while begun < len(begins) and answers[begins[begun]].invoked <= _end(answer):
                 if not free:
                     free.append(1 << bits)
                     bits += 1
                 is_open[begins[begun]] = None
                 self._bits[begins[begun]] = free.pop()
                 begun += 1
-            now = sorted(is_open)
-            self._changing.append(tuple(each for each in now if not changes_nothing[each] and each != index))
-            self._reading.append(tuple(each for each in now if changes_nothing[each]))
+            while maybes_begun < len(self._maybes) and self._maybes[maybes_begun].invoked <= _end(answer):
+                if self._maybes[maybes_begun].number in until:
+                    awaited[~maybes_begun] = None
+                maybes_begun += 1
+            for name in [name for name in awaited if until[self._maybes[~name].number] < _end(answer)]:
+                del awaited[name]
+            ranked = [(due[answers[name].number], name) for name in is_open if answers[name].may_write]
+            ranked += [(due[self._maybes[~name].number], name) for name in awaited]
+            self._changing.append(tuple(name for _, name in sorted(ranked)))
+            self._reading.append(tuple(name for name in is_open if not answers[name].may_write))
             free.append(self._bits[index])
             del is_open[index]
 
-    def _lay_out_maybes(self, maybes: list[Operation], model: Model) -> None:
-        self._maybes = maybes
-        self._maybe_steps: list[Step] = [model(each) for each in maybes]
+    def _lay_out_maybes(self) -> None:
         self._after: list[int] = []
         """The bit of the next older maybe that is equal to this one; 0: there is none."""
         last: dict[Hashable, int] = {}
-        for index, each in enumerate(maybes):
+        for index, each in enumerate(self._maybes):
             like = (each.kind, each.argument, each.expected)
             self._after.append(last.get(like, 0))
             last[like] = 1 << index
-        self._maybes_open: list[int] = []
-        begun = 0
-        for answer in self._answers:
-            assert answer.completed is not None
-            while begun < len(maybes) and maybes[begun].invoked <= answer.completed:
-                begun += 1
-            self._maybes_open.append(begun)
+        begins = [each.invoked for each in self._maybes]
+        self._maybes_open = [bisect_right(begins, _end(answer)) for answer in self._answers]
 
     def run(self) -> Verdict:
         # Generators, so that what is not needed is not even made: mostly the first way on is the right one.
@@ -227,7 +262,7 @@ class _Search:
                 if position == len(self._answers):
                     return Verdict(key=self._key, answer="yes", sentence="", places=self._places)
                 if self._is_new(position, ordered, maybes, value):
-                    if self._places > self._places_max:
+                    if self._places > self._places_max or self._tried > self._steps_max:
                         return self._unknown()
                     if (position, ordered) != (here, had):  # somebody has read what the maybe wrote
                         before = IMPOSSIBLE
@@ -269,26 +304,27 @@ class _Search:
     ) -> Iterator[tuple[int, int, int, State, State]]:
         """Every place that one more operation leads to. ``before``: the value that a maybe has just changed to
         ``value``; IMPOSSIBLE: it was no maybe."""
-        for index in (position, *self._changing[position]):
-            bit, step = self._bits[index], self._steps[index]
-            if ordered & bit:
-                continue
+        if self._needed.get(value, -math.inf) > _end(self._answers[position]):
+            return  # somebody who is not there yet finds this value, and what comes next would take it away
+        for name in (*self._changing[position], *range(-1, ~self._maybes_open[position], -1)):
+            self._tried += 1
+            if name >= 0:
+                step, bit, maybe = self._steps[name], self._bits[name], 0
+                if ordered & bit:
+                    continue
+            else:
+                step, bit, maybe = self._maybe_steps[~name], 0, 1 << ~name
+                older = self._after[~name]
+                if maybes & maybe or (older and not maybes & older):
+                    continue
             after = step(value)
             if after is not IMPOSSIBLE and (before is IMPOSSIBLE or step(before) != after):
-                yield position, ordered | bit, maybes, after, IMPOSSIBLE
-        for index in range(self._maybes_open[position]):
-            bit, older, step = 1 << index, self._after[index], self._maybe_steps[index]
-            if maybes & bit or (older and not maybes & older):
-                continue
-            after = step(value)
-            if after is not IMPOSSIBLE and (before is IMPOSSIBLE or step(before) != after):
-                yield position, ordered, maybes | bit, after, value
+                yield position, ordered | bit, maybes | maybe, after, value if maybe else IMPOSSIBLE
 
     def _no(self) -> Verdict:
         stuck = self._answers[self._farthest]
-        assert stuck.completed is not None
         is_open = [
-            each for each in (*self._answers[self._farthest + 1 :], *self._maybes) if each.invoked <= stuck.completed
+            each for each in (*self._answers[self._farthest + 1 :], *self._maybes) if each.invoked <= _end(stuck)
         ]
         over = self._answers[max(0, self._farthest - 3) : self._farthest]
         values = ", ".join(_text(value) for value in self._values[:VALUES_SHOWN_MAX])
@@ -316,10 +352,55 @@ class _Search:
             key=self._key,
             answer="unknown",
             sentence=f"{as_text(self._key)}: nobody knows whether its {len(self._operations)} operations are "
-            f"linearizable: {self._places_max} places were looked at, and the search got past {self._farthest} of "
+            f"linearizable: at {self._places} places {self._tried} steps were tried, and the search got past "
+            f"{self._farthest} of "
             f"{len(self._answers)} answers",
             places=self._places,
         )
+
+
+class _Zones:
+    """What the answers say of when each value was there.
+
+    A value that one operation alone can have written has a zone: from the first answer that knows it to the last
+    invocation of one that finds it, or, if all of these are simultaneous, somewhere between that invocation and that
+    answer. Of other values nothing is said.
+    """
+
+    def __init__(self, operations: Sequence[Operation], initial: State) -> None:
+        self.due: dict[int, float] = {}
+        """By number, when what an operation writes is due; a guess that decides about nothing but the time needed."""
+        self.until: dict[int, float] = {}
+        """By number, the last answer that knows what it wrote."""
+        self.needed: dict[State, float] = {}
+        """By value, when the last that finds it was invoked: whoever leaves the value before is wrong, since it cannot
+        come back."""
+        writers: dict[State, list[Operation]] = {initial: [], None: []}
+        finders: dict[State, list[Operation]] = {}
+        predictable = True
+        for each in operations:
+            self.due[each.number] = each.invoked
+            if each.kind == "append" or (each.kind == "incr" and each.outcome != "ok"):
+                predictable = False
+            elif each.may_write:
+                writers.setdefault(each.written, []).append(each)
+            if each.found is not None:
+                finders.setdefault(each.found[0], []).append(each)
+        for value in finders.keys() & writers.keys() - {initial, None}:
+            if len(writers[value]) == 1:
+                (writer,), found = writers[value], finders[value]
+                first = min(_end(each) for each in (writer, *found) if each.outcome == "ok")
+                begun = max(each.invoked for each in (writer, *found))
+                self.due[writer.number] = min(first, begun)
+                self.until[writer.number] = max(_end(each) for each in found)
+                if predictable:
+                    self.needed[value] = max(each.invoked for each in found)
+        if not predictable:
+            self.needed.clear()
+
+
+def _end(operation: Operation) -> float:
+    return math.inf if operation.completed is None else operation.completed
 
 
 def _text(value: State) -> str:

@@ -71,6 +71,10 @@ def of_observations(history: History, values: Mapping[bytes, bytes]) -> dict[str
         (("a 1-2 set v1", "b 3-4 cas v9 v2 = False"), b"v1"),
         (("a 1-2 set v1", "b 1-4 delete = True", "c 3-3 get = nothing"), None),
         (("a 1-2 set v1", "b 3-4 set v2", "a 5-6 set v1"), b"v1"),
+        (("a 2-3 set v1", "b 1-2 get = v1"), b"v1"),
+        (("a 1-2 set v1", "b 2-3 get = nothing"), b"v1"),
+        (("a 1-2 set v1", "b 3-4 get = v1", "c 5-6 set v1 ?", "d 7-8 set v2"), b"v1"),
+        (("a 1-2 set v1 ?", "b 1-2 set v1 ?", "c 3-4 get = v1", "d 5-6 set v2"), b"v1"),
         (("a 1-2 incr 5 = 5",), b"5"),
         (("a 1-2 append x = 1", "b 1-2 append y = 2"), b"xy"),
     ],
@@ -164,6 +168,7 @@ def test_many_violations_are_counted_and_some_are_told() -> None:
         (("a 1-2 incr 5 = 5", "b 3-4 incr -3 = 2", "c 3-4 incr -3 ?"), -1),
         (("a 1-2 incr -1 = -1", "b 3-4 incr -2 = -3"), -3),
         (("a 1-2 incr 1 ?",), None),
+        (("a 1-2 incr 1 = 1", "b 2-3 incr 1 = 2", "c 2-3 get = 0"), 2),
     ],
 )
 def test_a_counter_that_can_be_is_not_blamed(lines: tuple[str, ...], end: int | None) -> None:
@@ -181,6 +186,8 @@ def test_a_counter_that_can_be_is_not_blamed(lines: tuple[str, ...], end: int | 
         (("a 1-2 incr 1 ?", "b 3-4 incr 1 = 2", "c 5-6 get = 1"), b"2", "the second has not counted the first"),
         (("a 1-2 incr -1 ?", "b 3-4 incr -1 = -2", "c 5-6 get = -1"), b"-2", "the second has not counted the first"),
         (("a 1-2 incr 1 = 1", "b 3-4 get = 0"), b"1", "from 1 to 1"),
+        (("a 1-2 incr -1 = -1", "b 3-4 incr 2 = 0"), b"1", "b: incr k 2 -> 0"),
+        (("a 1-2 incr -1 = -1", "b 3-4 incr 2 = 1", "c 5-6 incr -5 = -5"), b"-4", "c: incr k -5 -> -5"),
         (("a 1-2 incr 1 = 1",), b"one", "it ends with None"),
         (("b 1-2 get = 1", "a 3-4 incr 1 = 1"), b"1", "from 0 to 0"),
     ],
@@ -235,6 +242,7 @@ def test_tenures_of_one_epoch_do_not_overlap() -> None:
     hidden = [tenure(ONE, 1, (0, 1000)), tenure(ONE, 1, (5, 6)), tenure(TWO, 1, (900, 2000))]
     (found,) = one_coordinator(History(), hidden)
     assert str(found).startswith("slots 900-1000 have two")
+    assert len(one_coordinator(History(), [tenure(ONE, 1, (0, 9)), tenure(TWO, 1, (9, 20))])) == 1
     assert len(one_coordinator(History(), [tenure(ONE, 1, (7, 9)), tenure(ONE, 1, (7, 9), incarnation="j")])) == 1
 
 
@@ -322,6 +330,12 @@ def test_an_incarnation_of_the_past_does_not_count() -> None:
     ]
 
 
+def test_what_a_reader_would_get_is_what_the_incarnation_of_the_ring_holds() -> None:
+    whole = calm(founded(1), {KEY: b"v1"})
+    assert dict(whole.values) == {KEY: b"v1"}
+    assert dict(calm(founded(1), {KEY: b"v1"}, incarnation="0" * 16).values) == {}
+
+
 def test_members_that_are_not_up_are_named_and_so_are_slots_without_coordinator() -> None:
     ring = lost(founded(3), ONE)
     assert of_state(calm(ring, VALUES)) == [
@@ -404,6 +418,11 @@ def test_what_really_happened_is_blamed_for_nothing(history: History, data: st.D
     values = end_of(history, data)
     assert of_observations(history, values) == {}
     assert counters_exact(history, values) == []
+
+
+@given(ran(("get", "get", "set", "set", "getset", "delete"), unique=False), st.data())
+def test_what_really_happened_with_few_values_is_blamed_for_nothing(history: History, data: st.DataObject) -> None:
+    assert of_observations(history, end_of(history, data)) == {}
 
 
 @given(ran(("get", "set", "set", "delete")), st.data())
