@@ -272,12 +272,17 @@ class LocalCluster:
 
         Raises KeyError; StartFailed when it cannot be started or dies again; TimeoutError.
         """
+        self.start_process(id)
+        process = self._find(id)
+        if process.kind == "node":
+            self._wait_until_up(process.id, time.monotonic() + seconds_max)
+
+    def start_process(self, id: str) -> None:
+        """Start a dead process again, and return as soon as it runs. Raises KeyError; StartFailed."""
         process = self._find(id)
         refusal: str = self._ask(StartProcess(name=process.name))
         if refusal:
             raise StartFailed(f"{process.id or process.name} was not started: {refusal}.")
-        if process.kind == "node":
-            self._wait_until_up(process.id, time.monotonic() + seconds_max)
 
     # It grows and shrinks
 

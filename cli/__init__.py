@@ -10,6 +10,7 @@ following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
 load        load: a folder's files
 show        ring, status
+run         scenarios, on real processes and in the simulation
 drawing     a ring as a picture
 
 Modules import at their top only what is cheap, and inside a command what it needs, so that ``ringkeeper --help``

@@ -10,6 +10,7 @@ from .changes import jobs, nodes, start, stop
 from .data import delete, get, locate, put
 from .load import load
 from .outcomes import Commands
+from .run import run
 from .serve import ecs, node, zookeeper
 from .show import ring, status
 from .up import down, up
@@ -27,6 +28,7 @@ def ringkeeper() -> None:
       ringkeeper get user:42
       ringkeeper ring
       ringkeeper nodes add                a fourth, while clients go on
+      ringkeeper run FILE                 a story about a cluster, played and checked
 
     Every command answers --help with an example. Exit statuses: 0 done; 1 a negative answer (no such key, nothing
     runs there, the ring does not serve, a job was given up); 2 the command line or a setting makes no sense; 3 refused
@@ -37,7 +39,7 @@ def ringkeeper() -> None:
 KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, start, stop)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, *KEYS, *CHANGES, *PROCESSES):
+for command in (up, down, status, ring, *KEYS, *CHANGES, run, *PROCESSES):
     ringkeeper.add_command(command)
 
 

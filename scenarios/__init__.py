@@ -1,5 +1,8 @@
 """The laboratory: stories about a cluster, played on it and checked.
 
+stage        what may happen to a cluster, the same in `simulated_stage.py` and `real_stage.py`
+workload     what clients ask meanwhile
+play         plays a scenario and judges it; `many.py` with many seeds on all cores
 main_job     takes in real files, loses every process at once, comes back, and has lost nothing
 terminal     what a story needs to play on real processes, through the commands that a person would type
 """

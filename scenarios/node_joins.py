@@ -10,8 +10,6 @@ away has kept nothing of them.
 
 from .stage import Stage
 
-JOIN_SECONDS_MAX = 60.0
-
 
 def setup(stage: Stage) -> None:
     stage.start(nodes=stage.random.randint(1, 4), fsync=stage.random.choice(("everysec", "everysec", "always")))
@@ -21,7 +19,7 @@ def story(stage: Stage) -> None:
     load = stage.load(clients=stage.random.randint(2, 4), keys=stage.random.randint(10, 30))
     stage.wait_for(stage.random.randint(20, 60), load)
     newcomers = stage.join(stage.random.choice((1, 1, 1, 2)))
-    stage.wait_until(lambda: set(newcomers) <= set(stage.members()), JOIN_SECONDS_MAX, "the newcomers are members")
+    stage.wait_for_members(newcomers)
     stage.wait_for(stage.random.randint(20, 60), load)
 
 

@@ -18,19 +18,24 @@ Processes go by their names: nodes by id (``127.0.0.1:7001``). Every verb tells 
 """
 
 import random as random_module
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from ..actors.rules.change import PHASES, Phase
+from ..actors.rules import change
 from ..actors.rules.ring import Ring
 from .checks import ClusterState, Tenure, Violation, no_foreign_slots
 from .history import History, Outcome, Value
 from .workload import MIXES, Keys, Mix, Task, Workload
+
+Phase = change.Phase
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""Those that a change of the ring goes through, in order."""
 
 SERVES_SECONDS_MAX = 60.0
 CALM_SECONDS_MAX = 180.0
@@ -38,7 +43,10 @@ CALM_SECONDS_MAX = 180.0
 again and again waits for up to a minute."""
 TIDY_SECONDS_MAX = 60.0
 """So long nodes may take after that to remove what is not theirs; then the check says so."""
-PHASE_SECONDS_MAX = 60.0
+MEMBERS_SECONDS_MAX = 180.0
+"""So long a node may take to be a member: a join that failed is tried again after up to a minute."""
+PHASE_SECONDS_MAX = 5.0
+"""So long it is waited for a change to begin, or to come to a phase."""
 COMMAND_SECONDS_MAX = 15.0
 """So long a command to the cluster is tried."""
 OPERATIONS_PER_SECOND = 30.0
@@ -84,6 +92,7 @@ class Load(ABC):
         self.pause_seconds = (0.0, 2.0 / operations_per_second)
         """Between an answer and the next question of a client, at least and at most."""
         self.counts: Counter[Outcome] = Counter()
+        self._counting = threading.Lock()
         self.errors: list[str] = []
         """What clients were told when something was not done, or not certainly; the first of it."""
         self.troubles: list[str] = []
@@ -127,10 +136,11 @@ class Load(ABC):
         if outcome == "ok":
             value = task.value_of(reply)
             workload.heard(task, value)
-        elif len(self.errors) < ERRORS_KEPT_MAX:
-            self.errors.append(f"{workload.client}: {task.kind}: {reply}")
         self.stage.history.complete(number, outcome, at=self.stage.now(), value=value, node=node)
-        self.counts[outcome] += 1
+        with self._counting:
+            self.counts[outcome] += 1
+            if outcome != "ok" and len(self.errors) < ERRORS_KEPT_MAX:
+                self.errors.append(f"{workload.client}: {task.kind}: {reply}")
 
 
 class Stage(ABC):
@@ -291,6 +301,11 @@ class Stage(ABC):
         if not self._wait(condition, seconds_max):
             raise NotInTime(f"in {seconds_max:g} s it did not come to be that {what}")
 
+    def wait_for_members(self, ids: Iterable[str], seconds_max: float = MEMBERS_SECONDS_MAX) -> None:
+        """Wait until these nodes are members of the ring, and up."""
+        wanted = set(ids)
+        self.wait_until(lambda: wanted <= set(self.members()), seconds_max, f"{_listed(sorted(wanted))} are members")
+
     def wait_for_phase(self, phase: Phase, seconds_max: float = PHASE_SECONDS_MAX) -> bool:
         """Wait until the change in flight, or the next that begins, has come to a phase; False when it was over first.
 
@@ -300,15 +315,14 @@ class Stage(ABC):
 
         def reached() -> bool:
             ring = self.ring()
-            change = ring.change if ring is not None else None
-            begun[0] = begun[0] or change is not None
-            if change is None:
+            in_flight = ring.change if ring is not None else None
+            begun[0] = begun[0] or in_flight is not None
+            if in_flight is None:
                 return begun[0]
-            return PHASES.index(change.phase) >= PHASES.index(phase)
+            return PHASES.index(in_flight.phase) >= PHASES.index(phase)
 
         self._wait(reached, seconds_max, closely=True)
-        ring = self.ring()
-        return ring is not None and ring.change is not None and ring.change.phase == phase
+        return self.phase() == phase
 
     def wait_for_job(self, job: int, seconds_max: float = CALM_SECONDS_MAX) -> str:
         """Wait until a job has ended, and return how: done, aborted or cancelled."""
@@ -369,6 +383,15 @@ class Stage(ABC):
         """The nodes of the ring that are up, by id ascending."""
         ring = self.ring()
         return tuple(sorted(node.id for node in ring.circle if node.state == "up")) if ring is not None else ()
+
+    def phase(self) -> Phase | None:
+        """Of the change in flight, if there is one."""
+        ring = self.ring()
+        return ring.change.phase if ring is not None and ring.change is not None else None
+
+    def seals(self) -> bool:
+        """Whether slots are sealed, or some node may not have read yet that they no longer are."""
+        return self.phase() == "seal" or not self.serves()
 
     def slots(self, id: str) -> int:
         """How many slots lie in a node's range."""
@@ -448,7 +471,7 @@ class Stage(ABC):
 
     @abstractmethod
     def _wait(self, condition: Callable[[], bool], seconds_max: float, *, closely: bool = False) -> bool:
-        """Let time pass until a condition holds; False if it did not in time. ``closely``: look as often as possible."""
+        """Let time pass until a condition holds; False if it did not in time. ``closely``: look as often as can be."""
 
     @abstractmethod
     def _command(self, verb: str, *arguments: str) -> dict[str, Any]:
@@ -500,5 +523,5 @@ def _count(number: int, what: str) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    *some, last = names
+    *some, last = (*names,) or ("nobody",)
     return f"{', '.join(some)} and {last}" if some else last

@@ -1,0 +1,433 @@
+"""Plays a story on processes of this machine: a `LocalCluster`, and clients on threads.
+
+Nothing is left behind: processes are leashed to this one, and all data lies in a temporary folder. What the nodes hold
+and do is asked of them at their client ports, as any client could: so a coordinator's copy is seen, and of slots that
+are not a node's own how many keys it has there.
+
+What befalls processes is done by signals: SIGKILL, SIGSTOP, SIGCONT, SIGTERM. ZooKeeper is away while it is stopped by
+SIGSTOP; then it is killed, and the launcher brings it back. A session is lost by a pause that is longer than it lasts.
+What cannot be done: `partition` (all talk over one loopback), `cut_power` and `crash_disk` (there is one machine).
+"""
+
+import json
+import os
+import random as random_module
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..actors.client import Client
+from ..actors.client_errors import ClientError, CommandError
+from ..actors.config import ProcessConfig
+from ..actors.launcher import COMMAND, ProcessState, programs_of
+from ..actors.local import LocalCluster
+from ..actors.rules.ring import Ring
+from ..actors.rules.slots import SLOTS
+from ..runtime.children import LEASH
+from ..runtime.process import free_port
+from .checks import ClusterState, Held, NodeState
+from .history import Outcome
+from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
+from .workload import Workload
+
+LOOK_SECONDS, LOOK_CLOSELY_SECONDS = 0.05, 0.002
+"""The pause between two looks at what is waited for."""
+
+STATE_SECONDS_MAX = 30.0
+"""So long it is tried to ask the nodes for all that they hold."""
+
+COMMAND_PAUSE_SECONDS = 0.2
+
+GONE_SECONDS_MAX = 20.0
+"""A process that was asked to end may take so long."""
+
+BACK_SECONDS = 0.5
+"""So long after its death a control service beside the launcher's is back, as that is."""
+
+RUN_SECONDS = 0.002
+"""A slow node runs for so long between two stops."""
+
+SESSION_SECONDS = ProcessConfig().session_timeout_seconds
+SCAN_COUNT = 1000
+
+
+class RealLoad(Load):
+    """Clients on threads."""
+
+    def __init__(self, stage: "RealStage", workloads: Sequence[Workload], operations_per_second: float) -> None:
+        super().__init__(stage, workloads, operations_per_second)
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(workload, stage.client()), name=workload.client)
+            for workload in workloads
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, workload: Workload, client: Client) -> None:
+        random = random_module.Random(workload.client)
+        with client:
+            try:
+                while not self._ending.wait(random.uniform(*self.pause_seconds)):
+                    self._ask(workload, client)
+            except Exception as trouble:
+                self.troubles.append(f"{workload.client} ended by {type(trouble).__name__}: {trouble}")
+
+    def _ask(self, workload: Workload, client: Client) -> None:
+        task = workload.next()
+        number = self._invoked(workload, task)
+        outcome: Outcome = "ok"
+        try:
+            reply = client.execute(*task.words)
+        except ClientError as error:
+            outcome, reply = "maybe" if error.happened == "maybe" else "not", error
+        self._completed(workload, task, number, outcome, reply, None)
+
+    def _stop(self) -> bool:
+        if self._ending.is_set():
+            return False
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+        return True
+
+
+class RealStage(Stage):
+    """A `LocalCluster` as a stage."""
+
+    def __init__(self, seed: int | str, *, tell: Callable[[Moment], object] | None = None) -> None:
+        super().__init__(seed, tell=tell)
+        self._began = time.monotonic()
+        self._home = tempfile.TemporaryDirectory(prefix="ringkeeper-stage-")
+        self._local: LocalCluster | None = None
+        self._runs = False
+        self._looker: Client | None = None
+        self._standbys: dict[str, subprocess.Popen[bytes]] = {}
+        """Control services beside the launcher's, by the address of their bridges."""
+        self._stopped: set[str] = set()
+        """Nodes under SIGSTOP."""
+        self._slow_nodes: dict[str, threading.Event] = {}
+        self._threads: list[threading.Thread] = []
+        """They end a fault after a while."""
+        self._ending = threading.Event()
+
+    @property
+    def local(self) -> LocalCluster:
+        assert self._local is not None, "no cluster was started on this stage yet"
+        return self._local
+
+    def client(self) -> Client:
+        """A client of its own; close it."""
+        return self.local.client()
+
+    def close(self) -> None:
+        self._ending.set()
+        for load in self.loads:
+            load._stop()
+        self._join_threads()
+        if self._looker is not None:
+            self._looker.close()
+        for standby in self._standbys.values():
+            _end(standby)
+        self._standbys.clear()
+        if self._runs:
+            self._runs = False
+            self.local.stop(at_once=True)
+        self._home.cleanup()
+
+    # Time
+
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    def let_pass(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def _wait(self, condition: Callable[[], bool], seconds_max: float, *, closely: bool = False) -> bool:
+        end = time.monotonic() + seconds_max
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            time.sleep(LOOK_CLOSELY_SECONDS if closely else LOOK_SECONDS)
+        return True
+
+    def _later(self, seconds: float, do: Callable[[], object]) -> None:
+        """Do something after a while, or when the faults are to end."""
+
+        def wait() -> None:
+            self._ending.wait(seconds)
+            with suppress(KeyError, ProcessLookupError):  # it is gone by now
+                do()
+
+        thread = threading.Thread(target=wait, name="later")
+        self._threads.append(thread)
+        thread.start()
+
+    def _join_threads(self) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    # Looking
+
+    @property
+    def _look(self) -> Client:
+        if self._looker is None:
+            self._looker = self.local.client(timeout_seconds=2.0)
+        return self._looker
+
+    def _processes(self) -> dict[str, ProcessState]:
+        """Those of nodes, by id."""
+        return {each.id: each for each in self.local.processes() if each.kind == "node"}
+
+    def _awake(self) -> list[str]:
+        """The nodes that can be asked."""
+        return [id for id, process in self._processes().items() if process.pid and id not in self._stopped]
+
+    def ring(self) -> Ring | None:
+        rings = [ring for id in self._awake() if (ring := self._ring_of(id)) is not None]
+        return max(rings, key=lambda ring: ring.epoch, default=None)
+
+    def _ring_of(self, id: str) -> Ring | None:
+        """The ring that a node obeys."""
+        with suppress(ClientError):
+            return Ring.from_json(self._look.execute_on(id, "RING", "SHOW"))
+        return None
+
+    def _status(self) -> dict[str, Any]:
+        """RING STATUS; empty when nobody can say."""
+        with suppress(ClientError):
+            return dict(json.loads(self._look.execute("RING", "STATUS")))
+        return {}
+
+    def lives(self) -> dict[str, Life]:
+        known = {node["id"]: node for node in self._status().get("nodes", ())}
+        lives = {}
+        for id, process in self._processes().items():
+            if process.pid:
+                node = known.get(id)
+                present = node is not None and node["pid"] == process.pid
+                lives[id] = Life(node["incarnation"], node["epoch"]) if node and present else Life("", 0)
+        return lives
+
+    def state(self) -> ClusterState:
+        end, trouble = time.monotonic() + STATE_SECONDS_MAX, "there is no ring"
+        while time.monotonic() < end:
+            ring = self.ring()
+            try:
+                if ring is not None:
+                    lives = self.lives()
+                    nodes = tuple(self._state_of(id, life) for id, life in sorted(lives.items()))
+                    return ClusterState(ring=ring, nodes=nodes)
+            except ClientError as error:
+                trouble = str(error)
+            time.sleep(LOOK_SECONDS)
+        raise NotInTime(f"the nodes could not be asked what they hold: {trouble}")
+
+    def _state_of(self, id: str, life: Life) -> NodeState:
+        """What a node says of itself. Raises ClientError."""
+        ring = Ring.from_json(self._look.execute_on(id, "RING", "SHOW"))
+        me = ring.by_id.get(id)
+        serving = ring.coordinated_by(id) if me is not None and me.incarnation == life.incarnation else ()
+        records: dict[bytes, Held] = {}
+        cursor = b"0"
+        while serving:
+            cursor, keys = self._look.execute_on(id, "SCAN", cursor, "COUNT", SCAN_COUNT)
+            for key in keys:
+                epoch, seq = self._look.execute_on(id, "RING", "VERSION", key)
+                value = self._look.execute_on(id, "GET", key)
+                records[key] = Held(value=value, version=(epoch, seq))
+            if cursor == b"0":
+                break
+        if not self._holds_only_its_own(id):
+            own = {slot for run in serving for slot in range(run.first, run.last + 1)}
+            for slot in range(SLOTS):
+                if slot not in own and (count := self._look.execute_on(id, "CLUSTER", "COUNTKEYSINSLOT", slot)):
+                    foreign = self._look.execute_on(id, "CLUSTER", "GETKEYSINSLOT", slot, count)
+                    records |= {key: Held(value=b"(not asked)", version=(0, 0)) for key in foreign}
+        return NodeState(id=id, incarnation=life.incarnation, epoch=life.epoch, serving=serving, records=records)
+
+    def _holds_only_its_own(self, id: str) -> bool:
+        """Whether all keys that a node has are in slots that it serves. Raises ClientError."""
+        held = next((node["keys"] for node in self._status().get("nodes", ()) if node["id"] == id), None)
+        return held is not None and bool(held == self._look.execute_on(id, "DBSIZE"))
+
+    def _tidy(self) -> bool:
+        with suppress(ClientError):
+            return all(self._holds_only_its_own(id) for id in self.members())
+        return False
+
+    # What the world does
+
+    def _command(self, verb: str, *arguments: str) -> dict[str, Any]:
+        end, trouble = time.monotonic() + COMMAND_SECONDS_MAX, ""
+        while time.monotonic() < end:
+            try:
+                return dict(json.loads(self._look.execute("RING", verb, *arguments)))
+            except CommandError as error:
+                raise RefusedByCluster(str(error)) from error
+            except ClientError as error:
+                trouble = str(error)
+            time.sleep(COMMAND_PAUSE_SECONDS)
+        raise RefusedByCluster(f"RING {verb} was tried for {COMMAND_SECONDS_MAX:g} s: {trouble}")
+
+    def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
+        return RealLoad(self, workloads, operations_per_second)
+
+    def _start(self, nodes: int, ecs: int, fsync: str) -> None:
+        self._local = LocalCluster(nodes, data=Path(self._home.name) / "data", fsync=fsync, password="")
+        self._runs = True
+        self.local.start()
+        for _ in range(ecs - 1):
+            self._start_standby()
+
+    def _start_standby(self) -> None:
+        cluster, port = self.local.cluster, free_port()
+        program = next(each for each in programs_of(cluster, self.local.folder) if each.kind == "ecs")
+        arguments = list(program.arguments)
+        arguments[arguments.index("--port") + 1] = str(port)
+        address = f"{cluster.host}:{port}"
+        with (Path(self._home.name) / f"ecs-{port}.log").open("wb") as log:
+            self._standbys[address] = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.PIPE,  # the leash
+                stdout=log,
+                stderr=log,
+                env={**os.environ, LEASH: "stdin"},
+                start_new_session=True,
+            )
+
+    def _join(self, count: int) -> tuple[str, ...]:
+        return tuple(self._command("ADD", "COUNT", str(count))["nodes"])
+
+    def _signal(self, id: str, number: int) -> bool:
+        """False: the process does not run."""
+        process = self._processes().get(id)
+        if process is None or not process.pid:
+            return False
+        os.kill(process.pid, number)
+        return True
+
+    def _kill(self, id: str) -> None:
+        if self._signal(id, 0):
+            self.local.kill(id)
+        self._stopped.discard(id)
+
+    def _restart(self, id: str) -> None:
+        self._resume(id)
+        if self._signal(id, signal.SIGTERM) and not self._wait(lambda: not self._signal(id, 0), GONE_SECONDS_MAX):
+            self.local.kill(id)
+        with suppress(KeyError):  # it was leaving, and has left
+            self.local.start_process(id)
+
+    def _pause(self, id: str) -> None:
+        if self._signal(id, signal.SIGSTOP):
+            self._stopped.add(id)
+
+    def _resume(self, id: str) -> None:
+        self._stopped.discard(id)
+        self._signal(id, signal.SIGCONT)
+
+    def _slow(self, id: str, turn_seconds: float) -> None:
+        if id in self._slow_nodes:
+            self._slow_nodes.pop(id).set()
+        if turn_seconds:
+            ending = self._slow_nodes[id] = threading.Event()
+            pid = self._processes()[id].pid
+            thread = threading.Thread(target=_slow_down, args=(pid, turn_seconds, ending, self._ending), name="slow")
+            self._threads.append(thread)
+            thread.start()
+
+    def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
+        _not_here("all processes talk over the loopback of this machine, which cannot be cut between two of them")
+
+    def _heal(self) -> None:
+        pass  # there was nothing to heal
+
+    def _lose_session(self, id: str) -> None:
+        self._pause(id)
+        self._later(SESSION_SECONDS * 1.5, lambda: self._resume(id))
+
+    def _zookeeper_away(self, seconds: float) -> None:
+        pid = next(each.pid for each in self.local.processes() if each.kind == "zookeeper")
+        if pid:
+            os.kill(pid, signal.SIGSTOP)
+            self._later(seconds, lambda: os.kill(pid, signal.SIGKILL))
+
+    def _kill_ecs_leader(self) -> str:
+        leader = self._status().get("leader")
+        if leader is None:
+            return ": there is none"
+        standby = self._standbys.pop(leader, None)
+        if standby is None:
+            self.local.kill("ecs")
+            return f": {leader}, the launcher's"
+        _end(standby)
+        self._later(BACK_SECONDS, self._start_standby)
+        return f": {leader}"
+
+    def _cut_power(self, id: str) -> None:
+        _not_here("the machine that would lose power is this one")
+
+    def _crash_disk(self, id: str) -> None:
+        _not_here("the disk that would be lost is this machine's")
+
+    def _kill_everything(self) -> None:
+        self._end_faults()
+        for standby in self._standbys.values():
+            _end(standby)
+        self.local.stop(at_once=True)
+        self._runs = False
+
+    def _start_everything(self) -> None:
+        if self._runs:
+            for id, process in self._processes().items():
+                if not process.pid:
+                    with suppress(KeyError):
+                        self.local.start_process(id)
+            return
+        self._local = LocalCluster(data=self.local.folder.path, password="")
+        self._runs = True
+        self.local.start()
+        for _ in range(len(self._standbys)):
+            self._standbys.popitem()
+            self._start_standby()
+
+    def _end_faults(self) -> None:
+        for ending in self._slow_nodes.values():
+            ending.set()
+        self._slow_nodes.clear()
+        self._join_threads()
+        self._ending.clear()
+        for id in sorted(self._stopped):
+            self._resume(id)
+
+
+def _not_here(reason: str) -> NoReturn:
+    raise NotPossibleHere(f"{reason}; --simulate plays it")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _slow_down(pid: int, turn_seconds: float, *endings: threading.Event) -> None:
+    """Stop a process again and again, until something ends."""
+    with suppress(ProcessLookupError):
+        while not any(ending.is_set() for ending in endings):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                endings[0].wait(turn_seconds)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            endings[0].wait(RUN_SECONDS)
