@@ -86,6 +86,9 @@ JOIN_SECONDS_MAX = 60.0
 PHASE_SECONDS_MAX = {"switch": 3.0, "seal": 5.0}
 """What lasts longer is given up, since writes wait for it: in a switch they would soon be in doubt (R12)."""
 
+STUCK_SECONDS_MAX = 30.0
+"""A transfer in which no key passes for so long is given up, so that others have their turn."""
+
 TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
 """So long after it failed a join is tried again by itself, doubled with every failure up to that."""
 
@@ -175,6 +178,8 @@ class Ecs(Actor):
         self._plan: tuple[int, Plan] | None = None
         """Of the change that began in this epoch."""
         self._phase_since: tuple[tuple[int, str], float] | None = None
+        self._progressed: tuple[int, float] | None = None
+        """How many keys the walks of the transfer had passed, and since when."""
         self._seen_since: dict[tuple[str, str], float] = {}
         """Since when which lives that are not in the ring are registered."""
         self._wished_since: dict[int, float] = {}
@@ -234,6 +239,7 @@ class Ecs(Actor):
                 self._change_reported(message)
             case NodesStarted() | NodeRestarted():
                 self.verbs.launcher_answered(message)
+                self.look()
             case Suspected():
                 self._suspected(message)
             case LookAgain():
@@ -241,6 +247,7 @@ class Ecs(Actor):
                 self._read_again()
             case AnswersDue():
                 self.verbs.overdue(message.question)
+                self.look()
             case _:
                 assert_never(message)
 
@@ -282,7 +289,7 @@ class Ecs(Actor):
         self._connected = self._names_known = self._read_afresh = self._has_lock = False
         self._version = None
         self._absent_since.clear()
-        self._phase_since = None
+        self._phase_since = self._progressed = None
 
     def _read_ring(self) -> ReadNode:
         return ReadNode(request="read ring", path=paths.ring(self._cluster_name), reply_to=self.ref)
@@ -507,7 +514,15 @@ class Ecs(Actor):
             why = f"every coordinator is ready; {keys} keys looked at, {size} bytes sent"
             return committed(ring, why=why, **self.write_fields())
         seconds_max = PHASE_SECONDS_MAX.get(change.phase)
-        if seconds_max is not None:
+        if seconds_max is None:
+            keys = sum(each.keys for each in self.progress())
+            if self._progressed is None or self._progressed[0] != keys:
+                self._progressed = keys, now
+            left = max(self._progressed[1], self._phase_since[1]) + STUCK_SECONDS_MAX - now
+            if left <= 0:
+                return self._give_up(ring, f"no key has passed for {STUCK_SECONDS_MAX:g} s: {self._missing(ring)}")
+            self._look_in(left)
+        else:
             left = self._phase_since[1] + seconds_max - now
             if left <= 0:
                 return self._give_up(ring, f"{self._missing(ring)} after {seconds_max:g} s of {change.phase}")
@@ -573,7 +588,7 @@ class Ecs(Actor):
     def _begun(self, ring: Ring) -> Ring | None:
         """The first change that can begin now."""
         self._reports.clear()
-        self._plan = self._phase_since = None
+        self._plan = self._phase_since = self._progressed = None
         jobs = {wish.job for wish in ring.queue}
         self.waiting_because = {job: why for job, why in self.waiting_because.items() if job in jobs}
         self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
@@ -627,7 +642,9 @@ class Ecs(Actor):
             if moment > now:
                 self._look_in(moment - now)
         ready = [life for life in waiting if due[life.id] <= now]
-        if not ready or len(ready) < sum(moment <= now + JOIN_SETTLE_SECONDS for moment in due.values()):
+        others = sum(now < moment <= now + JOIN_SETTLE_SECONDS for moment in due.values())
+        patient = ready and now < min(due[life.id] for life in ready) + JOIN_SETTLE_SECONDS
+        if not ready or (others and patient):
             return None  # others that came just after them are taken in with them
         for lives in (ready, *([life] for life in ready if len(ready) > 1)):
             try:
@@ -775,7 +792,7 @@ class Ecs(Actor):
     def imagined(self, id: str) -> Registration:
         """A node that does not exist yet, for a plan. Raises RingError when it could not have that id."""
         host, _, port = id.rpartition(":")
-        number = int(port) if port.isdigit() else 0
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
         return Registration(
             id=id,
             incarnation=self._random_id(),

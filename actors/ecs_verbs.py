@@ -119,8 +119,8 @@ class Verbs:
                 self._remove(message, rest)
             case "RESTART", [id, *force] if [word.upper() for word in force] in ([], ["FORCE"]):
                 self._restart(message, id, bool(force))
-            case "CANCEL", [job] if job.isdigit():
-                self._cancel(message, int(job))
+            case "CANCEL", [word] if (job := _number(word)) is not None:
+                self._cancel(message, job)
             case (("START" | "STOP"), []):
                 self._serve(message, message.verb == "START")
             case _:
@@ -147,8 +147,8 @@ class Verbs:
     def _add(self, message: RunVerb, words: list[str]) -> None:
         words, dry_run = _without_dry_run(words)
         match [word.upper() for word in words[:1]], words[1:]:
-            case ["COUNT"], [count] if count.isdigit() and 0 < int(count) <= NODES_ADDED_MAX:
-                self._start_nodes(message, int(count), dry_run)
+            case ["COUNT"], [word] if 0 < (_number(word) or 0) <= NODES_ADDED_MAX:
+                self._start_nodes(message, int(word), dry_run)
             case ["COUNT"], _:
                 self._answer(message, error=f"ERR RING ADD COUNT takes a number of nodes from 1 to {NODES_ADDED_MAX}")
             case ["NODE"], [_, *_] if dry_run:
@@ -431,6 +431,11 @@ class Verbs:
 
     def _answer(self, message: RunVerb, text: str = "", error: str = "") -> None:
         self._ecs.send(message.reply_to, VerbRun(question=message.question, text=text, error=error))
+
+
+def _number(word: str) -> int | None:
+    """What a word of decimal digits says; None for anything else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 18 else None
 
 
 def _without_dry_run(words: list[str]) -> tuple[list[str], bool]:

@@ -72,6 +72,7 @@ CHUNK_BYTES_MAX = 256 * 1024
 """The most that one chunk holds, one record excepted: what one turn reads here and writes there."""
 
 CHUNKS_UNACKNOWLEDGED_MAX = 16
+CHUNK_BYTES_UNACKNOWLEDGED_MAX = 8 * 1024 * 1024
 """So many chunks may be under way: enough that neither side waits for the other."""
 
 SURVEY_KEYS_MAX = 512
@@ -79,12 +80,15 @@ SURVEY_KEYS_MAX = 512
 
 UNACKNOWLEDGED_MESSAGES_MAX = 20_000
 UNACKNOWLEDGED_BYTES_MAX = 32 * 1024 * 1024
-"""What is kept for a learner that does not answer; beyond that the walk begins anew (with digests, so it costs little
-where little has changed)."""
+"""Followed writes that are kept for a learner which does not answer; beyond that the walk begins anew (with digests, so
+it costs little where little has changed)."""
 
 TICK_SECONDS = 0.25
 LEARN_AGAIN_SECONDS = 0.1
 """The pause before a learner that was not ready is asked again."""
+
+DISOWNED_SECONDS = 1.0
+"""The pause after a learner that had begun could not go on: its disk is full, say."""
 
 RESEND_SECONDS = 1.0
 """So long without an acknowledgement, what waits for one is sent again."""
@@ -113,8 +117,6 @@ class Kept(NamedTuple):
     number: int
     content: Chunk | Replicate
     size: int
-    batch: int
-    """Of the writes it carries; 0: none."""
 
 
 class Proof(NamedTuple):
@@ -157,8 +159,11 @@ class Handoff(Actor):
         self._known_upto = self._begin
         self._number = 0
         self._kept: deque[Kept] = deque()
-        self._kept_bytes = 0
-        self._chunks = 0  # of these
+        """What the learner has not applied yet."""
+        self._kept_bytes = 0  # of these, but for the chunks
+        self._chunks = self._chunk_bytes = 0  # of these
+        self._batches: deque[tuple[int, int]] = deque()
+        """Number and batch of the writes that the learner does not hold yet: on its disk, if that is what counts."""
         self._learner_epoch = 0
         self._synced = 0
         self._proofs: list[Proof] = []
@@ -215,14 +220,19 @@ class Handoff(Actor):
     # Beginning
 
     def _ask_to_learn(self) -> None:
-        """Begin a walk, forgetting all of the one before."""
+        self._forget_walk()
+        self._send_learn()
+
+    def _forget_walk(self) -> None:
+        """All of the walk before counts for nothing; the next one has another name."""
         self._walk = self.random.getrandbits(63)
         self._state = "asking"
         self._cursor = self._known_upto = self._begin
         self._known.clear()
         self._kept.clear()
+        self._batches.clear()
         self._waits_for_learner = False
-        self._number = self._kept_bytes = self._chunks = self._synced = 0
+        self._number = self._kept_bytes = self._chunks = self._chunk_bytes = self._synced = 0
         self._resent_from, self._relinking = -1, False
         self._keys_passed = 0
         self._progress_at = self.now()
@@ -230,7 +240,6 @@ class Handoff(Actor):
         if self._reached_end:
             self._reached_end = False
             self.send(self._storage, HandoffReached(handoff=self.name, phase=None))
-        self._send_learn()
 
     def _send_learn(self) -> None:
         first, last = self._transfer.slots
@@ -261,7 +270,8 @@ class Handoff(Actor):
             return
         self._trouble = message.why
         if self._state != "asking":
-            self._ask_to_learn()
+            self._forget_walk()
+            self._pause(DISOWNED_SECONDS)
         else:
             self._pause(LEARN_AGAIN_SECONDS)
 
@@ -274,7 +284,9 @@ class Handoff(Actor):
                 self._end_walk_if_held()
                 return
             if self._cursor < self._known_upto:
-                if self._chunks >= CHUNKS_UNACKNOWLEDGED_MAX or self._must_pause():
+                if self._chunks >= CHUNKS_UNACKNOWLEDGED_MAX or self._chunk_bytes > CHUNK_BYTES_UNACKNOWLEDGED_MAX:
+                    return
+                if self._must_pause():
                     return
                 self._send_chunk()
             else:
@@ -368,7 +380,8 @@ class Handoff(Actor):
             self._number += 1
             chunk = Chunk(walk=self._walk, number=self._number, puts=puts, removals=removals, numbers=numbers)
             self._chunks += 1
-            self._put(Kept(self._number, chunk, size, 0))
+            self._chunk_bytes += size
+            self._put(Kept(self._number, chunk, size))
             if self._bytes_per_second:
                 start = max(self._next_chunk_at, self.now())
                 self._next_chunk_at = start + size / self._bytes_per_second
@@ -407,7 +420,8 @@ class Handoff(Actor):
             for part in _parts(behind):
                 self._number += 1
                 replicate = Replicate(walk=self._walk, number=self._number, operations=part, sync=self._only_synced)
-                self._put(Kept(self._number, replicate, _size(part), message.batch))
+                self._batches.append((self._number, message.batch))
+                self._put(Kept(self._number, replicate, _size(part)))
             if len(self._kept) > UNACKNOWLEDGED_MESSAGES_MAX or self._kept_bytes > UNACKNOWLEDGED_BYTES_MAX:
                 self._trouble = "the learner acknowledges too slowly: it is walked through anew"
                 self._ask_to_learn()
@@ -418,7 +432,7 @@ class Handoff(Actor):
         if not self._kept:
             self._progress_at = self.now()
         self._kept.append(kept)
-        self._kept_bytes += kept.size
+        self._kept_bytes += 0 if type(kept.content) is Chunk else kept.size
         self._bytes_sent += kept.size
         self.send(self._target, kept.content)
 
@@ -427,13 +441,17 @@ class Handoff(Actor):
             return
         self._learner_epoch = max(self._learner_epoch, message.epoch)
         self._synced = max(self._synced, message.synced)
-        held = message.synced if self._only_synced else message.number
-        kept = self._kept
-        while kept and kept[0].number <= held:
-            gone = kept.popleft()
-            self._kept_bytes -= gone.size
-            self._chunks -= type(gone.content) is Chunk
+        while self._kept and self._kept[0].number <= message.number:
+            gone = self._kept.popleft()
+            if type(gone.content) is Chunk:
+                self._chunks -= 1
+                self._chunk_bytes -= gone.size
+            else:
+                self._kept_bytes -= gone.size
             self._progress_at = self.now()
+        held = message.synced if self._only_synced else message.number
+        while self._batches and self._batches[0][0] <= held:
+            self._batches.popleft()
         if self._relinking or (message.gap and self._resent_from != message.number):
             self._relinking = False
             self._resent_from = message.number
@@ -459,7 +477,7 @@ class Handoff(Actor):
         """Tell up to which batch the learner holds everything, once the walk has come to its end."""
         if self._state != "walked":
             return
-        held = next((kept.batch - 1 for kept in self._kept if kept.batch), self._last_batch)
+        held = self._batches[0][1] - 1 if self._batches else self._last_batch
         if held > self._told_held:
             self._told_held = held
             self.send(self._storage, LearnerHolds(handoff=self.name, batch=held))
@@ -493,7 +511,7 @@ class Handoff(Actor):
 
     def _ask_to_sync(self) -> None:
         self._number += 1
-        self._put(Kept(self._number, Replicate(walk=self._walk, number=self._number, operations=[], sync=True), 0, 0))
+        self._put(Kept(self._number, Replicate(walk=self._walk, number=self._number, operations=[], sync=True), 0))
 
     # Time
 
@@ -502,8 +520,8 @@ class Handoff(Actor):
         waits = bool(self._kept) or self._waits_for_learner or self._state == "asking"
         if waits and self.now() - self._progress_at > RESEND_SECONDS:
             self._send_again()
-        elif self._proofs and self._state == "walked" and not self._kept:
-            self._ask_to_sync()  # an answer that says which ring the learner has read by now
+        elif self._state == "walked" and not self._kept and (self._proofs or self._batches):
+            self._ask_to_sync()  # an answer that says what is synced, and which ring the learner has read by now
         self._tell_progress()
 
     def _tell_progress(self) -> None:
@@ -526,8 +544,9 @@ class Handoff(Actor):
     def check(self) -> None:
         numbers = [kept.number for kept in self._kept]
         assert numbers == list(range(self._number - len(numbers) + 1, self._number + 1)), numbers
-        assert self._kept_bytes == sum(kept.size for kept in self._kept)
-        assert self._chunks == sum(type(kept.content) is Chunk for kept in self._kept)
+        chunks = [kept.size for kept in self._kept if type(kept.content) is Chunk]
+        assert (self._chunks, self._chunk_bytes) == (len(chunks), sum(chunks))
+        assert self._kept_bytes + self._chunk_bytes == sum(kept.size for kept in self._kept)
         assert self._chunks <= CHUNKS_UNACKNOWLEDGED_MAX
         assert self._begin <= self._cursor <= self._end
         assert self._state != "walked" or self._cursor == self._end

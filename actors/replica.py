@@ -26,7 +26,6 @@ Invariants (``check``): no walk is over slots that this node coordinates; every 
 """
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 from zlib import crc32
@@ -122,9 +121,10 @@ class Replica(Actor):
         self._ring: Ring | None = None
         self._plan: Plan | None = None
         self._walks: dict[int, Walk] = {}
-        self._syncs = 0
-        self._syncing: dict[int, list[tuple[Walk, int]]] = {}
-        """By the number of a sync under way, who is told of it, and what it covers."""
+        self._syncing: list[tuple[Walk, int]] | None = None
+        """Who is told of the sync that is under way, and what it covers; None: none is."""
+        self._sync_wanted = False
+        """Another one is to follow: what came meanwhile is covered by it, however much that is."""
         self._dirty = False
         self._look_comes = False
 
@@ -157,7 +157,7 @@ class Replica(Actor):
                 self._sync_done(message)
             case SyncLearned():
                 self._dirty = False
-                self._sync([])
+                self._sync()
             case MayDrop():
                 self._may_drop(message)
             case DropAllowed():
@@ -266,11 +266,12 @@ class Replica(Actor):
                 self._apply_operations(message)
             self._store.commit()
         except StoreError as failure:
+            self._store.roll_back()
             self._disown(walk, str(failure))
             return
         walk.number = message.number
         if isinstance(message, Replicate) and message.sync:
-            self._sync([walk])
+            self._sync()
         elif self._keeps_synced and not self._dirty:
             self._dirty = True
             self.after(SYNC_SECONDS, SyncLearned())
@@ -307,13 +308,20 @@ class Replica(Actor):
 
     # Syncing
 
-    def _sync(self, walks: Iterable[Walk]) -> None:
-        self._syncs += 1
-        self._syncing[self._syncs] = [(walk, walk.number) for walk in walks]
-        self.send(self._syncer, Sync(batch=self._syncs, reply_to=self.ref))
+    def _sync(self) -> None:
+        """Have everything that was taken in so far synced: now, or behind the sync that is under way."""
+        if self._syncing is not None:
+            self._sync_wanted = True
+            return
+        self._sync_wanted = False
+        self._syncing = [(walk, walk.number) for walk in self._walks.values()]
+        self.send(self._syncer, Sync(batch=0, reply_to=self.ref))
 
     def _sync_done(self, message: Synced) -> None:
-        for walk, number in self._syncing.pop(message.batch, []):
+        covered, self._syncing = self._syncing or [], None
+        if self._sync_wanted:
+            self._sync()
+        for walk, number in covered:
             if self._walks.get(walk.id) is not walk:
                 continue
             if message.error:

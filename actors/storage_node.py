@@ -436,7 +436,19 @@ class StorageNode(Actor):
         parks = self._parks[slot]
         if not parks or not (writes or parks == PARK_ALL):
             return self.refuse(slot)
-        return self._later(args)
+        reply = self._later(args)
+        if reply is LATER:  # what comes after it must not overtake it, reads neither
+            self._reads[slot], self._parks[slot] = 0, PARK_ALL
+        return reply
+
+    def _park_everything(self, args: list[bytes]) -> Reply:
+        """Park a command on all slots of this node, some of which are parked: nothing that comes after it may be done
+        before it."""
+        reply = self._later(args)
+        if reply is LATER:
+            for first, last in self.own_runs():
+                self._park(Run(first, last), PARK_ALL)
+        return reply
 
     def _later(self, args: list[bytes]) -> Reply:
         """LATER, if there is room for one more that waits."""
@@ -471,7 +483,8 @@ class StorageNode(Actor):
         replies, later = self._perform(requests, lambda index: Asked(by, number, index, now))
         executed = Executed(number=number, replies=replies, later=later)
         wrote = self._batch > before
-        if self._unsynced or (wrote and self.fsync == "always" and self._synced < self._batch):
+        if self.fsync == "always" and self._synced < self._batch and not self._trouble:
+            # Reads wait, too: what they have found may not be on disk yet.
             writes = [index for index, (command, _) in enumerate(requests) if command.writes] if wrote else []
             self._unsynced.append((self._batch, executed, message.reply_to, writes))
             self._sync()
@@ -578,7 +591,7 @@ class StorageNode(Actor):
             if keys and not self._reads[slot_of(keys[0])]:
                 return self._refuse_or_park(slot_of(keys[0]), args, writes=False)
             if command.writes and any(self._parks):
-                return self._later(args)
+                return self._park_everything(args)
             return own(args)
         slot = slot_of(keys[0])
         if len(keys) > 1 and any(slot_of(key) != slot for key in keys):
@@ -736,6 +749,8 @@ class StorageNode(Actor):
             self._settle(self._unheld.popleft().asked, UNHELD_TOO_LONG)
         if self._parked or self._unheld:
             self._look_at_the_overdue()
+        elif any(self._parks):  # what was parked so that nothing overtook is not any more
+            self._serve()
 
     # The change in flight
 
@@ -936,9 +951,10 @@ class StorageNode(Actor):
                     sealed[shift.slots.first : shift.slots.last + 1] = b"\1" * shift.slots.size
         ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
         unsealed = bytearray(own & (1 - kept) for own, kept in zip(mine, sealed, strict=True)) if any(sealed) else mine
-        assert self._reads == (unsealed if ready else mine), "reads are served here that are not ours, or not all"
-        if not self._stalled:
-            assert self._writes == unsealed, "writes are served here that are not ours, or not all"
+        if not self._parked:  # else more may be parked, so that nothing overtakes
+            assert self._reads == (unsealed if ready else mine), "reads are served here that are not ours, or not all"
+            assert self._stalled or self._writes == unsealed, "writes are served here that are not ours, or not all"
+        assert not any(a & (1 - b) for a, b in zip(self._reads, mine, strict=True)), "a read of another's slot"
         assert not any(a & b for a, b in zip(self._writes, sealed, strict=True)), "a sealed slot is written to"
 
 

@@ -215,6 +215,11 @@ class Store:
         if self._cached_bytes > self._cache_bytes_max:
             self._evict()
 
+    def roll_back(self) -> None:
+        """Forget what is staged: all is as after the last commit."""
+        if self._before:
+            self._roll_back()
+
     def _touch(self, slot: int) -> None:
         if slot not in self._before:
             self._before[slot] = self._slots[slot]

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors import handoff, storage_node
 from ringkeeper.actors.messages import LATER, Chunk, Disowned, Learn, ListKeys, Replicate, Replicated, Survey
-from ringkeeper.runtime.store import Record, open_store
+from ringkeeper.runtime.store import Record, Store, StoreError, open_store
+from ringkeeper.runtime.store.memory import MemoryDisk
 from ringkeeper.tests.actors.pair import SOURCE, TARGET, Pair, operations_sent
 
 
@@ -369,6 +370,127 @@ def test_under_always_a_write_is_answered_when_both_disks_have_it() -> None:
     pair.deliver()
     assert pair.replies[place] == b"+OK\r\n"
     pair.stop()
+
+
+def test_under_always_a_walk_of_many_chunks_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handoff, "CHUNK_KEYS_MAX", 2)
+    pair = Pair(fsync="always")
+    pair.read()
+    filled(pair, 200)
+    pair.sync_source()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+    pair.stop()
+
+
+def test_under_always_nobody_reads_what_was_resumed_and_is_not_on_disk_yet() -> None:
+    pair = Pair(fsync="always")
+    pair.read()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.source_reads()
+    key = pair.moving()
+    (write,) = pair.send(f"SET {key} new")
+    pair.abort()
+    pair.source_reads()
+    assert pair.replies.get(write, LATER) is LATER, "its sync is under way"
+    (read,) = pair.send(f"GET {key}")
+    assert read not in pair.replies
+    pair.sync_source()
+    assert (pair.replies[write], pair.replies[read]) == (b"+OK\r\n", b"$3\r\nnew\r\n")
+    pair.stop()
+
+
+def test_large_values_are_not_all_under_way_at_once(pair: Pair) -> None:
+    keys = [key for key in (f"key{n}" for n in range(60)) if pair._moves(key)][:20]
+    for key in keys:
+        pair.send(b"SET %b " % key.encode() + b"x" * (2 * 1024 * 1024))
+    pair.begin()
+    pair.read()
+    walks = set()
+    for number in range(200):
+        pair.deliver_to_target()
+        pair.deliver_to_source()
+        pair.send(f"SET {keys[0]} {number}")
+        assert sum(len(put[2]) for each in pair.to_target if isinstance(each, Chunk) for put in each.puts) <= 12 << 20
+        walks.add(pair.handoffs()[0]._walk)
+    pair.deliver()
+    assert pair.reached == "transfer" and len(walks) == 1
+
+
+def test_what_a_learners_disk_refuses_leaves_nothing_of_the_chunk_behind() -> None:
+    class Flaky(MemoryDisk):
+        bad = b""
+
+        def get(self, key: bytes) -> bytes | None:
+            if self.bad and key.endswith(self.bad):
+                raise StoreError("the disk could not be read")
+            return super().get(key)
+
+    disk = Flaky()
+    pair = Pair(learned=Store(disk))
+    pair.read()
+    keys = sorted((key for key in (f"key{n}" for n in range(20)) if pair._moves(key)), key=_slot)
+    pair.send(*(f"SET {key} 1" for key in keys))
+    disk.bad = keys[1].encode()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached is None and not pair.to_target, "it is not asked again at once"
+    disk.bad = b""
+    assert pair.ask(f"DEL {keys[0]}") == b":1\r\n"
+    pair.pass_time(2.0)
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+    pair.stop()
+
+
+def test_a_read_does_not_overtake_a_parked_write_of_its_slot(pair: Pair) -> None:
+    key = pair.moving()
+    pair.send(f"SET {key} old")
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    for _ in ("switch", "seal"):
+        pair.advance()
+        pair.source_reads()
+        if _ == "switch":
+            pair.target_reads()
+            pair.deliver()
+    write, read = pair.send(f"SET {key} new", f"GET {key}")
+    assert pair.replies[write] is LATER and pair.replies[read] is LATER
+    assert pair.ask(f"GET {pair.moving('other')}") is None, "other slots are read as before"
+    pair.abort()
+    pair.read()
+    assert (pair.replies[write], pair.replies[read]) == (b"+OK\r\n", b"$3\r\nnew\r\n")
+
+
+def test_nothing_overtakes_a_flush_that_waits_for_the_end_of_a_seal(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    flush, write = pair.send("FLUSHALL", f"SET {pair.staying('after')} 1")
+    assert pair.replies[flush] is LATER and pair.replies[write] is LATER
+    pair.commit()
+    pair.read()
+    assert pair.replies[flush] == pair.replies[write] == b"+OK\r\n"
+    assert pair.ask(f"GET {pair.staying('after')}") == b"$1\r\n1\r\n"
+
+
+def test_what_was_parked_for_order_alone_is_served_again_when_nothing_is_parked(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    (flush,) = pair.send("FLUSHALL")
+    pair.pass_time(storage_node.PARKED_SECONDS_MAX + 1)
+    assert pair.replies[flush].startswith(b"-TRYAGAIN")
+    assert pair.ask(f"SET {pair.staying()} 1") == b"+OK\r\n"
+    assert pair.ask(f"SET {pair.moving()} 1") is LATER, "the seal is a promise all the same"
 
 
 def test_a_value_of_the_largest_size_moves_in_a_chunk_of_its_own(pair: Pair) -> None:

@@ -262,6 +262,63 @@ def test_a_node_that_registered_without_joining_waits_to_be_asked_and_can_be_sen
     stage.cluster.close()
 
 
+def test_a_node_is_taken_in_though_somebody_asked_in_vain_for_more_nodes_meanwhile(stage: Stage) -> None:
+    stage.cluster.start_node(NEW)
+    stage.cluster.run(0.5)
+    assert b"no launcher" in bytes(str(stage.cluster.execute("127.0.0.1:7001", "RING", "ADD", "COUNT", 1)), "ascii")
+    stage.cluster.run_until(lambda: NEW in stage.members, 5)
+    stage.settle()
+
+
+def test_a_joiner_that_nobody_reaches_is_given_up_and_others_have_their_turn(stage: Stage) -> None:
+    stage.cluster.start_node(NEW)
+    for id in sorted(stage.members):
+        stage.cluster.partition(id, NEW)
+    stage.meet("transfer")
+    stage.remove("127.0.0.1:7002")
+    stage.cluster.run_until(lambda: "127.0.0.1:7002" not in stage.members, 60)
+    assert stage.outcomes()[:2] == [("add", "aborted"), ("remove", "done")]
+    stage.cluster.heal()
+    stage.cluster.run_until(lambda: NEW in stage.members, 120)
+    stage.settle()
+
+
+def test_a_node_that_starts_again_and_again_keeps_no_other_from_joining(stage: Stage) -> None:
+    other = "127.0.0.1:7005"
+
+    def again() -> None:
+        if NEW not in stage.members:
+            stage.cluster.restart(NEW)
+            stage.cluster.world.loop.call_later(0.7, again)
+
+    stage.cluster.start_node(NEW)
+    stage.cluster.start_node(other)
+    again()
+    stage.cluster.run_until(lambda: other in stage.members, 60)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("CANCEL", "²"),
+        ("CANCEL", "1" * 5000),
+        ("ADD", "COUNT", "²"),
+        ("ADD", "NODE", "127.0.0.1:" + "1" * 5000, "DRYRUN"),
+        ("ADD", "NODE", "nonsense", "DRYRUN"),
+        ("REMOVE", "DRYRUN"),
+        ("REMOVE", *(f"127.0.0.1:{port}" for port in range(3000))),
+        ("RESTART", "x" * 60_000),
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_a_verb_that_makes_no_sense_is_refused_in_words_and_its_ecs_lives_on(words: tuple[str, ...]) -> None:
+    cluster = SimulatedCluster(1, nodes=1)
+    cluster.run_until(cluster.serves, 30)
+    assert str(cluster.execute("127.0.0.1:7001", "RING", *words)).startswith("ERR ")
+    assert b'"jobs": []' in cluster.execute("127.0.0.1:7001", "RING", "JOBS")
+    cluster.close()
+
+
 def _plan(stage: Stage) -> Plan:
     ring = stage.cluster.ring()
     assert ring is not None
