@@ -66,6 +66,8 @@ FOREIGN_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 5.0
 """So long after their coordinator has not allowed to drop them it is asked again."""
 
+DISOWNED_KEPT_MAX = 64
+
 DROP_SLOTS_MAX = 512
 """Slots dropped in one turn."""
 
@@ -121,6 +123,8 @@ class Replica(Actor):
         self._ring: Ring | None = None
         self._plan: Plan | None = None
         self._walks: dict[int, Walk] = {}
+        self._disowned: dict[int, tuple[Ref, Disowned]] = {}
+        """Walks of the change in flight that could not go on: their handoffs may not have heard of it."""
         self._syncing: list[tuple[Walk, int]] | None = None
         """Who is told of the sync that is under way, and what it covers; None: none is."""
         self._sync_wanted = False
@@ -178,6 +182,7 @@ class Replica(Actor):
             self._plan = None
         self._ring = ring
         self._walks = {id: walk for id, walk in self._walks.items() if walk.change == change}
+        self._disowned.clear()
         for walk in self._walks.values():
             self._acknowledge(walk)  # whoever waits for this ring to be read here is told
         self._look_soon(self._foreign_seconds)
@@ -219,7 +224,10 @@ class Replica(Actor):
         return self._plan
 
     def _walk_of(self, message: Survey | ListKeys | Chunk | Replicate) -> Walk | None:
-        return self._walks.get(message.walk)
+        walk = self._walks.get(message.walk)
+        if walk is None and message.walk in self._disowned:
+            self.send(*self._disowned[message.walk])
+        return walk
 
     def _survey(self, message: Survey) -> None:
         walk = self._walk_of(message)
@@ -304,7 +312,11 @@ class Replica(Actor):
         log.error("%s takes nothing more in for slots %s: %s", self.id, walk.slots, why)
         self._walks.pop(walk.id, None)
         epoch = self._ring.epoch if self._ring is not None else 0
-        self.send(walk.handoff, Disowned(walk=walk.id, epoch=epoch, why=f"{self.id}: {why}"))
+        disowned = Disowned(walk=walk.id, epoch=epoch, why=f"{self.id}: {why}")
+        self._disowned[walk.id] = walk.handoff, disowned
+        if len(self._disowned) > DISOWNED_KEPT_MAX:
+            del self._disowned[next(iter(self._disowned))]
+        self.send(walk.handoff, disowned)
 
     # Syncing
 

@@ -452,6 +452,25 @@ def test_what_a_learners_disk_refuses_leaves_nothing_of_the_chunk_behind() -> No
     pair.stop()
 
 
+def test_a_handoff_that_did_not_hear_that_it_was_disowned_is_told_again() -> None:
+    disk = MemoryDisk()
+    pair = Pair(learned=Store(disk))
+    pair.read()
+    filled(pair)
+    disk.full = True
+    pair.begin()
+    pair.read()
+    while not any(isinstance(message, Disowned) for _, message in pair.to_source):
+        pair.deliver_to_source() or pair.deliver_to_target()
+    pair.lose_link()
+    disk.full = False
+    for _ in range(4):
+        pair.pass_time(1.0)
+        pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+    pair.stop()
+
+
 def test_a_read_does_not_overtake_a_parked_write_of_its_slot(pair: Pair) -> None:
     key = pair.moving()
     pair.send(f"SET {key} old")
