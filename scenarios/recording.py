@@ -1,6 +1,6 @@
 """Records a run while it is played, so that a report can be written of it.
 
-    stage = RecordedSimulatedStage(seed)
+    stage = RecordedSimulatedStage(seed)            or RecordedRealStage(seed)
     played = play(scenario, stage)
     write_report(path, record_of(played, stage, about=scenario.about))
 
@@ -15,6 +15,7 @@ from ..actors.rules.ring import Ring
 from ..runtime.simulation.wiretap import Wiretap
 from .history import History
 from .play import Played
+from .real_stage import RealStage
 from .report import RunRecord
 from .simulated_stage import SimulatedStage
 from .stage import Stage
@@ -46,6 +47,10 @@ class RecordedStage(Stage):
         if ring is not None and ring.stamp not in self._rings and len(self._rings) < RINGS_MAX:
             self._rings[ring.stamp] = self.now(), ring
         return ring
+
+
+class RecordedRealStage(RecordedStage, RealStage):
+    """Processes of this machine; rings are remembered when the story or the stage itself looks at them."""
 
 
 class RecordedSimulatedStage(RecordedStage, SimulatedStage):

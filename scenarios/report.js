@@ -16,7 +16,7 @@ function complain(text) {
 addEventListener("error", (event) => complain(event.message));
 addEventListener("securitypolicyviolation", (event) => complain("refused to load: " + event.blockedURI));
 
-const DRAWN_MAX = 500;      /* So many messages are drawn at once, */
+const DRAWN_MAX = 500;      /* So many messages are drawn at once, and so many lost ones, */
 const LABELLED_MAX = 45;    /* and of so many the kind is written beside them. */
 const LISTED_MAX = 200;
 const WINDOW_SECONDS_MIN = 20e-6;
@@ -224,7 +224,7 @@ function renderNow() {
   if (found.length > DRAWN_MAX) {  /* As many as fit, evenly spread; lost and chosen ones in any case. */
     const every = found.length / DRAWN_MAX;
     drawn = found.filter((each, index) => Math.floor(index / every) !== Math.floor((index - 1) / every) ||
-      each === state.chosen);
+      each === state.chosen || each.received === null).slice(0, 2 * DRAWN_MAX);
   }
   labels = [];
   for (const message of drawn) drawMessage(inside, message, drawn.length <= LABELLED_MAX);
