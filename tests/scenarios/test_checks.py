@@ -75,6 +75,7 @@ def of_observations(history: History, values: Mapping[bytes, bytes]) -> dict[str
         (("a 1-2 set v1", "b 2-3 get = nothing"), b"v1"),
         (("a 1-2 set v1", "b 3-4 get = v1", "c 5-6 set v1 ?", "d 7-8 set v2"), b"v1"),
         (("a 1-2 set v1 ?", "b 1-2 set v1 ?", "c 3-4 get = v1", "d 5-6 set v2"), b"v1"),
+        (("a 1-2 set v1 ?", "b 1-2 set v1", "c 3-4 get = v1", "d 5-6 set v2"), b"v1"),
         (("a 1-2 incr 5 = 5",), b"5"),
         (("a 1-2 append x = 1", "b 1-2 append y = 2"), b"xy"),
     ],

@@ -208,7 +208,7 @@ def test_dozens_who_write_at_the_same_time_are_judged_at_once() -> None:
 
 @pytest.mark.parametrize(("clients", "answer"), [(6, "no"), (40, "unknown")])
 def test_a_wrong_answer_in_a_crowd_is_never_ok(clients: int, answer: str) -> None:
-    """To refute every order of dozens of writes is beyond any limit; `nothing_deleted_back` sees at once what is wrong."""
+    """To refute every order of dozens of writes is beyond any limit; `nothing_deleted_back` sees at once what it is."""
     history = crowd(clients, 5)
     last = next(each for each in history if each.kind == "get" and each.value == b"v3.0")
     history.operations[last.number] = replace(last, value=b"v1.1")
