@@ -4,23 +4,23 @@
     played = play(scenario, stage)
     write_report(path, record_of(played, stage, about=scenario.about))
 
-A recorded stage remembers every ring that is seen on it. In the simulation it also looks for a new ring every
-millisecond, and listens to what processes say to each other; the run is the same with it and without.
+A recorded stage remembers every ring that is seen on it. In the simulation it also listens to what processes say to
+each other, and looks for a new ring whenever something is said to ZooKeeper or by it. So it needs no timers of its own,
+and the run is the same with it and without.
 """
 
 from typing import Any
 
+from ..actors.rules import paths
 from ..actors.rules.life import Stamp
 from ..actors.rules.ring import Ring
-from ..runtime.simulation.wiretap import Wiretap
+from ..runtime.simulation.wiretap import Heard, Wiretap
 from .history import History
 from .play import Played
 from .real_stage import RealStage
 from .report import RunRecord
 from .simulated_stage import SimulatedStage
 from .stage import Stage
-
-RING_LOOK_SECONDS = 0.001
 
 RINGS_MAX = 1000
 """So many rings are remembered; later ones are not."""
@@ -44,9 +44,13 @@ class RecordedStage(Stage):
 
     def ring(self) -> Ring | None:
         ring = super().ring()  # type: ignore[safe-super]  # that of the world's stage
-        if ring is not None and ring.stamp not in self._rings and len(self._rings) < RINGS_MAX:
-            self._rings[ring.stamp] = self.now(), ring
+        if ring is not None:
+            self._remember(ring)
         return ring
+
+    def _remember(self, ring: Ring) -> None:
+        if ring.stamp not in self._rings and len(self._rings) < RINGS_MAX:
+            self._rings[ring.stamp] = self.now(), ring
 
 
 class RecordedRealStage(RecordedStage, RealStage):
@@ -58,14 +62,22 @@ class RecordedSimulatedStage(RecordedStage, SimulatedStage):
 
     world = "in the simulation"
 
+    _ring_seen = b""
+
     def _start(self, nodes: int, ecs: int, fsync: str) -> None:
         super()._start(nodes, ecs, fsync)
-        self.wiretap = Wiretap(self.cluster.world)
-        self._look()
+        self.wiretap = Wiretap(self.cluster.world, on_sent=self._said)
 
-    def _look(self) -> None:
-        self.ring()
-        self.cluster.world.loop.call_later(RING_LOOK_SECONDS, self._look)
+    def _said(self, heard: Heard) -> None:
+        """Look at the ring as the servers have it now; ``ring()`` would make them catch up, and so change the run."""
+        if heard.said.speech != "zookeeper":
+            return
+        path = paths.ring(self.cluster.name)
+        for server in self.cluster.zookeeper.servers.values():
+            node = server.keeper.tree.nodes.get(path)
+            if node is not None and node.data and node.data != self._ring_seen:
+                self._ring_seen = node.data
+                self._remember(Ring.from_json(node.data))
 
 
 def record_of(played: Played, stage: RecordedStage, *, about: str = "", again: str = "") -> RunRecord:

@@ -89,8 +89,15 @@ class Happened(NamedTuple):
 class Wiretap:
     """Listens from the moment in which it is made; one a world. Implements ``network.Tap``."""
 
-    def __init__(self, world: SimulatedWorld, *, messages_max: int = MESSAGES_MAX) -> None:
-        self.world = world
+    def __init__(
+        self,
+        world: SimulatedWorld,
+        *,
+        messages_max: int = MESSAGES_MAX,
+        on_sent: Callable[[Heard], object] | None = None,
+    ) -> None:
+        """``on_sent`` is called with every message when it is sent, and must change nothing either."""
+        self.world, self._on_sent = world, on_sent
         self.heard: deque[Heard] = deque(maxlen=messages_max)
         """In the order in which they were sent."""
         self.events: deque[Happened] = deque(maxlen=EVENTS_MAX)
@@ -128,6 +135,8 @@ class Wiretap:
             stream.under_way.append((stream.written_bytes, heard))
             self.heard.append(heard)
             self.count += 1
+            if self._on_sent is not None:
+                self._on_sent(heard)
 
     def read(self, end: End, data: bytes) -> None:
         stream = self._streams.get(end.other)

@@ -66,6 +66,7 @@ def story(stage: Stage) -> None:
     load = stage.load(clients=3)
     stage.wait_for(40, load)
     (newcomer,) = stage.join()
+    stage.wait_for_phase("switch")
     stage.wait_until(lambda: newcomer in stage.members(), 60, "the newcomer is a member")
     stage.pause(newcomer)
     stage.let_pass(0.5)
@@ -284,6 +285,27 @@ def test_processes_stand_in_an_order_that_people_expect(recorded: RunRecord) -> 
 
 def test_recording_changes_nothing(recorded: RunRecord) -> None:
     assert play(SCENARIO, SimulatedStage(11)).trace == recorded.trace
+
+
+def test_recording_changes_nothing_either_where_zookeeper_is_away_or_its_servers_are_slow() -> None:
+    def troubled(stage: Stage) -> None:
+        assert isinstance(stage, SimulatedStage)
+        load = stage.load(clients=2)
+        stage.cluster.slow("zookeeper", 0.02)
+        stage.cluster.drift("zookeeper", 1.02)
+        stage.join()
+        stage.wait_for_phase("seal")
+        stage.wait_for(20, load)
+        stage.zookeeper_away(3.0)
+        stage.let_pass(5.0)
+        stage.cluster.slow("zookeeper", 0.00003)
+
+    traces = []
+    for kind in (RecordedSimulatedStage, SimulatedStage):
+        played = play(Scenario("troubled", setup, troubled, check), kind(5))
+        assert played.good, (played.failure, played.violations)
+        traces.append(played.trace)
+    assert traces[0] == traces[1]
 
 
 def test_every_ring_is_recorded_in_its_order(recorded: RunRecord) -> None:
