@@ -12,6 +12,7 @@ hold, and ``check`` at whatever it likes. A run is *good* if no check found anyt
 
 import importlib
 import importlib.util
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from ..runtime.simulation.world import SimulationFailed
 from .checks import Violation, every_check
 from .history import History
 from .simulated_stage import SimulatedStage
@@ -106,6 +108,14 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
+def _kind_of(error: Exception) -> str:
+    """What similar failures have in common: of a broken invariant its words without numbers and names of nodes."""
+    name = type(error).__name__
+    if not isinstance(error, SimulationFailed):
+        return name
+    return f"{name}: {re.sub(r'[0-9.:]+', '#', str(error).partition(chr(10))[0])}"
+
+
 def play(scenario: Scenario, stage: Stage) -> Played:
     """Play a scenario to its end, whatever happens. The stage is closed afterwards."""
     began = time.perf_counter()
@@ -121,8 +131,7 @@ def play(scenario: Scenario, stage: Stage) -> Played:
         except NotPossibleHere as reason:
             skipped = str(reason)
         except Exception as error:
-            kind = type(error).__name__
-            failure = f"{kind}: {error}"
+            kind, failure = _kind_of(error), f"{type(error).__name__}: {error}"
         violations += stage.unmet
         simulated = stage if isinstance(stage, SimulatedStage) and stage.started else None
         return Played(

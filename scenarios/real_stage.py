@@ -373,6 +373,16 @@ class RealStage(Stage):
         self._later(BACK_SECONDS, self._start_standby)
         return f": {leader}"
 
+    def _pause_ecs_leader(self, seconds: float) -> str:
+        leader = self._status().get("leader")
+        if leader is None:
+            return ": there is none"
+        own = next(each.pid for each in self.local.processes() if each.kind == "ecs")
+        pid = self._standbys[leader].pid if leader in self._standbys else own
+        os.kill(pid, signal.SIGSTOP)
+        self._later(seconds, lambda: os.kill(pid, signal.SIGCONT))
+        return f": {leader}"
+
     def _cut_power(self, id: str) -> None:
         _not_here("the machine that would lose power is this one")
 

@@ -257,6 +257,14 @@ class SimulatedStage(Stage):
         self.cluster.start_later(leader)
         return f": {leader}"
 
+    def _pause_ecs_leader(self, seconds: float) -> str:
+        leader = self.cluster.leader()
+        if leader is None:
+            return ": there is none"
+        self.cluster.pause(leader)
+        self.cluster.world.loop.call_later(seconds, self._resume, leader)
+        return f": {leader}"
+
     def _cut_power(self, id: str) -> None:
         self.cluster.cut_power(id)
 
@@ -280,8 +288,8 @@ class SimulatedStage(Stage):
                 cluster.start_node(id)
 
     def _end_faults(self) -> None:
-        for id in sorted(self.cluster.machines):
-            self._resume(id)
+        for name in (*self.cluster.ecs, *sorted(self.cluster.machines)):
+            self._resume(name)
         for id in sorted(self._slowed):
             self._slow(id, 0.0)
         self._slowed.clear()

@@ -262,6 +262,11 @@ class Stage(ABC):
         """Kill the control service that leads. It is brought back after a moment, and may lead again."""
         self.say(f"the leading control service is killed{self._kill_ecs_leader()}")
 
+    def pause_ecs_leader(self, seconds: float) -> None:
+        """Stop the control service that leads as SIGSTOP does, for so long; returns at once. It may believe afterwards
+        that it still leads."""
+        self.say(f"the leading control service is paused for {seconds:.1f} s{self._pause_ecs_leader(seconds)}")
+
     def cut_power(self, id: str) -> None:
         """A node's machine loses power: what was not synced may be gone. It stays dead until it is restarted."""
         self.say(f"{id} loses power")
@@ -504,6 +509,10 @@ class Stage(ABC):
     @abstractmethod
     def _kill_ecs_leader(self) -> str:
         """Returns words for the timeline that follow on "is killed"."""
+
+    @abstractmethod
+    def _pause_ecs_leader(self, seconds: float) -> str:
+        """As _kill_ecs_leader."""
 
     @abstractmethod
     def _cut_power(self, id: str) -> None: ...

@@ -1,0 +1,310 @@
+"""Makes up stories: what befalls a cluster, and when, drawn from a seed; and makes one that fails shorter.
+
+    seed --draw--> Schedule --as_scenario--> Scenario, to be played    a failing Schedule --reduced--> a shorter one
+
+A `Schedule` is plain data, and JSON in a file, so that it can be looked at, changed by hand and played again. An event
+names no node: ``who`` is a number, and means one of those that run at that moment, so an event makes sense whatever
+became of those before it. What lasts (a pause, a partition, a death) has its end in the same event: whoever leaves the
+event out leaves out all of it.
+
+Every seed chooses the few kinds of events that its story is made of, and how often each comes: a story of everything at
+once seldom goes deep (swarm testing, Groce et al. 2012). Moments come in bursts, since what goes wrong goes wrong in
+the midst of something else.
+
+Nothing is drawn that may lose acknowledged writes: with one copy of each slot, power is cut only under ``fsync =
+always``, and no disk is lost.
+"""
+
+import heapq
+import random as random_module
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Literal, get_args
+
+import msgspec
+
+from .play import Scenario
+from .stage import RefusedByCluster, Stage
+from .workload import MIXES
+
+What = Literal[
+    "join",
+    "leave",
+    "cancel",
+    "kill",
+    "restart",
+    "pause",
+    "session",
+    "zookeeper",
+    "kill ecs",
+    "pause ecs",
+    "cut",
+    "cut from zookeeper",
+    "slow",
+    "cut power",
+]
+"""What may happen. ``kill``, ``cut power``, ``pause``, ``slow``, the cuts and ``zookeeper`` last for ``seconds``."""
+WHATS: tuple[What, ...] = get_args(What)
+
+CHANGES: tuple[What, ...] = ("join", "leave")
+KINDS = (1, 5)
+"""So many kinds of events, besides changes of the ring, a story is made of."""
+
+STORY_SECONDS = (5.0, 40.0)
+PAUSE_SECONDS = ((0.0, 0.05), (0.0, 0.5), (0.0, 4.0))
+"""Between two events: in a burst, in a row, at leisure; each as often."""
+LASTS_SECONDS = (0.05, 0.5, 2.0, 5.0, 9.0)
+"""About so long lasts what lasts: shorter and longer than the bounds of the cluster, of which a session is one."""
+MEMBERS_MAX = 7
+TURN_SECONDS = (0.001, 0.02, 0.2)
+"""How slow a slow node is."""
+
+REDUCE_SECONDS_MAX = 60.0
+
+
+class NotASchedule(Exception):
+    """Raised for a text that is no schedule; says why not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happens."""
+
+    at: float
+    """Seconds since the load began."""
+    what: What
+    who: int = 0
+    """Which of the nodes that run, counted round and round."""
+    other: int = 0
+    """To a cut: the other side. Equal to ``who``: all others."""
+    seconds: float = 0.0
+    """How long it lasts."""
+    number: int = 1
+    """To a join: how many nodes."""
+    turn_seconds: float = 0.0
+    """To a slow node: how slow."""
+    one_way: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A story as data."""
+
+    seed: int
+    """Of everything that the schedule does not say: the network's delays, the clients' wishes."""
+    nodes: int
+    ecs: int
+    fsync: str
+    mix: str
+    clients: int
+    keys: int
+    operations_per_second: float
+    seconds: float
+    """How long it goes on, calm apart."""
+    events: tuple[Event, ...]
+
+    def to_json(self) -> str:
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Schedule":
+        """Raises NotASchedule."""
+        try:
+            schedule = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise NotASchedule(str(error)) from error
+        if schedule.mix not in MIXES:
+            raise NotASchedule(f"the mix {schedule.mix!r} is none of {', '.join(MIXES)}")
+        if min(schedule.nodes, schedule.ecs, schedule.clients, schedule.keys, schedule.operations_per_second) <= 0:
+            raise NotASchedule("a story needs nodes, control services, clients, keys, and something that is asked")
+        return schedule
+
+
+def draw(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    random = random_module.Random(f"{seed} schedule")
+    fsync = random.choice(("everysec", "everysec", "always", "never"))
+    faults = [what for what in WHATS if what not in CHANGES and (what != "cut power" or fsync == "always")]
+    kinds = [*CHANGES, *random.sample(faults, random.randint(*KINDS))]
+    weights = [random.choice((1, 1, 2, 4)) for _ in kinds]
+    seconds = random.uniform(*STORY_SECONDS)
+    events = []
+    at = random.uniform(0.0, 1.0)
+    while at < seconds:
+        (what,) = random.choices(kinds, weights)
+        events.append(_event(random, at, what))
+        at += random.uniform(*random.choice(PAUSE_SECONDS))
+    return Schedule(
+        seed=seed,
+        nodes=random.choice((1, 2, 3, 3, 4, 5)),
+        ecs=random.choice((1, 2, 2, 3)),
+        fsync=fsync,
+        mix=random.choice(("mixed", "mixed", "mixed", "read and write", "incr")),
+        clients=random.randint(1, 5),
+        keys=random.choice((5, 15, 40)),
+        operations_per_second=random.choice((5.0, 15.0, 40.0)),
+        seconds=round(seconds, 3),
+        events=tuple(events),
+    )
+
+
+def _event(random: random_module.Random, at: float, what: What) -> Event:
+    who = random.randrange(1000)
+    return Event(
+        at=round(at, 4),
+        what=what,
+        who=who,
+        other=who if random.random() < 0.3 else random.randrange(1000),
+        seconds=round(random.choice(LASTS_SECONDS) * random.uniform(0.5, 1.5), 3),
+        number=random.choice((1, 1, 2)),
+        turn_seconds=random.choice(TURN_SECONDS),
+        one_way=random.random() < 0.4,
+    )
+
+
+# Playing
+
+
+def as_scenario(schedule: Schedule) -> Scenario:
+    """The scenario that plays a schedule."""
+
+    def setup(stage: Stage) -> None:
+        stage.start(nodes=schedule.nodes, ecs=schedule.ecs, fsync=schedule.fsync)
+        stage.load(
+            schedule.mix,
+            clients=schedule.clients,
+            keys=schedule.keys,
+            operations_per_second=schedule.operations_per_second,
+        )
+
+    def story(stage: Stage) -> None:
+        _Player(stage).play(schedule)
+
+    return Scenario("random story", setup, story, lambda stage: None)
+
+
+class _Player:
+    """Lets events happen at their moments, and end at theirs."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = count()
+
+    def play(self, schedule: Schedule) -> None:
+        began = self._stage.now()
+        for event in schedule.events:
+            self._at(began + event.at, lambda event=event: self._happens(event))  # type: ignore[misc]
+        self._at(began + schedule.seconds, lambda: None)
+        while self._due and self._due[0][0] <= began + schedule.seconds:
+            moment, _, do = heapq.heappop(self._due)
+            if moment > self._stage.now():
+                self._stage.let_pass(moment - self._stage.now())
+            do()
+
+    def _at(self, moment: float, do: Callable[[], object]) -> None:
+        heapq.heappush(self._due, (moment, next(self._order), do))
+
+    def _after(self, seconds: float, do: Callable[[], object]) -> None:
+        self._at(self._stage.now() + seconds, do)
+
+    def _happens(self, event: Event) -> None:
+        stage = self._stage
+        running = sorted(stage.lives())
+        if event.what == "join":
+            if len(running) < MEMBERS_MAX:
+                stage.join(event.number)
+        elif event.what == "cancel":
+            self._cancel()
+        elif event.what == "zookeeper":
+            stage.zookeeper_away(event.seconds)
+        elif event.what == "kill ecs":
+            stage.kill_ecs_leader()
+        elif event.what == "pause ecs":
+            stage.pause_ecs_leader(event.seconds)
+        elif running:
+            self._befalls(event, running[event.who % len(running)], running)
+
+    def _cancel(self) -> None:
+        ring = self._stage.ring()
+        if ring is not None and (ring.change is not None or ring.queue):
+            wish = ring.change.wish if ring.change is not None else ring.queue[0]
+            with suppress(RefusedByCluster):  # it has ended meanwhile
+                self._stage.cancel(wish.job)
+
+    def _befalls(self, event: Event, id: str, running: Sequence[str]) -> None:
+        """Something happens to one node."""
+        stage = self._stage
+        match event.what:
+            case "leave":
+                with suppress(RefusedByCluster):  # it is the last, is down, or leaves already
+                    stage.leave(id)
+            case "kill":
+                stage.kill(id)
+                self._after(event.seconds, lambda: self._start_if_dead(id))
+            case "cut power":
+                stage.cut_power(id)
+                self._after(event.seconds, lambda: self._start_if_dead(id))
+            case "restart":
+                stage.restart(id)
+            case "pause":
+                stage.pause(id)
+                self._after(event.seconds, lambda: stage.resume(id))
+            case "session":
+                stage.lose_session(id)
+            case "cut":
+                others = [each for each in running if each != id]
+                if event.other % len(running) != event.who % len(running):
+                    others = [running[event.other % len(running)]]
+                if others:
+                    stage.partition([id], others, one_way=event.one_way)
+                    self._after(event.seconds, stage.heal)
+            case "cut from zookeeper":
+                stage.partition([id], ["zookeeper"], one_way=event.one_way)
+                self._after(event.seconds, stage.heal)
+            case "slow":
+                stage.slow(id, event.turn_seconds)
+                self._after(event.seconds, lambda: stage.slow(id, 0.0))
+
+    def _start_if_dead(self, id: str) -> None:
+        if id not in self._stage.lives():
+            self._stage.restart(id)
+
+
+# Reducing
+
+
+def reduced(
+    schedule: Schedule,
+    fails: Callable[[Schedule], bool],
+    *,
+    seconds_max: float = REDUCE_SECONDS_MAX,
+    clock: Callable[[], float] = time.monotonic,
+) -> Schedule:
+    """A schedule with as few of the events as time allows that still ``fails``; this one fails, too.
+
+    Delta debugging (Zeller and Hildebrandt 2002): parts are left out, halves first, then ever smaller ones, until no
+    single event can be.
+    """
+    deadline = clock() + seconds_max
+
+    def holds(events: Sequence[Event]) -> bool:
+        return clock() < deadline and fails(replace(schedule, events=tuple(events)))
+
+    events = list(schedule.events)
+    size = max(1, len(events) // 2)
+    while events:
+        left, start = events, 0
+        while start < len(left):
+            fewer = left[:start] + left[start + size :]
+            if holds(fewer):
+                left = fewer
+            else:
+                start += size
+        if size == 1 and len(left) == len(events):
+            break
+        events, size = left, max(1, min(size // 2, len(left)))
+    return replace(schedule, events=tuple(events))
