@@ -13,6 +13,9 @@ from ..runtime.hosts import is_loopback
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
 
+VALUE_BYTES_MAX = 30 * 1024 * 1024
+"""The largest value that fits into a frame between nodes, its key and figures included."""
+
 FSYNC_POLICIES = ("always", "everysec", "never")
 
 
@@ -99,6 +102,11 @@ class NodeConfig(ProcessConfig):
             raise ConfigError(
                 f"client port {self.port} leaves no room for the bridge, which listens on {BRIDGE_PORT_OFFSET} more: "
                 f"use 1 to {65535 - BRIDGE_PORT_OFFSET}"
+            )
+        if not 1 <= self.value_bytes_max <= VALUE_BYTES_MAX:
+            raise ConfigError(
+                f"values of {self.value_bytes_max} bytes could not be sent to other nodes, whose frames hold less: use "
+                f"at most {VALUE_BYTES_MAX}"
             )
         if self.fsync not in FSYNC_POLICIES:
             raise ConfigError(f"fsync {self.fsync!r} is unknown; use one of {', '.join(FSYNC_POLICIES)}")

@@ -499,10 +499,10 @@ class Ecs(Actor):
             self._phase_since = phase, now
         for node in change.comes:
             if absent.get(node.id) == node.incarnation:
-                return self._give_up(ring, f"{node.id} is gone, which was to join")
+                return self._give_up(ring, f"{node.id} is gone, which was to join", node.id)
             life = self.newest_lives().get(node.id)
             if life is not None and life.incarnation > node.incarnation:
-                return self._give_up(ring, f"{node.id} has started again, which was to join")
+                return self._give_up(ring, f"{node.id} has started again, which was to join", node.id)
         if self._all_reached(ring):
             if change.phase != "seal":
                 reached = {"transfer": "all learners have caught up", "switch": "learners are required everywhere"}
@@ -516,7 +516,7 @@ class Ecs(Actor):
         seconds_max = PHASE_SECONDS_MAX.get(change.phase)
         if seconds_max is None:
             keys = sum(each.keys for each in self.progress())
-            if self._progressed is None or self._progressed[0] != keys:
+            if self._progressed is None or self._progressed[0] < keys:  # a walk that begins anew is no progress
                 self._progressed = keys, now
             left = max(self._progressed[1], self._phase_since[1]) + STUCK_SECONDS_MAX - now
             if left <= 0:
@@ -529,11 +529,12 @@ class Ecs(Actor):
             self._look_in(left)
         return None
 
-    def _give_up(self, ring: Ring, why: str) -> Ring:
+    def _give_up(self, ring: Ring, why: str, culprit: str = "") -> Ring:
+        """The ring without its change. Who was to join by it, or the one whose fault it is, is not tried again soon."""
         assert ring.change is not None
         wish = ring.change.wish
         if wish.kind == "add":
-            for id in wish.ids:
+            for id in (culprit,) if culprit else wish.ids:
                 times = self._failures.get(id, (0, 0.0))[0] + 1
                 pause = min(TRY_AGAIN_SECONDS * 2 ** (times - 1), TRY_AGAIN_SECONDS_MAX)
                 self._failures[id] = times, self.now() + pause

@@ -68,8 +68,8 @@ LOOK_AGAIN_SECONDS = 5.0
 
 DISOWNED_KEPT_MAX = 64
 
-DROP_SLOTS_MAX = 512
-"""Slots dropped in one turn."""
+DROP_SLOTS_MAX = 64
+"""Slots dropped in one turn; each may cost a look at a 256th of the cache."""
 
 LISTED_KEYS_MAX = 4096
 """Keys named in answer to one ListKeys; more than a survey sums up."""
@@ -131,6 +131,8 @@ class Replica(Actor):
         """Another one is to follow: what came meanwhile is covered by it, however much that is."""
         self._dirty = False
         self._look_comes = False
+        self._trouble = ""
+        """Why nothing is taken in any more: a sync failed, and nobody knows what of it is on disk."""
 
     def on_receive(
         self,
@@ -204,6 +206,8 @@ class Replica(Actor):
     def _objection(self, message: Learn) -> str:
         """Why this node is not to be made equal by that sender; "": it is."""
         ring = self._ring
+        if self._trouble:
+            return self._trouble
         if ring is None or ring.epoch < message.epoch:
             return f"{self.id} has not read ring {message.epoch} yet"
         if ring.change is None or ring.change.epoch != message.change:
@@ -331,14 +335,15 @@ class Replica(Actor):
 
     def _sync_done(self, message: Synced) -> None:
         covered, self._syncing = self._syncing or [], None
+        if message.error:
+            self._trouble = f"the disk of {self.id} failed to sync ({message.error}): look after it, then restart it"
+            for walk in list(self._walks.values()):
+                self._disown(walk, self._trouble)
+            return
         if self._sync_wanted:
             self._sync()
         for walk, number in covered:
-            if self._walks.get(walk.id) is not walk:
-                continue
-            if message.error:
-                self._disown(walk, f"its disk failed to sync ({message.error})")
-            else:
+            if self._walks.get(walk.id) is walk:
                 walk.synced = max(walk.synced, number)
                 self._acknowledge(walk)
 

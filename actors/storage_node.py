@@ -206,6 +206,9 @@ class Part:
     """Those that it will coordinate."""
     moves: dict[str, Move] = field(default_factory=dict)
     reached: Phase | None = None
+    sealed_epoch: int = 0
+    sealed_batch: int = 0
+    """The last batch that was committed before the seal of that ring."""
     ready_epoch: int = 0
     """The ring in whose seal it has said Ready."""
 
@@ -379,6 +382,8 @@ class StorageNode(Actor):
         if ring is not None and ring.change is not None and ring.change.phase == "seal" and ring.serving and part:
             for shift in part.gains:
                 self._park(shift.slots, PARK_ALL)
+        for parked in self._parked:
+            self._keep_order(parked.command, parked.args)
         self._refusals.clear()
 
     def _park(self, slots: Run, what: int) -> None:
@@ -431,31 +436,31 @@ class StorageNode(Actor):
             return f"CLUSTERDOWN Hash slot not served: {self.id} has restarted and waits to be in the ring again"
         return f"MOVED {slot} {coordinator.address}"
 
-    def _refuse_or_park(self, slot: int, args: list[bytes], writes: bool) -> Reply:
+    def _refuse_or_park(self, slot: int, command: Command, args: list[bytes]) -> Reply:
         """LATER when the request is to wait for the next ring, or the refusal."""
         parks = self._parks[slot]
-        if not parks or not (writes or parks == PARK_ALL):
+        if not parks or not (command.writes or parks == PARK_ALL):
             return self.refuse(slot)
-        reply = self._later(args)
-        if reply is LATER:  # what comes after it must not overtake it, reads neither
-            self._reads[slot], self._parks[slot] = 0, PARK_ALL
-        return reply
+        return self._later(command, args)
 
-    def _park_everything(self, args: list[bytes]) -> Reply:
-        """Park a command on all slots of this node, some of which are parked: nothing that comes after it may be done
-        before it."""
-        reply = self._later(args)
-        if reply is LATER:
+    def _keep_order(self, command: Command, args: list[bytes]) -> None:
+        """What comes after a parked request must not overtake it: park all on its slot; all there is, if it is about
+        all slots of this node."""
+        keys = command.keys(args)
+        if keys:
+            slot = slot_of(keys[0])
+            self._reads[slot], self._writes[slot], self._parks[slot] = 0, 0, PARK_ALL
+        else:
             for first, last in self.own_runs():
                 self._park(Run(first, last), PARK_ALL)
-        return reply
 
-    def _later(self, args: list[bytes]) -> Reply:
+    def _later(self, command: Command, args: list[bytes]) -> Reply:
         """LATER, if there is room for one more that waits."""
         waiting = len(self._parked) + len(self._to_park)
         if waiting >= PARKED_REQUESTS_MAX or self._parked_bytes + _size(args) > PARKED_BYTES_MAX:
             self.refused += 1
             return PARKED_TOO_MANY
+        self._keep_order(command, args)
         return LATER
 
     def stamp(self) -> tuple[int, int]:
@@ -589,15 +594,13 @@ class StorageNode(Actor):
         keys = command.keys(args)
         if own is not None:
             if keys and not self._reads[slot_of(keys[0])]:
-                return self._refuse_or_park(slot_of(keys[0]), args, writes=False)
-            if command.writes and any(self._parks):
-                return self._park_everything(args)
-            return own(args)
+                return self._refuse_or_park(slot_of(keys[0]), command, args)
+            return self._later(command, args) if command.writes and any(self._parks) else own(args)
         slot = slot_of(keys[0])
         if len(keys) > 1 and any(slot_of(key) != slot for key in keys):
             return CROSSSLOT
         if not (self._writes if command.writes else self._reads)[slot]:
-            return self._refuse_or_park(slot, args, command.writes)
+            return self._refuse_or_park(slot, command, args)
         if command.writes:
             for key in keys:
                 if bad := key_error(key, self._key_bytes_max):
@@ -674,25 +677,28 @@ class StorageNode(Actor):
         move = self._part.moves.get(message.handoff) if self._part is not None else None
         if move is not None and message.batch > move.held:
             move.held = message.batch
-            self._release_unheld()
+            self._release_unheld(upto=message.batch)
 
-    def _release_unheld(self) -> None:
+    def _release_unheld(self, upto: int | None = None) -> None:
         """Answer the writes that are held by everybody who must hold them now (R1): a learner that the newest ring does
-        not know any more need not."""
+        not know any more need not. ``upto``: only these batches can have come to be held."""
         if not self._unheld:
             return
         ring, moves = self._ring, self._part.moves if self._part is not None else {}
-        waiting, self._unheld = self._unheld, deque()
         mine = [(run.first, run.last) for run in ring.coordinated_by(self.id)] if ring and self._named else []
-        for each in waiting:
+        unsynced_from = self._synced + 1 if self.fsync == "always" else self._batch + 1
+        waiting: list[Unheld] = []
+        while self._unheld and (upto is None or self._unheld[0].batch <= upto):
+            each = self._unheld.popleft()
             if not any(first <= each.slot <= last for first, last in mine):
                 self._settle(each.asked, DEPOSED)
-            elif (self.fsync == "always" and self._synced < each.batch) or any(
+            elif each.batch >= unsynced_from or any(
                 name in moves and moves[name].held < each.batch for name in each.handoffs
             ):
-                self._unheld.append(each)
+                waiting.append(each)
             else:
                 self._settle(each.asked, each.reply)
+        self._unheld.extendleft(reversed(waiting))
         if self._stalled and len(self._unheld) < UNHELD_WRITES_MAX // 2:
             self._stalled = False
             self._serve()
@@ -713,6 +719,7 @@ class StorageNode(Actor):
         if not self._parked:
             return
         parked, self._parked, self._parked_bytes = list(self._parked), deque(), 0
+        self._serve()  # they stood in their own way
         replies, _ = self._perform([(each.command, each.args) for each in parked], lambda index: parked[index].asked)
         now = self.now()
         unsynced = self.fsync == "always" and self._synced < self._batch
@@ -738,7 +745,7 @@ class StorageNode(Actor):
 
     def _overdue(self) -> None:
         self._overdue_comes = False
-        now = self.now()
+        now, before = self.now(), len(self._parked)
         while self._parked and now - self._parked[0].asked.since > PARKED_SECONDS_MAX:
             parked = self._parked.popleft()
             self._parked_bytes -= parked.size
@@ -747,10 +754,10 @@ class StorageNode(Actor):
             self._settle(parked.asked, PARKED_TOO_LONG)
         while self._unheld and now - self._unheld[0].asked.since > UNHELD_SECONDS_MAX:
             self._settle(self._unheld.popleft().asked, UNHELD_TOO_LONG)
+        if len(self._parked) < before:  # what was parked so that it did not overtake them is not any more
+            self._serve()
         if self._parked or self._unheld:
             self._look_at_the_overdue()
-        elif any(self._parks):  # what was parked so that nothing overtook is not any more
-            self._serve()
 
     # The change in flight
 
@@ -779,6 +786,8 @@ class StorageNode(Actor):
                     if transfer.source == self.id:
                         self._hand_over(change.epoch, transfer, members[transfer.target])
             self._follows = bool(self._part.moves)
+        if change.phase == "seal" and self._part.sealed_epoch != ring.epoch:
+            self._part.sealed_epoch, self._part.sealed_batch = ring.epoch, self._batch
         if change.phase != "transfer":
             for move in self._part.moves.values():
                 self.send(move.ref, Prove(phase=change.phase, epoch=ring.epoch))
@@ -857,6 +866,8 @@ class StorageNode(Actor):
                 so_far = "switch"
             if order.index(so_far) < order.index(reached):
                 reached = so_far
+        if reached == "seal" and self.fsync == "always" and self._synced < part.sealed_batch:
+            return "switch"  # what was stamped is not on this node's own disk yet
         return reached
 
     # Durability
@@ -901,6 +912,8 @@ class StorageNode(Actor):
                 self._settle(unheld.asked, refusal(f"INDOUBT written, but the disk failed to sync ({message.error})"))
         else:
             self._release_unheld()
+            if self._part is not None and self._part.reached == "switch":
+                self._report()
         if self._unsynced and not self._trouble:
             self._sync()
 

@@ -166,7 +166,7 @@ def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, non
 def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
     """The ring in which this is wanted, after all that was wanted before. Raises RingError when the queue is full, or
     when the wish makes no sense now."""
-    if len(ring.queue) >= QUEUE_MAX:
+    if len(_wishes(ring)) >= QUEUE_MAX:  # the change in flight may have to wait again, too
         raise RingError(f"{QUEUE_MAX} wishes wait already: let some be fulfilled, or cancel them")
     wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))))
     for id in wish.ids:

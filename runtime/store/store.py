@@ -155,8 +155,10 @@ class Store:
 
     def drop(self, slots: Iterable[int]) -> None:
         """Forget slots, their records and numbers, and commit at once, together with what else is staged."""
+        slots = list(slots)
+        self._uncache(slots)
         for slot in slots:
-            self._empty(slot)
+            self._empty(slot, cached=False)
             self._slots[slot] = (0, 0, 0, 0)
             self._renumbered.discard(slot)
             self._forgotten.add(slot)
@@ -224,15 +226,16 @@ class Store:
         if slot not in self._before:
             self._before[slot] = self._slots[slot]
 
-    def _empty(self, slot: int) -> int:
-        """Every key of the slot goes; how many those are."""
+    def _empty(self, slot: int, *, cached: bool = True) -> int:
+        """Every key of the slot goes; how many those are. ``cached``: records of it may be in the cache."""
         if slot in self._before:
             prefix = PREFIXES[slot]
             for disk_key in [disk_key for disk_key in self._staged if disk_key.startswith(prefix)]:
                 del self._staged[disk_key]
         self._touch(slot)
         self._emptied.add(slot)
-        self._drop_shard(slot % SHARDS)
+        if cached:
+            self._drop_shard(slot % SHARDS)
         keys, size = self._slots.keys[slot], self._slots.bytes[slot]
         self._slots.keys[slot] = self._slots.bytes[slot] = 0
         self.keys -= keys
@@ -413,6 +416,16 @@ class Store:
             self._hand = (shard + 1) % SHARDS
             self._cached_bytes -= _weight(self._old[shard])
             self._young[shard], self._old[shard] = {}, self._young[shard]
+
+    def _uncache(self, slots: list[int]) -> None:
+        """Take what the cache holds of some slots out of it, and nothing else."""
+        gone = {PREFIXES[slot] for slot in slots}
+        for shard in {slot % SHARDS for slot in slots}:
+            for generation in self._young, self._old:
+                going = {key: record for key, record in generation[shard].items() if key[:PREFIX_BYTES] in gone}
+                self._cached_bytes -= _weight(going)
+                for key in going:
+                    del generation[shard][key]
 
     def _drop_shard(self, shard: int) -> None:
         self._cached_bytes -= _weight(self._young[shard]) + _weight(self._old[shard])

@@ -27,7 +27,7 @@ from ringkeeper.actors.rules.transitions import advanced, begun, committed, give
 from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.runtime.election import LeaderChanged
 from ringkeeper.runtime.harness import Harness
-from ringkeeper.runtime.store import Store, open_store
+from ringkeeper.runtime.store import Store, StoreError, open_store
 from ringkeeper.runtime.system import Terminated
 from ringkeeper.tests.actors.rules.rings import founded, hex64, registration
 
@@ -119,8 +119,12 @@ class Pair:
     def hear_target(self, sent: list[tuple[str, Any]]) -> None:
         for to, message in sent:
             if isinstance(message, Sync):
-                self.learned.sync()
-                self.hear_target(self.target.tell(Synced(batch=message.batch)))
+                error = ""
+                try:
+                    self.learned.sync()
+                except StoreError as failure:
+                    error = str(failure)
+                self.hear_target(self.target.tell(Synced(batch=message.batch, error=error)))
             else:
                 self.to_source.append((to.rpartition("/")[2], message))
 

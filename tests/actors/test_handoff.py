@@ -502,6 +502,75 @@ def test_nothing_overtakes_a_flush_that_waits_for_the_end_of_a_seal(pair: Pair) 
     assert pair.ask(f"GET {pair.staying('after')}") == b"$1\r\n1\r\n"
 
 
+def test_what_waits_for_order_goes_on_waiting_when_ready_is_given(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    for _ in ("switch", "seal"):
+        pair.advance()
+        pair.source_reads()
+        if _ == "switch":
+            pair.target_reads()
+            pair.deliver()
+    (flush,) = pair.send("FLUSHALL")
+    pair.target_reads()
+    pair.deliver()
+    assert pair.reached == "seal"
+    (write,) = pair.send(f"SET {pair.staying('after')} 1")
+    assert pair.replies[flush] is LATER and pair.replies[write] is LATER
+    pair.commit()
+    pair.read()
+    assert pair.ask(f"GET {pair.staying('after')}") == b"$1\r\n1\r\n"
+
+
+def test_under_always_ready_waits_for_the_own_disk_so_that_no_write_of_an_orderly_change_is_in_doubt() -> None:
+    pair = Pair(fsync="always")
+    pair.read()
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    (write,) = pair.send(f"SET {pair.moving()} 1")
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "switch", "the learner has it all, the source's own disk has not"
+    pair.sync_source()
+    assert pair.reached == "seal" and pair.replies[write] == b"+OK\r\n"
+    pair.commit()
+    pair.read()
+    assert pair.replies[write] == b"+OK\r\n"
+    pair.stop()
+
+
+def test_a_learner_whose_sync_has_failed_once_takes_nothing_in_any_more(pair: Pair) -> None:
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    failed: list[int] = []
+
+    def fail() -> None:
+        failed.append(1)
+        raise StoreError("input/output error")
+
+    pair.learned.sync = fail  # type: ignore[method-assign]
+    pair.advance()
+    pair.read()
+    pair.deliver()
+    assert failed and pair.reached is None
+    for _ in range(4):
+        pair.pass_time(1.0)
+        pair.deliver()
+    assert pair.reached is None and "failed to sync" in pair.handoffs()[0]._trouble
+
+
 def test_what_was_parked_for_order_alone_is_served_again_when_nothing_is_parked(pair: Pair) -> None:
     filled(pair)
     sealed(pair)
