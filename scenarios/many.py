@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from .play import Played, load_scenario, play
+from .random_story import as_scenario, draw
 from .simulated_stage import SimulatedStage
 
-AHEAD_PER_WORKER = 2
+AHEAD_PER_WORKER = 1
 """So many tasks of one worker are given out before their turn."""
 
 T = TypeVar("T")
@@ -54,6 +55,16 @@ def play_seeds(path: Path, seeds: Iterable[int], *, check: bool, workers: int) -
     return in_workers(partial(play_seed, path, check=check), seeds, workers=workers)
 
 
+def play_random_seeds(seeds: Iterable[int], *, check: bool, workers: int, seconds_max: float) -> Iterator[Played]:
+    """What came of the random story of each seed, in the order in which they end; none begins after ``seconds_max``."""
+    return in_workers(partial(play_random_seed, check=check), seeds, workers=workers, seconds_max=seconds_max)
+
+
+def play_random_seed(seed: int, *, check: bool) -> Played:
+    """Play the random story of a seed, in the simulation."""
+    return replace(play(as_scenario(draw(seed)), SimulatedStage(seed, check=check)), history=None)
+
+
 def play_seed(path: Path, seed: int, *, check: bool) -> Played:
     """Play the scenario of a file once, in the simulation."""
     return replace(play(load_scenario(path), SimulatedStage(seed, check=check)), history=None)
@@ -75,6 +86,8 @@ def in_workers(
             if time.monotonic() < deadline:
                 free = workers * (1 + AHEAD_PER_WORKER) - len(running)
                 running |= {pool.submit(work, item) for item in islice(left, free)}
+            else:
+                running = {future for future in running if not future.cancel()}
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
