@@ -597,6 +597,9 @@ class Ecs(Actor):
             try:
                 following = self._fulfilled(ring, wish)
             except RingError as error:
+                if all(node.state == "up" for node in ring.circle):  # no time will mend it
+                    log.warning("job %d (%s) is given up: %s", wish.job, wish, error)
+                    return given_up(ring, wish.job, "aborted", why=str(error), **self.write_fields())
                 if self.waiting_because.get(wish.job) != str(error):
                     log.warning("job %d (%s) waits: %s", wish.job, wish, error)
                 self.waiting_because[wish.job] = str(error)

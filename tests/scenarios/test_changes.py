@@ -297,6 +297,16 @@ def test_a_node_that_starts_again_and_again_keeps_no_other_from_joining(stage: S
     stage.cluster.run_until(lambda: other in stage.members, 60)
 
 
+def test_of_removals_of_all_nodes_the_last_is_given_up_with_the_reason(stage: Stage) -> None:
+    for id in sorted(stage.members):
+        stage.remove(id)
+    stage.cluster.run_until(lambda: len(stage.members) == 1, 30)
+    stage.cluster.run(2.0)
+    ring = stage.cluster.ring()
+    assert ring is not None and not ring.queue and ring.history[-1].outcome == "aborted"
+    assert "without a node" in ring.history[-1].why
+
+
 @pytest.mark.parametrize(
     "words",
     [
