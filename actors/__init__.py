@@ -62,6 +62,9 @@ A node process runs `Member`, `Gateway`, `StorageNode` (with `whole_node.py`), `
     new one runs it. Some seconds later the old one's `Replica` asks the new one `MayDrop`, hears `DropAllowed`, and
     forgets.
 
+    What clients ask of one key is done in their order, whatever is parked; between keys of different slots no order is
+    promised while slots move.
+
 *A node leaves*
 
 1.  ``RING REMOVE``: `Ecs` writes the wish into the ring's queue, and the change when its turn has come; then as

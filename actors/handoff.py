@@ -401,6 +401,9 @@ class Handoff(Actor):
             return
         self._state = "walked"
         self._reached_end = True
+        if self._only_synced:  # writes that came with the chunks are on the learner's disk when this is
+            self._ask_to_sync()
+            self._batches.append((self._number, self._last_batch))
         self.send(self._storage, HandoffReached(handoff=self.name, phase="transfer"))
         self._tell_progress()
         self._check_proofs()

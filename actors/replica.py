@@ -182,9 +182,9 @@ class Replica(Actor):
         change = ring.change.epoch if ring.change is not None else None
         if self._ring is None or self._ring.change is None or self._ring.change.epoch != change:
             self._plan = None
+            self._disowned.clear()
         self._ring = ring
         self._walks = {id: walk for id, walk in self._walks.items() if walk.change == change}
-        self._disowned.clear()
         for walk in self._walks.values():
             self._acknowledge(walk)  # whoever waits for this ring to be read here is told
         self._look_soon(self._foreign_seconds)

@@ -296,9 +296,12 @@ class StorageNode(Actor):
         self._unsynced: deque[tuple[int, Executed, Ref, list[int]]] = deque()
         self._part: Part | None = None
         self._to_park: list[int] = []  # positions in the part of a batch that is running
+        self._to_park_bytes = 0
         self._parked: deque[Parked] = deque()
         self._parked_bytes = 0
-        self._unheld: deque[Unheld] = deque()
+        self._unheld: dict[tuple[str, ...], deque[Unheld]] = {}
+        """By the handoffs they wait for, in the order of their batches."""
+        self._unheld_count = 0
         self._stalled = False  # too many are unheld
         self._overdue_comes = self._report_comes = False
         self._waits: deque[float] = deque(maxlen=WAITS_KEPT_MAX)
@@ -457,9 +460,10 @@ class StorageNode(Actor):
     def _later(self, command: Command, args: list[bytes]) -> Reply:
         """LATER, if there is room for one more that waits."""
         waiting = len(self._parked) + len(self._to_park)
-        if waiting >= PARKED_REQUESTS_MAX or self._parked_bytes + _size(args) > PARKED_BYTES_MAX:
+        if waiting >= PARKED_REQUESTS_MAX or self._parked_bytes + self._to_park_bytes + _size(args) > PARKED_BYTES_MAX:
             self.refused += 1
             return PARKED_TOO_MANY
+        self._to_park_bytes += _size(args)
         self._keep_order(command, args)
         return LATER
 
@@ -524,7 +528,7 @@ class StorageNode(Actor):
                 for index in self._to_park:
                     command, args = part[index]
                     self._wait(Parked(asked(done + index), command, args, _size(args)))
-                self._to_park = []
+                self._to_park, self._to_park_bytes = [], 0
             replies = replies + answers if done else answers
         return replies, later
 
@@ -616,7 +620,7 @@ class StorageNode(Actor):
         """The replies to a batch whose writes the disk refused: reads see what is really there."""
         self.staged = False
         self._operations.clear()
-        self._to_park = []
+        self._to_park, self._to_park_bytes = [], 0
         reads = [index for index, (command, _) in enumerate(requests) if not command.writes]
         replies: list[Reply] = [refused] * len(requests)
         for index, reply in zip(reads, self._run([requests[index] for index in reads]), strict=True):
@@ -659,11 +663,11 @@ class StorageNode(Actor):
             handoffs = tuple(sorted({name for slot in slots for name in part.over(slot)}))
             if handoffs:
                 reply, replies[index] = replies[index], LATER
-                self._unheld.append(Unheld(asked(offset + index), reply, self._batch, min(slots), handoffs))
+                self._hold_back(Unheld(asked(offset + index), reply, self._batch, min(slots), handoffs))
                 waiting += 1
         if waiting:
             self._look_at_the_overdue()
-            if len(self._unheld) >= UNHELD_WRITES_MAX and not self._stalled:
+            if self._unheld_count >= UNHELD_WRITES_MAX and not self._stalled:
                 self._stalled = True
                 self._serve()
         return waiting
@@ -677,29 +681,37 @@ class StorageNode(Actor):
         move = self._part.moves.get(message.handoff) if self._part is not None else None
         if move is not None and message.batch > move.held:
             move.held = message.batch
-            self._release_unheld(upto=message.batch)
+            self._release_unheld(message.handoff)
 
-    def _release_unheld(self, upto: int | None = None) -> None:
+    def _hold_back(self, unheld: Unheld) -> None:
+        self._unheld.setdefault(unheld.handoffs, deque()).append(unheld)
+        self._unheld_count += 1
+
+    def _release_unheld(self, handoff: str | None = None) -> None:
         """Answer the writes that are held by everybody who must hold them now (R1): a learner that the newest ring does
-        not know any more need not. ``upto``: only these batches can have come to be held."""
-        if not self._unheld:
+        not know any more need not. ``handoff``: only those that wait for this one can have come to be held."""
+        if not self._unheld_count:
             return
         ring, moves = self._ring, self._part.moves if self._part is not None else {}
         mine = [(run.first, run.last) for run in ring.coordinated_by(self.id)] if ring and self._named else []
-        unsynced_from = self._synced + 1 if self.fsync == "always" else self._batch + 1
-        waiting: list[Unheld] = []
-        while self._unheld and (upto is None or self._unheld[0].batch <= upto):
-            each = self._unheld.popleft()
-            if not any(first <= each.slot <= last for first, last in mine):
-                self._settle(each.asked, DEPOSED)
-            elif each.batch >= unsynced_from or any(
-                name in moves and moves[name].held < each.batch for name in each.handoffs
-            ):
-                waiting.append(each)
-            else:
-                self._settle(each.asked, each.reply)
-        self._unheld.extendleft(reversed(waiting))
-        if self._stalled and len(self._unheld) < UNHELD_WRITES_MAX // 2:
+        synced = self._synced if self.fsync == "always" else self._batch
+        for handoffs, waiting in list(self._unheld.items()):
+            if handoff is not None and handoff not in handoffs:
+                continue
+            held = min([synced, *(moves[name].held for name in handoffs if name in moves)])
+            while waiting:
+                first = waiting[0]
+                if not any(run[0] <= first.slot <= run[1] for run in mine):
+                    reply: Reply = DEPOSED
+                elif first.batch <= held:
+                    reply = first.reply
+                else:
+                    break
+                self._unheld_count -= 1
+                self._settle(waiting.popleft().asked, reply)
+            if not waiting:
+                del self._unheld[handoffs]
+        if self._stalled and self._unheld_count < UNHELD_WRITES_MAX // 2:
             self._stalled = False
             self._serve()
             self._resume_parked()
@@ -731,7 +743,7 @@ class StorageNode(Actor):
             keys = each.command.keys(each.args)
             slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
             if unsynced and self._reads[slot]:
-                self._unheld.append(Unheld(each.asked, reply, self._batch, slot, ()))
+                self._hold_back(Unheld(each.asked, reply, self._batch, slot, ()))
             else:
                 self._settle(each.asked, reply)
         if unsynced:
@@ -752,11 +764,14 @@ class StorageNode(Actor):
             self.parked += 1
             self._waits.append(now - parked.asked.since)
             self._settle(parked.asked, PARKED_TOO_LONG)
-        while self._unheld and now - self._unheld[0].asked.since > UNHELD_SECONDS_MAX:
-            self._settle(self._unheld.popleft().asked, UNHELD_TOO_LONG)
-        if len(self._parked) < before:  # what was parked so that it did not overtake them is not any more
+        for waiting in self._unheld.values():
+            while waiting and now - waiting[0].asked.since > UNHELD_SECONDS_MAX:
+                self._unheld_count -= 1
+                self._settle(waiting.popleft().asked, UNHELD_TOO_LONG)
+        if len(self._parked) < before:  # what was parked only so that it did not overtake those can be run
             self._serve()
-        if self._parked or self._unheld:
+            self._resume_parked()
+        if self._parked or self._unheld_count:
             self._look_at_the_overdue()
 
     # The change in flight
@@ -907,8 +922,8 @@ class StorageNode(Actor):
                 executed = replace(executed, replies=replies)
             self.send(reply_to, executed)
         if message.error:
-            while self._unheld:
-                unheld = self._unheld.popleft()
+            held_back, self._unheld, self._unheld_count = self._unheld, {}, 0
+            for unheld in (each for waiting in held_back.values() for each in waiting):
                 self._settle(unheld.asked, refusal(f"INDOUBT written, but the disk failed to sync ({message.error})"))
         else:
             self._release_unheld()

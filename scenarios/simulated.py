@@ -93,6 +93,7 @@ class SimulatedSyncer(Actor):
     def __init__(self, *, store: Store, machine: Machine) -> None:
         super().__init__()
         self._store, self._machine = store, machine
+        self._free_at = 0.0
 
     def on_receive(self, message: Sync | SyncOver) -> None:
         match message:
@@ -110,8 +111,9 @@ class SimulatedSyncer(Actor):
         except StoreError as failure:
             error = str(failure)
         synced = Synced(batch=sync.batch, error=error)
-        seconds = self.random.uniform(*self._machine.sync_seconds)
-        self.after(seconds, SyncOver(synced=synced, reply_to=sync.reply_to))
+        begins = max(self.now(), self._free_at)  # one at a time, as on the real one's thread
+        self._free_at = begins + self.random.uniform(*self._machine.sync_seconds)
+        self.after(self._free_at - self.now(), SyncOver(synced=synced, reply_to=sync.reply_to))
 
 
 class Machine:

@@ -29,7 +29,7 @@ from .placement import Place, place
 from .plan import Plan, check_copies, plan
 from .ring import HELD_BACK_MAX, QUEUE_MAX, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
 
-OUT_KEPT_MAX = 64
+OUT_KEPT_MAX = 256
 """Nodes that are out, and that the ring still remembers so that they find out."""
 
 

@@ -581,6 +581,28 @@ def test_what_was_parked_for_order_alone_is_served_again_when_nothing_is_parked(
     assert pair.ask(f"SET {pair.moving()} 1") is LATER, "the seal is a promise all the same"
 
 
+def test_a_flush_that_is_given_up_takes_nothing_down_with_it_while_zookeeper_is_away(pair: Pair) -> None:
+    filled(pair)
+    sealed(pair)
+    pair.send("FLUSHALL")
+    pair.pass_time(1.0)
+    behind = [pair.send(f"SET {pair.staying()} {number}")[0] for number in range(3)]
+    pair.pass_time(storage_node.PARKED_SECONDS_MAX - 0.5)
+    assert [pair.replies[place] for place in behind] == [b"+OK\r\n"] * 3
+    assert pair.ask(f"GET {pair.staying()}") == b"$1\r\n2\r\n"
+
+
+def test_what_waits_for_a_change_is_bounded_in_bytes_within_one_turn_too(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_node, "PARKED_BYTES_MAX", 1000)
+    sealed(pair)
+    places = pair.send(*(b"SET %b %b" % (pair.moving(f"k{n}-").encode(), b"x" * 300) for n in range(5)))
+    later = [pair.replies[place] is LATER for place in places]
+    assert later == [True, True, False, False, False] or later == [True, True, True, False, False]
+    assert pair.replies[places[-1]].startswith(b"-TRYAGAIN")
+
+
 def test_a_value_of_the_largest_size_moves_in_a_chunk_of_its_own(pair: Pair) -> None:
     big = b"SET %s " % pair.moving("big").encode() + b"x" * (3 * handoff.CHUNK_BYTES_MAX)
     pair.send(big, f"SET {pair.moving('small')} 1")
