@@ -613,13 +613,15 @@ class Ecs(Actor):
         _check_one_copy(ring)
         lives: list[Registration] = []
         if wish.kind == "add":
-            known, inside = self.newest_lives(), {node.id for node in ring.circle}
+            inside = self.members()
+            left = {(node.id, node.incarnation) for node in ring.nodes if node.state == "out"}
+            known = {id: life for id, life in self.newest_lives().items() if (id, life.incarnation) not in left}
             lives = [known[id] for id in wish.ids if id in known and id not in inside]
             missing = [id for id in wish.ids if id not in known and id not in inside]
-            left = self._wished_since[wish.job] + JOIN_SECONDS_MAX - self.now()
-            if missing and left > 0:
+            patience = self._wished_since[wish.job] + JOIN_SECONDS_MAX - self.now()
+            if missing and patience > 0:
                 self.waiting_because[wish.job] = f"{', '.join(missing)} has not registered yet"
-                self._look_in(left)
+                self._look_in(patience)
                 return None
             if not lives:
                 why = f"{', '.join(missing)} has not registered" if missing else "they are in the ring already"

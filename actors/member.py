@@ -147,7 +147,7 @@ class Member(Actor):
             case KeepAgain():
                 self._keep_again()
             case Lingered():
-                self._leave(message.why)
+                self._lingered(message)
             case _:
                 assert_never(message)
 
@@ -265,6 +265,12 @@ class Member(Actor):
             self._lingers = True
             log.warning("%s; it answers MOVED for %g s more, then it ends", why, self._linger_seconds)
             self.after(self._linger_seconds, Lingered(why=why))
+
+    def _lingered(self, message: Lingered) -> None:
+        me = self._ring.by_id.get(self._life.id) if self._ring is not None else None
+        self._lingers = False
+        if me is None or me.state == "out":
+            self._leave(message.why)
 
     def _tell(self, ring: Ring) -> None:
         for listener in self._listeners:

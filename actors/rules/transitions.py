@@ -212,8 +212,11 @@ def begun(
     tokens = place(ids, ring.place, {node.id: node.token for node in ring.circle})
     comes = tuple(Node(**life.life(), token=tokens[life.id]) for life in lives)
     for life in lives:
-        if life.id in ring.by_id and ring.by_id[life.id].state != "out":
+        known = ring.by_id.get(life.id)
+        if known is not None and known.state != "out":
             raise RingError(f"{life.id} is in the ring already")
+        if known is not None and known.incarnation == life.incarnation:
+            raise RingError(f"{life.id} has left the ring in this life ({life.incarnation}), and is about to end")
         if life.held is not None and (objection := ring.objection(life.held)):
             raise RingError(f"{life.id} cannot join: {objection}")
     change = Change(epoch=ring.epoch + 1, phase="transfer", wish=wish, comes=comes)
@@ -342,8 +345,16 @@ def dismissed(ring: Ring, registration: Registration, *, why: str, nonce: str, w
         outcome="done",
         nodes=_without_the_forgotten((*others, Node(**registration.life(), token=0, state="out")), (id,)),
         held_back=tuple(each for each in ring.held_back if each != id),
-        queue=tuple(wish for wish in ring.queue if not (wish.kind == "add" and wish.ids == (id,))),
+        queue=tuple(each for each in (_without(wish, id) for wish in ring.queue) if each is not None),
     )
+
+
+def _without(wish: Wish, id: str) -> Wish | None:
+    """A wish that does not want a node to come any more; None: it wanted nothing else."""
+    if wish.kind != "add" or id not in wish.ids:
+        return wish
+    others = tuple(each for each in wish.ids if each != id)
+    return replace(wish, ids=others) if others else None
 
 
 def served(ring: Ring, serving: bool, *, why: str, nonce: str, wall_seconds: float) -> Ring:

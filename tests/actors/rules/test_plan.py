@@ -203,11 +203,22 @@ def test_a_node_that_has_only_registered_can_be_sent_away_but_no_member_and_none
     ring = dismissed(ring, registration(D), why="asked", **wrote(ring))
     assert ring.by_id[D].state == "out" and ring.held_back == () and len(ring.circle) == 3
     assert through(begun(ring, None, [registration(D, 2)], why="back", **wrote(ring))).by_id[D].state == "up"
+    with pytest.raises(RingError, match="has left the ring in this life"):
+        begun(ring, None, [registration(D)], why="too late", **wrote(ring))
     with pytest.raises(RingError, match="has to leave in order"):
         dismissed(ring, registration(A), why="asked", **wrote(ring))
     ring = joining(founded(3), D)
     with pytest.raises(RingError, match="cancel that first"):
         dismissed(ring, registration(D), why="asked", **wrote(ring))
+
+
+def test_who_is_sent_away_is_not_waited_for_by_any_job() -> None:
+    e = "127.0.0.1:7005"
+    ring = founded(3)
+    for names in ((D,), (D, e)):
+        ring = queued(ring, "add", names, why="asked", **wrote(ring))
+    ring = dismissed(ring, registration(D), why="asked", **wrote(ring))
+    assert [wish.ids for wish in ring.queue] == [(e,)]
 
 
 def test_what_is_wanted_twice_or_of_a_stranger_is_refused() -> None:
