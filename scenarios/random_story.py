@@ -44,9 +44,13 @@ What = Literal[
     "cut",
     "cut from zookeeper",
     "slow",
+    "late news",
+    "late words",
     "cut power",
 ]
-"""What may happen. ``kill``, ``cut power``, ``pause``, ``slow``, the cuts and ``zookeeper`` last for ``seconds``."""
+"""What may happen. ``kill``, ``cut power``, ``pause``, ``slow``, the cuts, what is late, and ``zookeeper`` last for
+``seconds``. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late words: others hear of it
+later."""
 WHATS: tuple[What, ...] = get_args(What)
 
 CHANGES: tuple[What, ...] = ("join", "leave")
@@ -61,6 +65,8 @@ LASTS_SECONDS = (0.05, 0.5, 2.0, 5.0, 9.0)
 MEMBERS_MAX = 7
 TURN_SECONDS = (0.001, 0.02, 0.2)
 """How slow a slow node is."""
+LATE_SECONDS = (0.02, 0.3, 1.2)
+"""How late what is late comes: longer than a phase of a change lasts otherwise."""
 
 REDUCE_SECONDS_MAX = 60.0
 
@@ -86,6 +92,7 @@ class Event:
     """To a join: how many nodes."""
     turn_seconds: float = 0.0
     """To a slow node: how slow."""
+    late_seconds: float = 0.0
     one_way: bool = False
 
 
@@ -162,6 +169,7 @@ def _event(random: random_module.Random, at: float, what: What) -> Event:
         number=random.choice((1, 1, 2)),
         turn_seconds=random.choice(TURN_SECONDS),
         one_way=random.random() < 0.4,
+        late_seconds=random.choice(LATE_SECONDS),
     )
 
 
@@ -268,6 +276,14 @@ class _Player:
             case "slow":
                 stage.slow(id, event.turn_seconds)
                 self._after(event.seconds, lambda: stage.slow(id, 0.0))
+            case "late news":
+                stage.delay("zookeeper", id, event.late_seconds)
+                self._after(event.seconds, lambda: stage.delay("zookeeper", id, 0.0))
+            case "late words":
+                for other in running:
+                    if other != id:
+                        stage.delay(id, other, event.late_seconds)
+                        self._after(event.seconds, lambda other=other: stage.delay(id, other, 0.0))  # type: ignore[misc]
 
     def _start_if_dead(self, id: str) -> None:
         if id not in self._stage.lives():

@@ -335,6 +335,9 @@ class RealStage(Stage):
         self._stopped.discard(id)
         self._signal(id, signal.SIGCONT)
 
+    def _delay(self, sender: str, id: str, seconds: float) -> None:
+        _not_here("what processes say to each other cannot be delayed on real processes")
+
     def _slow(self, id: str, turn_seconds: float) -> None:
         if id in self._slow_nodes:
             self._slow_nodes.pop(id).set()

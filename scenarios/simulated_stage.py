@@ -98,6 +98,7 @@ class SimulatedStage(Stage):
         self._noted: dict[str, tuple[str, int]] = {}
         """By node, the incarnation and the epoch that its last tenure was noted for."""
         self._slowed: set[str] = set()
+        self._delayed: set[tuple[str, str]] = set()
         self._commands = 0
 
     @property
@@ -236,6 +237,10 @@ class SimulatedStage(Stage):
         self.cluster.slow(id, turn_seconds or TURN_SECONDS)
         self._slowed.add(id)
 
+    def _delay(self, sender: str, id: str, seconds: float) -> None:
+        self.cluster.world.network.delay(sender, id, seconds)
+        self._delayed.add((sender, id))
+
     def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
         self.cluster.partition(some, others, one_way=one_way)
 
@@ -293,6 +298,9 @@ class SimulatedStage(Stage):
         for id in sorted(self._slowed):
             self._slow(id, 0.0)
         self._slowed.clear()
+        for sender, id in sorted(self._delayed):
+            self.cluster.world.network.delay(sender, id, 0.0)
+        self._delayed.clear()
         self.cluster.heal()
 
 

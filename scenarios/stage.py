@@ -237,6 +237,12 @@ class Stage(ABC):
         self.say(f"{id} is slow: {turn_seconds * 1000:g} ms a turn" if turn_seconds else f"{id} is no longer slow")
         self._slow(id, turn_seconds)
 
+    def delay(self, sender: str, id: str, seconds: float) -> None:
+        """From now on all that ``sender`` (a node, or zookeeper) sends to a node takes so much longer; 0: no longer."""
+        late = f"takes {seconds * 1000:g} ms longer" if seconds else "is no longer late"
+        self.say(f"what {sender} sends to {id} {late}")
+        self._delay(sender, id, seconds)
+
     def partition(self, some: Iterable[str], others: Iterable[str], *, one_way: bool = False) -> None:
         """Let nothing through between two groups of nodes; ``one_way``: nothing from the first to the second."""
         some, others = tuple(some), tuple(others)
@@ -498,6 +504,8 @@ class Stage(ABC):
     def _resume(self, id: str) -> None: ...
     @abstractmethod
     def _slow(self, id: str, turn_seconds: float) -> None: ...
+    @abstractmethod
+    def _delay(self, sender: str, id: str, seconds: float) -> None: ...
     @abstractmethod
     def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None: ...
     @abstractmethod
