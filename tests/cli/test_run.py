@@ -134,7 +134,7 @@ def test_random_stories_are_played_for_some_minutes(folder: Path) -> None:
 def test_a_failing_schedule_is_made_shorter_and_can_be_played_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Planted: whoever loses its session is taken for dead by its stage."""
+    """Planted: a stage on which nobody may lose a session."""
 
     def fails(stage: SimulatedStage, id: str) -> None:
         raise RuntimeError("nobody may lose a session")

@@ -30,6 +30,17 @@ def test_random_stories_end_as_they_must(seed: int) -> None:
     assert played.good, f"{played.failure or played.violations}"
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        200008,  # a node that was sent away before it had joined was taken in by the change that was queued for it
+    ],
+)
+def test_what_a_seed_has_found_stays_mended(seed: int) -> None:
+    played = play(as_scenario(draw(seed)), SimulatedStage(seed))
+    assert played.good, f"{played.failure or played.violations}"
+
+
 @pytest.mark.parametrize("what", WHATS)
 def test_everything_that_may_happen_can_be_played_to_a_good_end(what: What) -> None:
     events = [Event(at=1.0, what="join"), Event(at=2.3, what=what, who=1, other=2, seconds=1.5, turn_seconds=0.01)]
