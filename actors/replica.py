@@ -375,9 +375,7 @@ class Replica(Actor):
 
     def _foreign(self, ring: Ring) -> bytearray:
         """1 for each slot that holds something here and in which the ring gives this node no part."""
-        marks = bytearray(SLOTS)
-        for slot in range(SLOTS):
-            marks[slot] = self._store.keys_in(slot) > 0 or self._store.number(slot) > (0, 0)
+        marks = self._store.used()
         if ring.by_id.get(self.id) is not None:
             for run, members in ring.list_runs:
                 if any(node.id == self.id for node in members):

@@ -76,7 +76,7 @@ from .rules.fields import RingError
 from .rules.plan import Shift, Transfer
 from .rules.replies import OK, Reply, error, refusal
 from .rules.ring import Node, Ring
-from .rules.slots import SLOTS, Run, crc_hqx, runs
+from .rules.slots import SLOTS, Run, crc_hqx
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
 from .whole_node import WholeNode
@@ -969,21 +969,26 @@ class StorageNode(Actor):
             return  # what is served changes with these only, and 16384 looks are too many for every message
         self._checked = ring, ready_epoch
         mine, sealed = bytearray(SLOTS), bytearray(SLOTS)
-        if ring is not None and ring.serving and not self._trouble:
-            for run, node in runs(ring.coordinators):
-                if node is not None and (node.id, node.incarnation) == (self.id, self.incarnation):
-                    mine[run.first : run.last + 1] = b"\1" * run.size
+        me = ring.by_id.get(self.id) if ring is not None else None
+        if ring is not None and me is not None and me.incarnation == self.incarnation:
+            for run in ring.coordinated_by(self.id) if ring.serving and not self._trouble else ():
+                mine[run.first : run.last + 1] = b"\1" * run.size
         if part is not None and ring is not None and ring.change is not None and ring.change.phase == "seal":
             for shift in part.shifts:
                 if shift.sealed:
                     sealed[shift.slots.first : shift.slots.last + 1] = b"\1" * shift.slots.size
         ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
-        unsealed = bytearray(own & (1 - kept) for own, kept in zip(mine, sealed, strict=True)) if any(sealed) else mine
+        own, kept = (
+            int.from_bytes(mine, "big"),
+            int.from_bytes(sealed, "big"),
+        )  # a thousand times faster than slot by slot
+        reads, writes = int.from_bytes(self._reads, "big"), int.from_bytes(self._writes, "big")
+        unsealed = own & ~kept
         if not self._parked:  # else more may be parked, so that nothing overtakes
-            assert self._reads == (unsealed if ready else mine), "reads are served here that are not ours, or not all"
-            assert self._stalled or self._writes == unsealed, "writes are served here that are not ours, or not all"
-        assert not any(a & (1 - b) for a, b in zip(self._reads, mine, strict=True)), "a read of another's slot"
-        assert not any(a & b for a, b in zip(self._writes, sealed, strict=True)), "a sealed slot is written to"
+            assert reads == (unsealed if ready else own), "reads are served here that are not ours, or not all"
+            assert self._stalled or writes == unsealed, "writes are served here that are not ours, or not all"
+        assert not reads & ~own, "a read of another's slot"
+        assert not writes & kept, "a sealed slot is written to"
 
 
 def _size(args: list[bytes]) -> int:

@@ -198,7 +198,10 @@ class Ring:
     @cached_property
     def lists(self) -> tuple[tuple[Node, ...], ...]:
         """Each slot's preference list. Slots of one run share one tuple."""
-        return tuple(members for run, members in self.list_runs for _ in range(run.size))
+        table: list[tuple[Node, ...]] = []
+        for run, members in self.list_runs:
+            table += [members] * run.size
+        return tuple(table)
 
     @cached_property
     def coordinators(self) -> tuple[Node | None, ...]:

@@ -262,6 +262,11 @@ class Store:
         """Version of the last operation applied to the slot, staged or committed; (0, 0): none (R4)."""
         return self._slots.epochs[slot], self._slots.seqs[slot]
 
+    def used(self) -> bytearray:
+        """By slot, 1 where it has keys or a number, staged or committed."""
+        slots = self._slots
+        return bytearray(1 if keys or epoch else 0 for keys, epoch in zip(slots.keys, slots.epochs, strict=True))
+
     def keys_in(self, slot: int) -> int:
         """How many keys the slot has, counting what is staged."""
         return self._slots.keys[slot]
