@@ -25,6 +25,28 @@ def filled(pair: Pair, keys: int = 50) -> None:
     pair.send(*(f"SET key{number} {number}" for number in range(keys)))
 
 
+def transferred(pair: Pair) -> None:
+    """A change has begun, and the learner has caught up."""
+    pair.begin()
+    pair.read()
+    pair.deliver()
+
+
+def switched(pair: Pair) -> None:
+    """And the learner is required."""
+    transferred(pair)
+    pair.advance()
+    pair.read()
+    pair.deliver()
+
+
+def sealing(pair: Pair) -> None:
+    """And the source has read that its slots are sealed; the learner has not, so nothing is proved."""
+    switched(pair)
+    pair.advance()
+    pair.source_reads()
+
+
 def sealed(pair: Pair) -> None:
     """Through transfer and switch, into the seal, everything delivered."""
     pair.begin()
@@ -40,9 +62,7 @@ def sealed(pair: Pair) -> None:
 
 def test_a_learner_gets_everything_that_was_there(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.reached == "transfer" and not pair.difference()
     assert pair.learned.keys > 0
 
@@ -70,9 +90,7 @@ def test_a_write_behind_the_cursor_follows_and_one_ahead_of_it_does_not_need_to(
 
 def test_in_a_switch_a_write_to_a_slot_that_moves_is_answered_once_the_learner_holds_it(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.ask(f"SET {pair.moving()} 1") == b"+OK\r\n", "not required yet"
     pair.advance()
     pair.read()
@@ -86,9 +104,7 @@ def test_in_a_switch_a_write_to_a_slot_that_moves_is_answered_once_the_learner_h
 
 
 def test_a_switch_holds_when_what_was_on_the_link_has_arrived(pair: Pair) -> None:
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     pair.send(f"SET {pair.moving()} 1")
     pair.advance()
     pair.read()
@@ -99,15 +115,7 @@ def test_a_switch_holds_when_what_was_on_the_link_has_arrived(pair: Pair) -> Non
 
 def test_a_seal_parks_writes_then_all_and_commit_sends_them_on(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    for _ in ("switch", "seal"):
-        pair.advance()
-        pair.source_reads()
-        if _ == "switch":
-            pair.target_reads()
-            pair.deliver()
+    sealing(pair)
     write, read = pair.moving(), pair.moving("other")
     (parked,) = pair.send(f"SET {write} parked")
     assert pair.replies[parked] is LATER
@@ -141,14 +149,7 @@ def test_ready_is_a_promise_that_no_time_and_no_message_ends(pair: Pair) -> None
 
 def test_ready_is_not_given_before_the_learner_has_read_the_ring_and_synced(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.source_reads()
+    sealing(pair)
     synced: list[int] = []
     sync = pair.learned.sync
 
@@ -166,9 +167,7 @@ def test_ready_is_not_given_before_the_learner_has_read_the_ring_and_synced(pair
 
 def test_an_abort_runs_what_was_parked_and_answers_what_waited_for_the_learner(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     pair.advance()
     pair.read()
     (unheld,) = pair.send(f"SET {pair.moving('a')} 1")
@@ -234,9 +233,7 @@ def test_what_only_the_learner_has_is_removed(pair: Pair) -> None:
     for slot, key in ((5, b"stray"), (8191, b"other")):
         pair.learned.put(slot, key, Record(b"old", 1, 1))
     pair.learned.commit()
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.reached == "transfer"
     assert pair.learned.get(5, b"stray") is None and pair.learned.get(8191, b"other") is None
     assert [row for row in pair.difference() if isinstance(row[0], tuple)] == []
@@ -278,9 +275,7 @@ def test_messages_that_arrive_twice_are_taken_once(pair: Pair) -> None:
 
 
 def test_a_gap_is_not_accepted_and_what_is_missing_is_sent_again(pair: Pair) -> None:
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     pair.send(f"SET {pair.moving()} 1")
     lost = pair.to_target.popleft()
     assert isinstance(lost, Replicate)
@@ -295,12 +290,7 @@ def test_a_learner_that_does_not_answer_is_walked_through_anew_and_not_waited_fo
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handoff, "UNACKNOWLEDGED_MESSAGES_MAX", 5)
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.read()
-    pair.deliver()
+    switched(pair)
     assert pair.reached == "switch"
     places = [pair.send(f"SET {pair.moving(f'k{n}-')} 1")[0] for n in range(8)]
     assert pair.reached is None, "it must catch up again before the change can go on"
@@ -312,9 +302,7 @@ def test_a_learner_that_does_not_answer_is_walked_through_anew_and_not_waited_fo
 
 
 def test_a_write_that_no_learner_takes_is_in_doubt_in_the_end(pair: Pair) -> None:
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     pair.advance()
     pair.read()
     (place,) = pair.send(f"SET {pair.moving()} 1")
@@ -352,9 +340,7 @@ def test_flushing_the_node_waits_for_the_end_of_a_seal(pair: Pair) -> None:
 def test_under_always_a_write_is_answered_when_both_disks_have_it() -> None:
     pair = Pair(fsync="always")
     pair.read()
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     pair.sync_source()
     pair.advance()
     pair.read()
@@ -378,9 +364,7 @@ def test_under_always_a_walk_of_many_chunks_comes_to_its_end(monkeypatch: pytest
     pair.read()
     filled(pair, 200)
     pair.sync_source()
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.reached == "transfer" and not pair.difference()
     pair.stop()
 
@@ -388,14 +372,7 @@ def test_under_always_a_walk_of_many_chunks_comes_to_its_end(monkeypatch: pytest
 def test_under_always_nobody_reads_what_was_resumed_and_is_not_on_disk_yet() -> None:
     pair = Pair(fsync="always")
     pair.read()
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.source_reads()
+    sealing(pair)
     key = pair.moving()
     (write,) = pair.send(f"SET {key} new")
     pair.abort()
@@ -440,9 +417,7 @@ def test_what_a_learners_disk_refuses_leaves_nothing_of_the_chunk_behind() -> No
     keys = sorted((key for key in (f"key{n}" for n in range(20)) if pair._moves(key)), key=_slot)
     pair.send(*(f"SET {key} 1" for key in keys))
     disk.bad = keys[1].encode()
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.reached is None and not pair.to_target, "it is not asked again at once"
     disk.bad = b""
     assert pair.ask(f"DEL {keys[0]}") == b":1\r\n"
@@ -474,15 +449,7 @@ def test_a_handoff_that_did_not_hear_that_it_was_disowned_is_told_again() -> Non
 def test_a_read_does_not_overtake_a_parked_write_of_its_slot(pair: Pair) -> None:
     key = pair.moving()
     pair.send(f"SET {key} old")
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    for _ in ("switch", "seal"):
-        pair.advance()
-        pair.source_reads()
-        if _ == "switch":
-            pair.target_reads()
-            pair.deliver()
+    sealing(pair)
     write, read = pair.send(f"SET {key} new", f"GET {key}")
     assert pair.replies[write] is LATER and pair.replies[read] is LATER
     assert pair.ask(f"GET {pair.moving('other')}") is None, "other slots are read as before"
@@ -504,15 +471,7 @@ def test_nothing_overtakes_a_flush_that_waits_for_the_end_of_a_seal(pair: Pair) 
 
 def test_what_waits_for_order_goes_on_waiting_when_ready_is_given(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    for _ in ("switch", "seal"):
-        pair.advance()
-        pair.source_reads()
-        if _ == "switch":
-            pair.target_reads()
-            pair.deliver()
+    sealing(pair)
     (flush,) = pair.send("FLUSHALL")
     pair.target_reads()
     pair.deliver()
@@ -527,12 +486,7 @@ def test_what_waits_for_order_goes_on_waiting_when_ready_is_given(pair: Pair) ->
 def test_under_always_ready_waits_for_the_own_disk_so_that_no_write_of_an_orderly_change_is_in_doubt() -> None:
     pair = Pair(fsync="always")
     pair.read()
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.read()
-    pair.deliver()
+    switched(pair)
     (write,) = pair.send(f"SET {pair.moving()} 1")
     pair.advance()
     pair.read()
@@ -548,12 +502,7 @@ def test_under_always_ready_waits_for_the_own_disk_so_that_no_write_of_an_orderl
 
 def test_a_learner_whose_sync_has_failed_once_takes_nothing_in_any_more(pair: Pair) -> None:
     filled(pair)
-    pair.begin()
-    pair.read()
-    pair.deliver()
-    pair.advance()
-    pair.read()
-    pair.deliver()
+    switched(pair)
     failed: list[int] = []
 
     def fail() -> None:
@@ -606,9 +555,7 @@ def test_what_waits_for_a_change_is_bounded_in_bytes_within_one_turn_too(
 def test_a_value_of_the_largest_size_moves_in_a_chunk_of_its_own(pair: Pair) -> None:
     big = b"SET %s " % pair.moving("big").encode() + b"x" * (3 * handoff.CHUNK_BYTES_MAX)
     pair.send(big, f"SET {pair.moving('small')} 1")
-    pair.begin()
-    pair.read()
-    pair.deliver()
+    transferred(pair)
     assert pair.reached == "transfer" and not pair.difference()
 
 
