@@ -14,6 +14,8 @@ from ringkeeper.actors.rules.transitions import planned
 from ringkeeper.scenarios.simulated import SimulatedCluster
 from ringkeeper.scenarios.simulated_client import Outcome, SimulatedClient
 
+pytestmark = pytest.mark.stories
+
 KEYS = 120
 COUNTERS = 8
 PAUSE_SECONDS = 0.01

@@ -20,6 +20,8 @@ from ringkeeper.scenarios.random_story import (
 )
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
 
+pytestmark = pytest.mark.stories
+
 STORIES = Path(__file__).parent / "stories"
 
 

@@ -9,6 +9,8 @@ from ringkeeper.scenarios.play import NotAScenario, Scenario, load_scenario, pla
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
 from ringkeeper.scenarios.stage import NotPossibleHere, Stage
 
+pytestmark = pytest.mark.stories
+
 FOLDER = Path(playing.__file__).parent
 SCENARIOS = (
     "node_joins",

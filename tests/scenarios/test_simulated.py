@@ -12,6 +12,8 @@ from ringkeeper.runtime.simulation.world import SimulationFailed
 from ringkeeper.scenarios.simulated import SimulatedCluster
 from ringkeeper.scenarios.simulated_client import Outcome
 
+pytestmark = pytest.mark.stories
+
 A, B, C = (f"127.0.0.1:{port}" for port in (7001, 7002, 7003))
 
 

@@ -8,6 +8,8 @@ from ringkeeper.scenarios.real_stage import RealStage
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
 from ringkeeper.scenarios.stage import NotInTime, NotPossibleHere, RefusedByCluster, Stage
 
+pytestmark = pytest.mark.stories
+
 A, B, C = (f"127.0.0.1:{port}" for port in (7001, 7002, 7003))
 
 

@@ -21,7 +21,7 @@ PROCESSES = ("p0", "p1", "p2")
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Telegram:
     """Something with a number. The test -> Letterbox."""
 
     number: int
@@ -35,7 +35,7 @@ class Letterbox(Actor):
         super().__init__()
         self.numbers: list[int] = []
 
-    def on_receive(self, message: Letter) -> None:
+    def on_receive(self, message: Telegram) -> None:
         self.numbers.append(message.number)
 
 
@@ -54,7 +54,7 @@ class Post:
 
     def write(self, sender: str, to: str, number: int, text: str = "") -> None:
         ref = self.bridges[sender].ref(f"ringkeeper://{self.bridges[to].address}/letterbox")
-        ref.tell(Letter(number=number, text=text))
+        ref.tell(Telegram(number=number, text=text))
 
     def came(self, to: str) -> list[int]:
         numbers: list[int] = self.world.processes[to].actor("letterbox").numbers
@@ -93,7 +93,7 @@ def test_whatever_befalls_the_network_a_letter_that_came_was_heard_to_come_and_a
     post = Post(seed, heard=True)
     post.live_through(seed)
     assert post.wiretap is not None and post.wiretap.deaf_streams == 0
-    letters = [heard for heard in post.wiretap.heard if heard.said.kind == "Letter"]
+    letters = [heard for heard in post.wiretap.heard if heard.said.kind == "Telegram"]
     received = Counter(int(each.said.detail.split()[0].removeprefix("number=")) for each in letters if each.received)
     came = Counter(number for name in PROCESSES for number in post.came(name))
     assert came <= received, "nothing comes that was not heard"
@@ -112,7 +112,7 @@ def test_a_message_of_actors_tells_who_what_and_to_whom() -> None:
     post.write("p0", "p1", 7, "a letter " * 100)
     post.world.run(1.0)
     assert post.wiretap is not None
-    (letter,) = [heard for heard in post.wiretap.heard if heard.said.kind == "Letter"]
+    (letter,) = [heard for heard in post.wiretap.heard if heard.said.kind == "Telegram"]
     assert (letter.sender, letter.to, letter.said.to_actor) == ("p0", "p1", "letterbox")
     assert letter.said.detail.startswith("number=7 text=a letter a letter")
     assert len(letter.said.detail) <= DETAIL_CHARACTERS_MAX
@@ -129,7 +129,7 @@ def test_what_a_killed_process_did_not_read_is_lost() -> None:
     post.world.processes["p1"].kill()
     post.world.run(1.0)
     assert post.wiretap is not None
-    one, two = [heard for heard in post.wiretap.heard if heard.said.kind == "Letter"]
+    one, two = [heard for heard in post.wiretap.heard if heard.said.kind == "Telegram"]
     assert one.received is not None and two.received is None and post.came("p1") == [1]
     assert [(each.process, each.what) for each in post.wiretap.events][-2:] == [("p1", "paused"), ("p1", "killed")]
 

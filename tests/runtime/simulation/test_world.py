@@ -24,7 +24,7 @@ from ringkeeper.runtime.system import ESCALATE, RESTART
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Jotting:
     """Something to write down. The test -> Diary."""
 
     text: str
@@ -376,7 +376,7 @@ def run_of_bridges(seed: int) -> str:
     for number in range(400):
         sender, to = dice.sample(range(3), 2)
         ref = bridges[sender].ref(f"ringkeeper://{bridges[to].address}/diary")
-        ref.tell(Note(text=f"{sender} to {to}", number=number))
+        ref.tell(Jotting(text=f"{sender} to {to}", number=number))
         told.setdefault((sender, to), []).append(number)
         world.run(dice.choice([0.0, 0.001, 0.1]))
         one, other = dice.sample(["p0", "p1", "p2"], 2)
@@ -402,9 +402,9 @@ def run_of_bridges(seed: int) -> str:
     for (sender, to), numbers in told.items():
         arrived = [note.number for note in texts(diaries[to]) if note.text == f"{sender} to {to}"]
         assert arrived == [number for number in numbers if number in set(arrived)], "out of order, or twice"
-        bridges[sender].ref(f"ringkeeper://{bridges[to].address}/diary").tell(Note(text="after all"))
+        bridges[sender].ref(f"ringkeeper://{bridges[to].address}/diary").tell(Jotting(text="after all"))
     world.run(5.0)
-    assert [texts(diary).count(Note(text="after all")) for diary in diaries] == [2, 2, 2]
+    assert [texts(diary).count(Jotting(text="after all")) for diary in diaries] == [2, 2, 2]
     return world.trace.digest()
 
 
