@@ -653,6 +653,11 @@ class StorageNode(Actor):
                 self.send(move.ref, Follow(batch=self._batch, operations=own))
         if not self._required():
             return 0
+        assert self._ring is not None and self._ring.change is not None
+        if self._ring.change.phase == "seal":
+            sealed = [shift.slots for shift in part.shifts if shift.sealed]
+            stamped = [each[0] for each in operations if any(run.first <= each[0] <= run.last for run in sealed)]
+            assert not stamped, f"sealed slots were written to: {stamped[:5]}"
         waiting = 0
         written = {each[0] for each in operations}
         for index, (command, args) in enumerate(requests[: len(replies)]):
