@@ -672,7 +672,7 @@ class Ecs(Actor):
         waiting = []
         for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
-            left = node is not None and node.state == "out" and node.incarnation == life.incarnation
+            left = node is not None and node.state == "out" and node.data_id == life.data_id
             if id not in inside and not left and id not in wished and life.joins and id not in ring.held_back:
                 waiting.append(life)
         return waiting
@@ -696,7 +696,9 @@ class Ecs(Actor):
         for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
             if node is None or node.state == "out":
-                if id in ring.held_back:
+                if node is not None and life.data_id == node.data_id and life.incarnation != node.incarnation:
+                    self._refuse(id, f"it has left the ring; `ringkeeper nodes add --node {id}` takes it in again")
+                elif id in ring.held_back:
                     self._refuse(id, f"its joining was cancelled; `ringkeeper nodes add --node {id}` takes it in")
                 elif not life.joins:
                     self._refuse(id, f"it waits to be asked; `ringkeeper nodes add --node {id}` takes it in")
@@ -813,7 +815,7 @@ class Ecs(Actor):
         ring = self.ring
         nodes = [self._node_status(ring, node, figures.get(node.id)) for node in ring.nodes] if ring is not None else []
         known = {node.id for node in ring.nodes} if ring is not None else set()
-        waiting = {r.id for r in self._registrations.values()} - known - self._refused.keys()
+        waiting = {r.id for r in self._registrations.values()} - known
         return {
             "cluster": self._cluster_name,
             "epoch": ring.epoch if ring is not None else 0,

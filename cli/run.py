@@ -57,7 +57,7 @@ NEEDED = {"--simulate": "simulate", "--random": "random_story"}
 @click.option("--history", type=FILE, help="Write every operation of the clients into this file, as JSON lines.")
 @click.option("--report", type=FILE, help="Write the run into this file, as one page of HTML.")
 def run(scenario: Path | None, **options: Any) -> None:
-    """Play a scenario: a story about a cluster, and what must be true in the end.
+    """Play a story about a cluster, and check it.
 
     SCENARIO is a Python file with setup(stage), story(stage) and check(stage). It is played on processes of this
     machine, or with --simulate in virtual time. Exit status: 0 all was as it must be, 1 it was not, 3 this world

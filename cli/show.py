@@ -154,8 +154,8 @@ def print_status(now: dict[str, Any]) -> None:
             console.print(f"{node['id']} is not heard by {', '.join(node['suspected_by'])}")
     for id, why in now["refused"].items():
         console.print(f"{id} is not taken into the ring: {why}")
-    if now["waiting"]:
-        console.print(f"registered, and not in the ring: {', '.join(now['waiting'])}")
+    if waiting := [id for id in now["waiting"] if id not in now["refused"]]:
+        console.print(f"registered, and not in the ring: {', '.join(waiting)}")
     if now["trouble"]:
         console.print(f"trouble: {now['trouble']}")
 

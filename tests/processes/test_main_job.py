@@ -1,6 +1,7 @@
 """The main job, on a smaller library: it ends well when nothing is lost, and notices when something is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_a_cluster_that_is_killed_whole_comes_back_with_everything(capfd: pytest
     files = len(list(sources(LIBRARY)))
     assert files > 3
     assert f"{files} files are equal" in told
-    assert "all 6 processes are killed with -9" in told
+    assert re.search(r"all [67] processes are killed with -9", told), "six, and the node that leaves if it lingers yet"
     assert "left running: nothing" in told
     assert "0 differences" in told
     assert "ring 1 of cluster ringkeeper: 3 of 3 nodes up" in told

@@ -264,6 +264,20 @@ def test_a_node_that_registered_without_joining_waits_to_be_asked_and_can_be_sen
     stage.cluster.close()
 
 
+def test_a_node_that_left_does_not_come_back_by_itself_on_its_old_folder(stage: Stage) -> None:
+    gone = "127.0.0.1:7002"
+    stage.remove(gone)
+    stage.cluster.run_until(lambda: gone not in stage.members, 30)
+    stage.cluster.kill(gone)
+    stage.cluster.start_node(gone)
+    stage.cluster.run(5.0)
+    assert gone not in stage.members
+    assert b"it has left the ring" in stage.cluster.execute("127.0.0.1:7001", "RING", "STATUS")
+    assert b'"job"' in stage.cluster.execute("127.0.0.1:7001", "RING", "ADD", "NODE", gone)
+    stage.cluster.run_until(lambda: gone in stage.members, 30)
+    stage.settle()
+
+
 def test_a_node_is_taken_in_though_somebody_asked_in_vain_for_more_nodes_meanwhile(stage: Stage) -> None:
     stage.cluster.start_node(NEW)
     stage.cluster.run(0.5)
