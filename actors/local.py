@@ -662,13 +662,14 @@ def why_not_serving(
     """What keeps a cluster from serving in every node's present life, in a sentence; "" when nothing does.
 
     One that was stopped (RING STOP) serves nobody and is as it should be: then all the rest counts. A node that is
-    joining, or waits to be asked (``held_back``), is not needed.
+    joining, waits to be asked (``held_back``), or has left, is not needed.
     ``status`` as RING STATUS gives it, ``pids`` of the nodes that must be there, CLUSTER INFO of every one.
     """
     if status.get("trouble"):
         return str(status["trouble"])
     in_ring = {node["id"] for node in status["nodes"] if node["state"] != "out"}
-    optional = {*(set(status.get("waiting", ())) - status.get("refused", {}).keys()), *held_back} - in_ring
+    out = {node["id"] for node in status["nodes"] if node["state"] == "out"}
+    optional = {*(set(status.get("waiting", ())) - status.get("refused", {}).keys()), *held_back, *out} - in_ring
     for id, pid in pids.items():
         if id not in optional and (why_not := why_not_up(status, id, pid)):
             return why_not

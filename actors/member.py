@@ -17,7 +17,7 @@ What ends it is the ring: once it calls this incarnation down, or names another 
 this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
 A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
-process ends (``leave``).
+process ends (``leave``). That it left is written down first (``note_left``).
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -100,13 +100,14 @@ class Member(Actor):
         listeners: tuple[Ref, ...],
         start_again: Callable[[str], None],
         leave: Callable[[str], None] = lambda why: None,
+        note_left: Callable[[], None] = lambda: None,
         linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
         self._life, self._cluster_name = life, cluster_name
         self._watches, self._archive = watches, archive
         self._listeners, self._start_again = listeners, start_again
-        self._leave, self._linger_seconds = leave, linger_seconds
+        self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
         self._lingers = False
         self._ring: Ring | None = None
         self._named = False  # a ring has named this incarnation
@@ -264,6 +265,7 @@ class Member(Actor):
         if not self._lingers:
             self._lingers = True
             log.warning("%s; it answers MOVED for %g s more, then it ends", why, self._linger_seconds)
+            self._note_left()  # at once: who dies while it lingers has left all the same
             self.after(self._linger_seconds, Lingered(why=why))
 
     def _lingered(self, message: Lingered) -> None:

@@ -157,12 +157,13 @@ def spawn_node(
     pid: int,
     start_again: Callable[[str], None],
     leave: Callable[[str], None],
+    note_left: Callable[[], None],
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``archive`` keeps the newest ring,
-    ``start_again`` ends the process for a next life, ``leave`` for good. Whoever calls this listens for clients, on
-    behalf of the gateway.
+    ``start_again`` ends the process for a next life, ``leave`` for good, which ``note_left`` has written down before.
+    Whoever calls this listens for clients, on behalf of the gateway.
     """
     storage = system.spawn(
         StorageNode,
@@ -219,6 +220,7 @@ def spawn_node(
         listeners=(replica, storage, gateway, detector),
         start_again=start_again,
         leave=leave,
+        note_left=note_left,
         name="member",
         supervision=ESCALATE,
     )
@@ -342,6 +344,7 @@ class NodeProcess:
             pid=os.getpid(),
             start_again=process.start_again,
             leave=self._leave,
+            note_left=self._note_left,
         )
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(
@@ -356,13 +359,16 @@ class NodeProcess:
         log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
 
     def _leave(self, why: str) -> None:
-        """The node has left the ring: end for good, and let whoever keeps the processes know it from the folder."""
+        """The node has left the ring: end for good."""
         log.warning("%s: the process ends, its folder is not needed any more", why)
+        self._process.close()
+
+    def _note_left(self) -> None:
+        """Let whoever keeps the processes know from the folder that this one is not to be started again."""
         try:
             self._folder.note_left()
         except OSError as error:
-            log.error("that %s cannot be noted in its folder: %s", why, error)
-        self._process.close()
+            log.error("that the node has left cannot be noted in its folder: %s", error)
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop_listening()

@@ -247,6 +247,7 @@ class SimulatedNode(_Part):
             pid=machine.port,
             start_again=self._start_again,
             leave=self._leave,
+            note_left=lambda: None,
         )
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
 
