@@ -438,9 +438,12 @@ class Stage(ABC):
         """As above; and nobody runs who is still to join, or has left and is still to end."""
         if why := self.why_not_settled():
             return why
-        ring = self.ring()
+        ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
-        strangers = sorted(self.lives().keys() - known)
+        for node in ring.nodes if ring is not None else ():  # who left and was started again waits to be asked
+            if node.state == "out" and node.id in lives and lives[node.id].incarnation != node.incarnation:
+                known.add(node.id)
+        strangers = sorted(lives.keys() - known)
         return f"{_listed(strangers)} run and are no members" if strangers else ""
 
     # The end
