@@ -206,7 +206,10 @@ def waited(cluster: LocalCluster, *lingering: str) -> dict[str, str]:
     found = {}
     with cluster.client() as client:
         for seed in (*cluster.seeds, *lingering):
-            text = bytes(client.execute_on(seed, "INFO", "stats")).decode()
+            try:
+                text = bytes(client.execute_on(seed, "INFO", "stats")).decode()
+            except ClientError:  # it has left, and ended
+                continue
             fields = dict(line.split(":") for line in text.splitlines() if ":" in line)
             if int(fields["total_commands_parked"]):
                 names = ("parked_ms_p50", "parked_ms_p999", "parked_ms_max")
