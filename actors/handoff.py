@@ -388,8 +388,7 @@ class Handoff(Actor):
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
         """The numbers of the slots that end between two positions, where there are any."""
-        number = self._store.number
-        return [(slot, *number(slot)) for slot in range(after[0], upto[0]) if number(slot) > (0, 0)]
+        return self._store.numbers(after[0], upto[0])
 
     def _give_pause(self, trouble: str) -> None:
         """The disk could not be read: try again, and let people see why it stands still."""

@@ -243,7 +243,7 @@ class Replica(Actor):
         except StoreError as failure:
             self._disown(walk, str(failure))
             return
-        digest = digest_of(records, self._numbers(message.after, reached))
+        digest = digest_of(records, self._store.numbers(message.after[0], reached[0]))
         surveyed = Surveyed(walk=walk.id, after=message.after, upto=reached, keys=len(records), digest=digest)
         self.send(walk.handoff, surveyed)
 
@@ -258,10 +258,6 @@ class Replica(Actor):
             return
         listed = [(s, key, each.epoch, each.seq, each.expiry, crc32(each.value)) for s, key, each in records]
         self.send(walk.handoff, KeysListed(walk=walk.id, after=message.after, upto=reached, records=listed))
-
-    def _numbers(self, after: Position, upto: Position) -> list[tuple[int, int, int]]:
-        number = self._store.number
-        return [(slot, *number(slot)) for slot in range(after[0], upto[0]) if number(slot) > (0, 0)]
 
     def _take(self, message: Chunk | Replicate) -> None:
         """Take the next message of a walk in, as one batch; the others are answered with how far it has come."""

@@ -262,6 +262,11 @@ class Store:
         """Version of the last operation applied to the slot, staged or committed; (0, 0): none (R4)."""
         return self._slots.epochs[slot], self._slots.seqs[slot]
 
+    def numbers(self, first: int, end: int) -> list[tuple[int, int, int]]:
+        """Slot, epoch and seq of each slot from first, before end, that has a number."""
+        epochs, seqs = self._slots.epochs, self._slots.seqs
+        return [(slot, epochs[slot], seqs[slot]) for slot in range(first, end) if epochs[slot] or seqs[slot]]
+
     def used(self) -> bytearray:
         """By slot, 1 where it has keys or a number, staged or committed."""
         slots = self._slots
