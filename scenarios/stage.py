@@ -80,6 +80,7 @@ class Life:
     """A node process that runs."""
 
     incarnation: str
+    """"" when nobody can say: it has not registered yet, or no more."""
     epoch: int
     """Of the ring that it obeys."""
 
@@ -441,7 +442,7 @@ class Stage(ABC):
         ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
         for node in ring.nodes if ring is not None else ():  # who left and was started again waits to be asked
-            if node.state == "out" and node.id in lives and lives[node.id].incarnation != node.incarnation:
+            if node.state == "out" and node.id in lives and lives[node.id].incarnation not in ("", node.incarnation):
                 known.add(node.id)
         strangers = sorted(lives.keys() - known)
         return f"{_listed(strangers)} run and are no members" if strangers else ""

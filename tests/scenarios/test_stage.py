@@ -6,7 +6,7 @@ import pytest
 from ringkeeper.scenarios.checks import Violation, every_check
 from ringkeeper.scenarios.real_stage import RealStage
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
-from ringkeeper.scenarios.stage import NotInTime, NotPossibleHere, RefusedByCluster, Stage
+from ringkeeper.scenarios.stage import Life, NotInTime, NotPossibleHere, RefusedByCluster, Stage
 
 pytestmark = pytest.mark.stories
 
@@ -169,6 +169,16 @@ def test_a_node_that_left_is_not_started_again(stage: SimulatedStage) -> None:
     stage.start_everything()
     stage.calm()
     assert stage.members() == (A, C)
+
+
+def test_who_has_left_is_still_to_end_also_when_nobody_can_say_in_which_life_it_runs(
+    stage: SimulatedStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.wait_for_job(stage.leave(B))
+    stage.wait_until(stage.serves, 30, "the others obey the ring without it")
+    lives = {**stage.lives(), B: Life("", 0)}
+    monkeypatch.setattr(stage, "lives", lambda: lives)
+    assert stage.why_not_steady() == f"{B} run and are no members"
 
 
 # The end
