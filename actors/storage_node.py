@@ -79,6 +79,7 @@ from .rules.ring import Node, Ring
 from .rules.slots import SLOTS, Run, crc_hqx
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
+from .slot_view import SlotView, TooMuch
 from .whole_node import WholeNode
 
 log = logging.getLogger(__name__)
@@ -148,10 +149,6 @@ class Overdue:
     """Somebody may have waited long enough; local. StorageNode -> StorageNode."""
 
 
-class TooMuch(Exception):
-    """Raised when the values read in one turn exceed READ_BYTES_PER_TURN_MAX."""
-
-
 class Asked(NamedTuple):
     """Whose request it is: where its reply belongs."""
 
@@ -215,39 +212,6 @@ class Part:
     def over(self, slot: int) -> tuple[str, ...]:
         """The handoffs of a slot."""
         return tuple(move.name for move in self.moves.values() if move.slots.first <= slot <= move.slots.last)
-
-
-class SlotView:
-    """One slot's data as the running command sees it; every change is stamped."""
-
-    __slots__ = ("_node", "_store", "left", "slot", "value_bytes_max")
-
-    def __init__(self, node: "StorageNode", store: Store, value_bytes_max: int) -> None:
-        self._node, self._store, self.value_bytes_max = node, store, value_bytes_max
-        self.slot = 0
-        self.left = 0
-        """Bytes that may still be read in this turn."""
-
-    def get(self, key: bytes) -> bytes | None:
-        record = self._store.get(self.slot, key)
-        if record is None:
-            return None
-        self.left -= len(record.value)
-        if self.left < 0:
-            raise TooMuch
-        return record.value
-
-    def put(self, key: bytes, value: bytes) -> None:
-        epoch, seq = self._node.stamp()
-        self._store.put(self.slot, key, Record(value, epoch, seq, 0))
-        self._node.wrote((self.slot, key, value, epoch, seq, 0))
-
-    def delete(self, key: bytes) -> bool:
-        if self._store.get(self.slot, key) is None:
-            return False
-        epoch, seq = self._node.stamp()
-        self._node.wrote((self.slot, key, None, epoch, seq, 0))
-        return self._store.delete(self.slot, key, epoch, seq)
 
 
 class StorageNode(Actor):
