@@ -21,7 +21,8 @@ after it is not older than anything that was ever told before, and its answer is
 reached. The server counts the session's time from when it last heard us; we count it from when we *sent* the last
 question that was answered (every session asks one in a sixth of its time), so our clock is never behind the server's;
 unless this machine sleeps, which its clock does not count. How much time the server granted kazoo does not say; the
-answer to its Connect is overheard.
+answer to its Connect is overheard. kazoo would wait for that answer as long as the session lasts, and Apache's server
+never gives it on a connection that it takes just as it starts: one such try would cost the session, so we bound it.
 
 *Watches say "look again".* Per watched path at most one read is on its way; a watch that fires meanwhile causes one
 more. Every read sets its watch before it reads: ``exists`` sets one on missing nodes too. Everything watched is read
@@ -92,7 +93,8 @@ from .world import Timer
 log = logging.getLogger(__name__)
 
 BEATS_PER_SESSION = 6
-"""So often within the session's time we ask something just to be heard."""
+"""So often within the session's time we ask something just to be heard. A server that is to take the session up again
+has as long for its answer."""
 
 REQUEST_SECONDS_MAX = 15.0
 """A request without an answer for so long is answered connection_loss, even if the connection seems to live."""
@@ -818,9 +820,12 @@ def open_kazoo(
 
     def overhear(timeout: float, request: Any, xid: int | None = None) -> Any:
         nonlocal granted_seconds
+        if not isinstance(request, Connect):
+            return invoke(timeout, request, xid)
+        if request.session_id:  # to make a new one takes a server as long as its disk does, and nothing is lost by it
+            timeout = min(timeout, granted_seconds / BEATS_PER_SESSION)
         answer = invoke(timeout, request, xid)
-        if isinstance(request, Connect):
-            granted_seconds = answer[0].time_out / 1000.0
+        granted_seconds = answer[0].time_out / 1000.0
         return answer
 
     def listen(state: str) -> None:

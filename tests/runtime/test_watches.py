@@ -893,6 +893,8 @@ class Gate:
         self._ends: list[asyncio.WriteTransport] = []
         self._server: asyncio.Server | None = None
         self._frozen = False
+        self.swallowed = threading.Event()
+        """Something came while it was frozen."""
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.open()
@@ -916,7 +918,10 @@ class Gate:
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):
-                while (received := await source.read(65536)) and not self._frozen:
+                while received := await source.read(65536):
+                    if self._frozen:
+                        self.swallowed.set()
+                        return
                     sink.write(received)
                     await sink.drain()
             if not self._frozen:
@@ -936,6 +941,10 @@ class Gate:
 
     def freeze(self) -> None:
         self._frozen = True
+
+    def thaw(self) -> None:
+        """Let through again what comes over connections that were not used while it was frozen."""
+        self._frozen = False
 
     def close(self) -> None:
         self.shut()
@@ -1059,7 +1068,7 @@ def test_a_server_away_for_a_while_suspends_the_session_and_everything_is_read_a
     watches.tell(WatchNode(path="/other", reply_to=bob))
     until(lambda: ann.of(NodeChanged) and bob.heard)
     session = ann.of(Connected)[0]
-    assert ask(watches, CreateNode(request="1", path="/mine", data=b"", ephemeral=True, reply_to=ann))
+    assert ask(watches, CreateNode(request="1", path="/mine", data=b"", ephemeral=True, reply_to=ann)).error == ""
     zookeeper.kill()
     until(lambda: ann.of(Suspended))
     # Nobody waits for the connection: whoever asks now is answered now, whoever watches from now on is told later.
@@ -1075,6 +1084,27 @@ def test_a_server_away_for_a_while_suspends_the_session_and_everything_is_read_a
     other.create("/node", b"one")
     until(lambda: node(b"one", 0, "/other") in bob.heard and node(b"one", 0) in ann.heard)
     assert ann.of(Lost) == []
+
+
+def test_a_server_that_takes_a_connection_as_it_starts_and_never_answers_it_does_not_cost_the_session(
+    home: WatchingHome, tmp_path: Path
+) -> None:
+    """Apache's does that for some hundredths of a second; kazoo would wait for as long as the session lasts."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(embedded(tmp_path, limits=Limits(session_ticks_max=100)))
+        gate = Gate(server.port)
+        stack.callback(gate.close)
+        watches, ann = home.watches(gate.hosts, 8.0), Ear("ann")
+        watches.tell(Subscribe(reply_to=ann))
+        session = until(lambda: ann.of(Connected))[0]
+        gate.shut()
+        until(lambda: ann.of(Suspended))
+        gate.freeze()
+        gate.open()
+        assert gate.swallowed.wait(10)
+        gate.thaw()
+        until(lambda: ann.of(Connected)[1:])
+        assert ann.of(Connected, Suspended, Lost) == [session, Suspended(), session]
 
 
 def test_a_change_made_while_disconnected_is_told_after_the_reconnection(
