@@ -1,8 +1,16 @@
 """Shows a ring to Redis clients: what CLUSTER SLOTS, SHARDS, NODES and INFO say of it.
 
-Redis knows primaries and replicas of whole shards; a ring knows a preference list for every slot. So a node appears as
-the primary of the slots that it coordinates, and in SLOTS, where entries are per run of slots, its successors follow it
-as replicas. Every node of the cluster gives the same answers, but for the ``myself`` flag.
+Redis knows primaries and replicas of whole shards; a ring knows a preference list for every slot, so a node coordinates
+some slots and is a successor for others. SLOTS and SHARDS have entries for sets of slots and can say that: there the
+successors that are up follow their coordinator as its replicas. NODES has one line and one role for a node: there
+everybody is a master. Clients that read roles from NODES (Lettuce, StackExchange.Redis) therefore find no replica, and
+read at the coordinators. Every node of the cluster gives the same answers, but for the ``myself`` flag.
+
+What clients make of SLOTS was read in their sources. redis-py and node-redis take the role in which a node is *first*
+named for its role altogether, and send what is for all primaries (DBSIZE, FLUSHALL, SCAN...) only to those; so every
+coordinator is named as one before it is named as a successor, see `slots`. go-redis, Jedis and redis-rs keep both
+roles. ioredis (``scaleReads``) counts such a node as a master and sends it no READONLY: a program has to do that itself
+when a node appears, or each of its reads at a successor is sent on by MOVED.
 """
 
 import ipaddress
@@ -13,41 +21,58 @@ from .slots import SLOTS, runs
 
 
 def slots(ring: Ring) -> Reply:
-    """CLUSTER SLOTS: per run of slots first and last, then coordinator and up successors as [host, port, id, []]."""
-    return [
-        [first, last, *([node.host, node.port, _id(ring, node), []] for node in members)]
-        for (first, last), members in _served(ring)
-    ]
+    """CLUSTER SLOTS: per run of slots first and last, then coordinator and up successors as [host, port, id, []].
+
+    Where there are successors, one slot of each coordinator comes first and without them, so that it is known as a
+    coordinator before it is named as anybody's successor; the price is that nobody reads these few slots elsewhere.
+    """
+    first: dict[str, Reply] = {}
+    rows: list[Reply] = []
+    with_successors = any(len(members) > 1 for _, members in _served(ring))
+    for (start, end), members in _served(ring):
+        shown: list[Reply] = [[node.host, node.port, _id(ring, node), []] for node in members]
+        if with_successors and members[0].id not in first:
+            first[members[0].id] = [start, start, shown[0]]
+            start += 1
+        if start <= end:
+            rows.append([start, end, *shown])
+    return [*first.values(), *rows]
 
 
 def shards(ring: Ring) -> Reply:
-    """CLUSTER SHARDS: one shard per node, with the slots it coordinates."""
+    """CLUSTER SHARDS: one shard for each preference list and coordinator of it; a node is in several."""
+    lists: dict[tuple[Node, ...], list[int]] = {}
+    for run, (coordinator, members) in runs(list(zip(ring.coordinators, ring.lists, strict=True))):
+        if coordinator is not None:
+            members = (coordinator, *(node for node in members if node is not coordinator))
+        lists.setdefault(members, []).extend((run.first, run.last))
     return [
         {
-            "slots": [end for run in ring.coordinated_by(node.id) for end in (run.first, run.last)],
+            "slots": ends,
             "nodes": [
                 {
                     "id": _id(ring, node),
                     "port": node.port,
                     "ip": node.host,
                     "endpoint": node.host,
-                    "role": "master",
+                    "role": "replica" if place else "master",
                     "replication-offset": ring.epoch,
-                    "health": _HEALTH[node.state],
+                    "health": "online" if node is ring.coordinators[ends[0]] else HEALTH[node.state],
                 }
+                for place, node in enumerate(members)
             ],
         }
-        for node in ring.circle
+        for members, ends in lists.items()
     ]
 
 
 def nodes(ring: Ring, myself: str) -> Reply:
-    """CLUSTER NODES: a line per node, as ``redis-cli --cluster check`` reads it."""
+    """CLUSTER NODES: a line per node, as ``redis-cli --cluster check`` reads it; one that is returning has no slots."""
     lines = []
     for node in ring.circle:
         hostname = "" if _is_ip(node.host) else f",{node.host}"
-        flags = ("myself," if node.id == myself else "") + ("master" if node.state == "up" else "master,fail")
-        link = "connected" if node.state == "up" else "disconnected"
+        flags = ("myself," if node.id == myself else "") + ("master,fail" if node.state == "down" else "master")
+        link = "disconnected" if node.state == "down" else "connected"
         owned = "".join(f" {run}" for run in ring.coordinated_by(node.id))
         address = f"{node.host}:{node.port}@{node.bridge_port}{hostname}"
         lines.append(f"{ring.cluster_node_id(node.id)} {address} {flags} - 0 0 {ring.epoch} {link}{owned}\n")
@@ -55,16 +80,18 @@ def nodes(ring: Ring, myself: str) -> Reply:
 
 
 def info(ring: Ring | None, myself: str) -> Reply:
-    """CLUSTER INFO. ``cluster_current_epoch`` is the ring's epoch: a map from here is as new as that."""
+    """CLUSTER INFO. ``cluster_current_epoch`` is the ring's epoch: a map from here is as new as that. Slots that are
+    read and, for want of copies, not written count as ``pfail``."""
     if ring is None:
         figures: dict[str, object] = {"cluster_state": "fail", "cluster_slots_assigned": 0, "cluster_current_epoch": 0}
     else:
         covered = sum(run[1] - run[0] + 1 for run, _ in _served(ring))
+        ailing = sum(each.slots.size for each in ring.trouble if ring.coordinators[each.slots.first] is not None)
         figures = {
             "cluster_state": "ok" if covered == SLOTS and ring.serving else "fail",
             "cluster_slots_assigned": SLOTS,
-            "cluster_slots_ok": covered,
-            "cluster_slots_pfail": 0,
+            "cluster_slots_ok": covered - ailing,
+            "cluster_slots_pfail": ailing,
             "cluster_slots_fail": SLOTS - covered,
             "cluster_known_nodes": len(ring.circle),
             "cluster_size": sum(bool(ring.coordinated_by(node.id)) for node in ring.circle),
@@ -72,6 +99,12 @@ def info(ring: Ring | None, myself: str) -> Reply:
             "cluster_my_epoch": ring.epoch,
         }
     return "".join(f"{name}:{value}\r\n" for name, value in figures.items())
+
+
+def successors(ring: Ring, id: str) -> tuple[Node, ...]:
+    """The up successors of the slots that a node coordinates, clockwise: what Redis would call its replicas."""
+    found = {node.id for _, members in _served(ring) if members[0].id == id for node in members[1:]}
+    return tuple(node for node in ring.circle if node.id in found)
 
 
 Served = list[tuple[tuple[int, int], tuple[Node, ...]]]
@@ -116,4 +149,4 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-_HEALTH = {"up": "online", "returning": "loading", "down": "fail", "out": "fail"}
+HEALTH = {"up": "online", "returning": "loading", "down": "fail", "out": "fail"}
