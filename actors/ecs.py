@@ -22,14 +22,18 @@ not known any more: no look before the ring and the names of the registered have
 What a look may write, the first that applies:
 
     found      there is no ring, and enough nodes have registered
-    returned   a node of the ring has registered another life: up again in one write (R3; with one copy per slot)
+    returned   nodes of the ring have registered another life: returning, by one write, or up where they hold the only
+               copy. A life that the ring calls up ends with that at once (R3); who is down waits for the change in
+               flight (R8), unless slots wait for it that nobody answers for
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
                enough for everybody to have come back: all of them in one write
+    kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15)
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
     a step     of the change in flight: all coordinators have reached the end of its phase, so the next one, or the
                commit (R11); or a node that joins is gone, or a phase lasts too long, so the change is given up (R12)
-    begun      no change is in flight: the first wish of the queue that can be fulfilled, else nodes that have
-               registered and are not in the ring, all that there are in one change
+    begun      no change is in flight: all nodes that are returning are to be up, else the first wish of the queue that
+               can be fulfilled, else nodes that have registered and are not in the ring, all that there are, by one
+               change
 
 A change needs nothing but the ring: the coordinators report to whoever leads how far they are in the ring of which
 epoch, again and again, so a new leader goes on from the phase that it reads.
@@ -72,8 +76,21 @@ from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.placement import Place
 from .rules.plan import Plan
-from .rules.ring import Node, Ring
-from .rules.transitions import advanced, begun, committed, downed, found, given_up, planned, returned
+from .rules.ring import Acks, Node, Ring
+from .rules.slots import Run
+from .rules.transitions import (
+    advanced,
+    awaited,
+    begun,
+    committed,
+    downed,
+    found,
+    given_up,
+    kept,
+    planned,
+    returned,
+    returning,
+)
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +108,12 @@ STUCK_SECONDS_MAX = 30.0
 
 TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
 """So long after it failed a join is tried again by itself, doubled with every failure up to that."""
+
+STEADY_SECONDS = 60.0
+"""Who has been up for so long is steady: that it died before is forgotten."""
+
+RAISE_AGAIN_SECONDS, RAISE_AGAIN_SECONDS_MAX = 1.0, 30.0
+"""Who was not is raised no sooner than so long after its death, doubled with every further one up to that (R8)."""
 
 READ_AGAIN_SECONDS = 1.0
 """So long after a read that failed it is tried again; also when the connection to ZooKeeper is back."""
@@ -133,6 +156,7 @@ class Ecs(Actor):
         replicas: int = 1,
         min_copies: int = 2,
         place: Place = "even",
+        acks: Acks = "all",
         patience_seconds: float = 6.0,
         node_command: str = "ringkeeper node --port PORT --data FOLDER",
     ) -> None:
@@ -140,6 +164,7 @@ class Ecs(Actor):
         self.id, self._cluster_name, self._watches = id, cluster_name, watches
         self._found_with, self._replicas, self._min_copies = found_with, replicas, min_copies
         self._place: Place = place
+        self._acks: Acks = acks
         self._patience_seconds = patience_seconds
         """So long after it began to lead, or was connected again, nobody is taken for gone: nodes, too, need time."""
         self._patient_until = 0.0
@@ -159,7 +184,7 @@ class Ecs(Actor):
         self._read_afresh = False
         """All registrations have been read, or are being read, for the founding that the last look called for."""
         self._absent_since: dict[tuple[str, str], float] = {}
-        """Since when which lives that the ring calls up are not registered."""
+        """Since when which lives that the ring calls up or returning are not registered."""
         self._look_due: tuple[float, Timer] | None = None
         self._writing = False
         self._being_written: Ring | None = None
@@ -184,7 +209,10 @@ class Ecs(Actor):
         """Since when which lives that are not in the ring are registered."""
         self._wished_since: dict[int, float] = {}
         self._failures: dict[str, tuple[int, float]] = {}
-        """By node that did not come to join: how often that failed, and when it may be tried again."""
+        """By node that was not taken in or raised: how often that failed, and when it may be tried again."""
+        self._up_since: dict[str, float] = {}
+        self._deaths: dict[str, tuple[int, float]] = {}
+        """By node: how often it died without having been steady since, and when it may be raised again (R8)."""
 
     def on_start(self) -> None:
         self.send(self._watches, Subscribe(reply_to=self.ref))
@@ -324,6 +352,7 @@ class Ecs(Actor):
             if self.ring is None or ring.stamp != self.ring.stamp:
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
                 self._forget_suspicions(self.ring, ring)
+                self._note_deaths(self.ring, ring)
             self.ring = ring
             carried_out, self._carried_out = self._carried_out, []
             for order, written in carried_out:  # only now: whoever asks what became of it is answered from this ring
@@ -460,6 +489,7 @@ class Ecs(Actor):
             replicas=self._replicas,
             min_copies=self._min_copies,
             how=self._place,
+            acks=self._acks,
             why=f"{len(lives)} nodes registered",
         )
 
@@ -471,6 +501,8 @@ class Ecs(Actor):
         gone = {id: life for id, life in absent.items() if id in ring.by_id and ring.by_id[id].incarnation == life}
         if gone:
             return downed(ring, gone, why="no longer registered in ZooKeeper", **self.write_fields())
+        if keepers := self._keepers(ring):
+            return kept(ring, keepers, why="a complete member is back", **self.write_fields())
         if ring.change is None:
             return self._ordered(ring) or self._begun(ring)
         return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
@@ -533,7 +565,7 @@ class Ecs(Actor):
         """The ring without its change. Who was to join by it, or the one whose fault it is, is not tried again soon."""
         assert ring.change is not None
         wish = ring.change.wish
-        if wish.kind == "add":
+        if wish.kind in ("add", "return"):
             for id in (culprit,) if culprit else wish.ids:
                 times = self._failures.get(id, (0, 0.0))[0] + 1
                 pause = min(TRY_AGAIN_SECONDS * 2 ** (times - 1), TRY_AGAIN_SECONDS_MAX)
@@ -587,12 +619,14 @@ class Ecs(Actor):
         return [each for report in reports for each in report.progress]
 
     def _begun(self, ring: Ring) -> Ring | None:
-        """The first change that can begin now."""
+        """The first change that can begin now: who is back comes first, it restores copies."""
         self._reports.clear()
         self._plan = self._phase_since = self._progressed = None
         jobs = {wish.job for wish in ring.queue}
         self.waiting_because = {job: why for job, why in self.waiting_because.items() if job in jobs}
         self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
+        if wish := returning(ring, less=self._not_yet(ring)):
+            return begun(ring, wish, why="they are back", **self.write_fields())
         for wish in ring.queue:
             try:
                 following = self._fulfilled(ring, wish)
@@ -608,9 +642,53 @@ class Ecs(Actor):
                     return following
         return self._joined(ring)
 
+    def _not_yet(self, ring: Ring) -> set[str]:
+        """The nodes that are returning and may not be raised so soon: they died too often, or it did not succeed."""
+        now = self.now()
+        due = {
+            node.id: max(self._deaths.get(node.id, (0, 0.0))[1], self._failures.get(node.id, (0, 0.0))[1])
+            for node in ring.circle
+            if node.state == "returning"
+        }
+        pauses = [moment - now for moment in due.values() if moment > now]
+        if pauses:
+            self._look_in(min(pauses))
+        return {id for id, moment in due.items() if moment > now}
+
+    def _note_deaths(self, before: Ring | None, ring: Ring) -> None:
+        """Who dies again before it has been up for a while is to be raised later every time."""
+        now, were = self.now(), before.by_id if before is not None else {}
+        for node in ring.circle:
+            was = were.get(node.id, node)
+            if was.state in ("up", "returning") and (node.state == "down" or node.incarnation != was.incarnation):
+                times = self._deaths.get(node.id, (0, 0.0))[0] + 1
+                if now - self._up_since.pop(node.id, now) >= STEADY_SECONDS:
+                    times = 0
+                pause = min(RAISE_AGAIN_SECONDS * 2 ** (times - 2), RAISE_AGAIN_SECONDS_MAX) if times > 1 else 0.0
+                self._deaths[node.id] = times, now + pause
+            if node.state == "up":
+                self._up_since.setdefault(node.id, now)
+        ids = {node.id for node in ring.circle}
+        self._deaths = {id: deaths for id, deaths in self._deaths.items() if id in ids}
+        self._up_since = {id: since for id, since in self._up_since.items() if id in ids}
+
+    def _keepers(self, ring: Ring) -> dict[Run, str]:
+        """By their slots, the lists that can have a keeper now (R15)."""
+        keepers: dict[Run, str] = {}
+        lives = self.newest_lives()
+        for each in ring.trouble:
+            if ring.coordinators[each.slots.first] is not None:
+                continue
+            for node in ring.lists[each.slots.first]:
+                life = lives.get(node.id)
+                named = life is not None and life.incarnation == node.incarnation
+                if node.state == "returning" and named and (node.id, node.data_id) in each.complete:
+                    keepers[each.slots] = node.id
+                    break
+        return keepers
+
     def _fulfilled(self, ring: Ring, wish: Wish) -> Ring | None:
         """The change that fulfils a wish; None: not yet. Raises RingError when it cannot be."""
-        _check_one_copy(ring)
         lives: list[Registration] = []
         if wish.kind == "add":
             inside = self.members()
@@ -654,7 +732,6 @@ class Ecs(Actor):
             return None  # others that came just after them are taken in with them
         for lives in (ready, *([life] for life in ready if len(ready) > 1)):
             try:
-                _check_one_copy(ring)
                 following = begun(ring, None, lives, why="registered", **self.write_fields())
             except RingError as error:
                 for life in lives:
@@ -703,6 +780,8 @@ class Ecs(Actor):
                 elif not life.joins:
                     self._refuse(id, f"it waits to be asked; `ringkeeper nodes add --node {id}` takes it in")
             elif life.data_id != node.data_id or life.incarnation > node.incarnation:
+                if node.state == "down" and ring.change is not None and not awaited(ring, life):
+                    continue  # R8
                 try:
                     returned(ring, [life], **self.write_fields())
                 except RingError as error:
@@ -727,10 +806,10 @@ class Ecs(Actor):
         return {(name.id, name.incarnation) for name in self._names.values()}
 
     def _gone(self, ring: Ring) -> dict[str, str]:
-        """Nodes that the ring calls up, or that its change brings, and that have not been registered for long enough
-        (id -> incarnation)."""
+        """Nodes that the ring calls up or returning, or that its change brings, and that have not been registered for
+        long enough (id -> incarnation)."""
         now = self.now()
-        expected = [node for node in ring.circle if node.state == "up"]
+        expected = [node for node in ring.circle if node.state in ("up", "returning")]
         expected += ring.change.comes if ring.change is not None else ()
         absent = {(node.id, node.incarnation) for node in expected} - self._registered()
         self._absent_since = {life: self._absent_since.get(life, now) for life in sorted(absent)}
@@ -887,14 +966,6 @@ class Ecs(Actor):
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)
         assert all(self._suspicions.values())
-
-
-def _check_one_copy(ring: Ring) -> None:
-    """Raises RingError where slots have successors: their part in a change is not built yet."""
-    if ring.replicas > 1:
-        raise RingError(
-            f"the ring keeps {ring.replicas} copies of each slot, and changes with copies are not built yet"
-        )
 
 
 def _last_write(ring: Ring) -> str:

@@ -8,6 +8,12 @@ them a write of the ring, until another write commits it or gives it up:
                        +---- abort, cancel: as it was ------+---------------------------+
                        +---- a node's state changed: a wish again, first in the queue (R8)
 
+What may be wanted, of the nodes that are named:
+
+    add      they come, up                               move     they go on at other tokens
+    remove   they go out, whatever they are              rest     they are up, and go down in order (R27)
+    return   they are returning, and are up again: never in the queue, since the ECS begins it by itself when it can
+
 A *job* is what people follow, from the wish to its end; its number is the epoch of the ring that first showed it. A
 change is named by the epoch it began in: the same job may need several, and what was said of one (a Ready, an
 acknowledgement) counts for no other (R9, R12).
@@ -19,10 +25,10 @@ from typing import Any, Literal, get_args
 
 from .fields import HEX_128, NODE_ID, Fields, RingError, one_of, text, whole
 from .life import EPOCH_MAX
-from .node import Node, node_from_json, node_to_json
+from .node import Node, State, node_from_json, node_to_json
 from .placement import CIRCLE, NODES_MAX
 
-Kind = Literal["add", "remove", "move"]
+Kind = Literal["add", "remove", "move", "return", "rest"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 Phase = Literal["transfer", "switch", "seal"]
@@ -36,7 +42,7 @@ class Wish:
     job: int
     kind: Kind
     ids: tuple[str, ...]
-    """The nodes that are to come or to go, or whose tokens are to move; ascending."""
+    """The nodes that it is about, ascending."""
     tokens: tuple[tuple[str, int], ...] = ()
     """Of a move: the nodes' new tokens, by id."""
 
@@ -78,13 +84,14 @@ class Change:
 
     def members(self, nodes: Iterable[Node]) -> tuple[Node, ...]:
         """The nodes of the ring once this is committed, given what they are now."""
+        leads_to: dict[Kind, State] = {"remove": "out", "return": "up", "rest": "down"}
         coming = {node.id for node in self.comes}
         kept = {node.id: node for node in nodes if node.id not in coming}
         for id, token in self.wish.tokens:
             kept[id] = replace(kept[id], token=token)
-        if self.wish.kind == "remove":
+        if self.wish.kind in leads_to:
             for id in self.wish.ids:
-                kept[id] = replace(kept[id], state="out")
+                kept[id] = replace(kept[id], state=leads_to[self.wish.kind])
         return (*kept.values(), *self.comes)
 
 

@@ -81,10 +81,13 @@ class Registration(Life):
     """The newest ring on the node's disk; None: its data directory has never been in a ring."""
     joins: bool = True
     """Whether it is to be taken into the ring without being asked for."""
+    whole: bool = True
+    """Whether its data directory lacks nothing that the node has acknowledged: a power cut may take something (R16)."""
 
     def __post_init__(self) -> None:
         Life.__post_init__(self)
         flag(f"joins of {self.id}", self.joins)
+        flag(f"whole of {self.id}", self.whole)
         if self.held is not None:
             text(f"cluster_id of the ring that {self.id} holds", self.held.cluster_id, HEX_64)
             whole(f"epoch of the ring that {self.id} holds", self.held.epoch, 1, EPOCH_MAX)
@@ -93,7 +96,7 @@ class Registration(Life):
     def to_json(self) -> bytes:
         """What the registration's znode holds."""
         held = self.held._asdict() if self.held else None
-        return pack("the registration", self.life() | {"held": held, "joins": self.joins})
+        return pack("the registration", self.life() | {"held": held, "joins": self.joins, "whole": self.whole})
 
     @classmethod
     def from_json(cls, data: bytes) -> "Registration":
@@ -103,4 +106,5 @@ class Registration(Life):
         if held is not None:
             ring = Fields("held of the registration", held)
             held = Stamp(*(ring.take(name) for name in Stamp._fields))
-        return cls(held=held, joins=fields.take("joins", True), **life_from(fields))
+        joins, whole = fields.take("joins", True), fields.take("whole", True)
+        return cls(held=held, joins=joins, whole=whole, **life_from(fields))

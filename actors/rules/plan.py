@@ -92,7 +92,7 @@ def plan(before: Ring, after: Ring) -> Plan:
 
 def _shifts(before: Ring, after: Ring) -> Iterator[Shift]:
     """Looks once into each stretch of slots in which neither ring's lists change, and joins equal neighbours."""
-    edges = sorted({run.first for ring in (before, after) for run, _ in ring.list_runs} | _kept_edges(before))
+    edges = sorted({*before.edges, *after.edges})
     found = [_shift(before, after, slot) for slot in edges]
     edges.append(SLOTS)
     for run, shift in runs(found):
@@ -100,17 +100,12 @@ def _shifts(before: Ring, after: Ring) -> Iterator[Shift]:
             yield shift._replace(slots=Run(edges[run.first], edges[run.last + 1] - 1))
 
 
-def _kept_edges(ring: Ring) -> set[int]:
-    kept = {edge for each in ring.trouble for edge in (each.slots.first, each.slots.last + 1)}
-    return kept - {SLOTS}
-
-
 def _shift(before: Ring, after: Ring, slot: int) -> Shift | None:
     """How a slot is affected, with no slots named; None: not at all."""
     old, new = before.lists[slot], after.lists[slot]
-    in_sync = {node.id for node in old if node.state == "up"}
-    learners = tuple(node.id for node in new if node.state == "up" and node.id not in in_sync)
     coordinator, successor = before.coordinators[slot], after.coordinators[slot]
+    in_sync = {_id(coordinator), *(node.id for node in old if node.state == "up")}  # a keeper learns from nobody
+    learners = tuple(node.id for node in new if node.state == "up" and node.id not in in_sync)
     same_list = [node.id for node in old] == [node.id for node in new]
     if same_list and not learners and _id(coordinator) == _id(successor):
         return None
@@ -126,17 +121,20 @@ def _shift(before: Ring, after: Ring, slot: int) -> Shift | None:
 
 
 def check_copies(before: Ring, nodes: Iterable[Node]) -> None:
-    """Raises RingError when these nodes would leave a list with fewer members up than it needs, unless it has fewer
+    """Raises RingError when these nodes would leave a list with fewer members up than it needs, unless it has as few
     already (R11), or no list at all."""
     circle = circle_of(nodes)
     if not circle:
         raise RingError("the ring would be left without a node: somebody has to hold the data")
     needed = min(before.min_copies, before.replicas, len(circle))
-    in_trouble = [each.slots for each in before.trouble]
     for run, members in list_runs(circle, before.replicas):
-        up = sum(node.state == "up" for node in members)
-        if up < needed and not any(each.first <= run.first and run.last <= each.last for each in in_trouble):
+        up = _up(members)
+        if up < needed and any(up < _up(before.lists[each.first]) for each in before.stretches(run)):
             raise RingError(f"slots {run} would be left with {_states(members)}: too few copies of them would be up")
+
+
+def _up(members: tuple[Node, ...]) -> int:
+    return sum(node.state == "up" for node in members)
 
 
 def _transfers(shifts: tuple[Shift, ...]) -> Iterator[Transfer]:

@@ -13,19 +13,22 @@ What a node's state asserts, and who may change it:
     up ---------> down          gone; one ring write (transitions.downed)
     down -------> up            back with its data where it is the only copy (transitions.returned)
     down -------> returning     back, being made equal
+    up ---------> returning     back before anyone had seen that it was gone: its new life is the end of the old (R3)
+    up ---------> down          at rest, by the commit of a change (R27)
     returning --> up | down     caught up, by the commit of a change | gone again
     down -------> out           given up, by the commit of a change; off the circle from then on
 
 Invariants, all checked here: ids, tokens, addresses, incarnations and data directories are distinct; the chain of
 former rings ascends and ends before this one; every list with fewer than `copies_needed` members up, and no other, is
-written down in `trouble` with the members that were complete (R14).
+written down in `trouble` with the members that were complete (R14); whoever is up there is one of them.
 
 Look next at transitions (how one ring follows from another) and difference (what that means for slots and nodes).
 """
 
 import hashlib
 import reprlib
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -53,10 +56,11 @@ from .node import STATES, Node, State, node_from_json, node_to_json
 from .placement import CIRCLE, NODES_MAX, PLACES, Place
 from .slots import SLOT_SHIFT, SLOTS, Run, runs
 
-__all__ = ["Change", "Node", "Range", "Ring", "STATES", "State", "Trouble", "Wish", "Write", "shortened"]
+__all__ = ["Acks", "Change", "Node", "Range", "Ring", "STATES", "State", "Trouble", "Wish", "Write", "shortened"]
 
-RULES = 2
-"""Version of the rules that this release keeps; a ring written under newer ones is refused. Since 2 changes fly."""
+RULES = 3
+"""Version of the rules that this release keeps; a ring written under newer ones is refused. Since 2 changes fly; since
+3 lists have copies."""
 CHAIN_MAX = 64
 """Former rings that a ring remembers by (epoch, nonce) (R23)."""
 HISTORY_MAX = 32
@@ -105,6 +109,9 @@ class Trouble:
             raise RingError(f"the keeper of slots {self.slots}, {self.keeper!r}, is not one of their complete members")
 
 
+Acks = Literal["all", "one"]
+ACKS: tuple[str, ...] = get_args(Acks)
+
 Outcome = Literal["", "done", "aborted", "cancelled"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
@@ -149,6 +156,8 @@ class Ring:
     """Copies of a slot, the coordinator's included."""
     min_copies: int
     """Copies that must be up for a write, where a list has as many (R2: see copies_needed)."""
+    acks: Acks = "all"
+    """Who must hold a write before it is answered: every member that is up (R1), or the coordinator alone."""
     serving: bool = True
     """False: client requests are refused, data and nodes stay."""
     place: Place
@@ -241,6 +250,22 @@ class Ring:
         back = min(copies, len(circle))
         return tuple(Range(node, (circle[i - back].token + 1) % CIRCLE, node.token) for i, node in enumerate(circle))
 
+    def trouble_at(self, slot: int) -> Trouble | None:
+        """What is written down of a slot's list; None: enough of its members are up."""
+        index = bisect_right(self.trouble, slot, key=lambda each: each.slots.first) - 1
+        return self.trouble[index] if index >= 0 and slot <= self.trouble[index].slots.last else None
+
+    @cached_property
+    def edges(self) -> tuple[int, ...]:
+        """The slots at which the list, or what is written down of it, may be another than before; ascending, from 0."""
+        return tuple(sorted({run.first for run, _ in self.list_runs} | {each.slots.first for each in self.trouble}))
+
+    def stretches(self, run: Run) -> Iterator[Run]:
+        """The slots of a run, cut at the edges."""
+        inner = self.edges[bisect_right(self.edges, run.first) : bisect_right(self.edges, run.last)]
+        for first, end in pairwise((run.first, *inner, run.last + 1)):
+            yield Run(first, end - 1)
+
     def keyrange(self) -> str:
         """Who owns which part of the circle: ``from,to,host:port;`` in hex, both ends included, ascending by ``to``."""
         return "".join(f"{each};" for each in self.ranges())
@@ -328,6 +353,7 @@ class Ring:
                 "rules": self.rules,
                 "replicas": self.replicas,
                 "min_copies": self.min_copies,
+                "acks": self.acks,
                 "serving": self.serving,
                 "place": self.place,
                 "nodes": [node_to_json(node) for node in self.nodes],
@@ -365,6 +391,7 @@ class Ring:
         chain = tuple(_link_from_json(item) for item in fields.take_many("chain"))
         change = change_from_json(fields.take("change"))
         queue, held_back = fields.take_many("queue", []), tuple(fields.take_many("held_back", []))
+        acks = fields.take("acks", "all")
         names = ("cluster_id", "cluster_name", "epoch", "nonce", "replicas", "min_copies", "serving", "place")
         known = {name: fields.take(name) for name in names}
         return cls(
@@ -376,6 +403,7 @@ class Ring:
             change=change,
             queue=tuple(map(wish_from_json, queue)),
             held_back=held_back,
+            acks=acks,
             unknown=fields.left,
             **known,
         )
@@ -390,6 +418,7 @@ class Ring:
         whole("rules of the ring", self.rules, 1, RULES)
         whole("replicas of the ring", self.replicas, 1, REPLICAS_MAX)
         whole("min_copies of the ring", self.min_copies, 1, REPLICAS_MAX)
+        one_of("acks of the ring", self.acks, ACKS)
         flag("serving of the ring", self.serving)
         one_of("place of the ring", self.place, PLACES)
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=_place_of)))
@@ -436,8 +465,12 @@ class Ring:
                 first = each.slots.last + 1
                 if each.slots.last > run.last or not {id for id, _ in each.complete} <= {node.id for node in members}:
                     raise RingError(f"slots {each.slots}, written down as in trouble, do not belong to one list")
+                if not {(node.id, node.data_id) for node in members if node.state == "up"} <= set(each.complete):
+                    raise RingError(f"slots {each.slots} have a member that is up and not complete")
                 if each.keeper is not None and self.by_id[each.keeper].state != "returning":
                     raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, is not returning")
+                if each.keeper is not None and self.by_id[each.keeper].data_id != dict(each.complete)[each.keeper]:
+                    raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, has another data directory")
                 if each.keeper is not None and any(node.state == "up" for node in members):
                     raise RingError(f"slots {each.slots} have a keeper, {each.keeper}, and a member that is up")
         if left:
@@ -460,6 +493,8 @@ class Ring:
                 for id in self.change.wish.ids:
                     if id not in self.by_id or self.by_id[id].state == "out":
                         raise RingError(f"change {self.change.epoch} is about {id}, which is not in the ring")
+                    if self.by_id[id].state != _BEGINS_AS.get(self.change.wish.kind, self.by_id[id].state):
+                        raise RingError(f"{self.change} cannot be in flight: {id} is {self.by_id[id].state}")
 
     @cached_property
     def _ranges_in_slots(self) -> Mapping[str, tuple[Run, ...]]:
@@ -468,6 +503,10 @@ class Ring:
     @cached_property
     def _coordinated(self) -> Mapping[str, tuple[Run, ...]]:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
+
+
+_BEGINS_AS: dict[str, State] = {"return": "returning", "rest": "up"}
+"""What nodes are before a change of this kind."""
 
 
 @lru_cache(maxsize=8)

@@ -2,32 +2,36 @@
 
     found      no ring -> ring of epoch 1, every registered node up
     downed     up | returning -> down, several at once
-    returned   down | up in an older life -> up, several at once, each the only copy of its slots
+    returned   another life of nodes that are down, up or returning -> returning, several at once; up, where each is the
+               only copy of its slots
+    kept       lists that nobody answers for get a keeper (R15)
 
     queued     a wish waits for its turn
-    begun      the first wish that can be fulfilled, or nodes that have registered -> a change in flight, in transfer
+    begun      the first wish that can be fulfilled, nodes that have registered, nodes that are returning -> a change in
+               flight, in transfer
     advanced   transfer -> switch -> seal
     committed  the change is true: the one write that changes lists (R7)
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
     dismissed  a node that has registered and is no member is to leave
     served     client requests are answered, or refused
 
-The first three keep R7 (no list changes) and R14 (who was complete is written down with the list), and whatever changes
-a node's state turns the change in flight into a wish again (R8). The caller hands in the nonce and the time and writes
-the result by compare-and-set; what a function refuses it refuses with RingError, whole. A node that shares its slots
-with others comes back by a mirror and a change, not by a function here.
+The first four keep R7 (no list changes) and R14 (who was complete is written down with the list), and what they do to a
+node that is up, that keeps a list or that the change in flight is about turns this change into a wish again (R8). The
+caller hands in the nonce and the time and writes the result by compare-and-set; what a function refuses it refuses with
+RingError, whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from .change import Change, Kind, Phase, Wish
 from .fields import RingError
-from .life import Registration
+from .life import Life, Registration
 from .placement import Place, place
 from .plan import Plan, check_copies, plan
-from .ring import HELD_BACK_MAX, QUEUE_MAX, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
+from .ring import HELD_BACK_MAX, QUEUE_MAX, Acks, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
+from .slots import Run
 
 OUT_KEPT_MAX = 256
 """Nodes that are out, and that the ring still remembers so that they find out."""
@@ -43,6 +47,7 @@ def found(
     replicas: int,
     min_copies: int = 2,
     how: Place = "even",
+    acks: Acks = "all",
     why: str = "founded",
 ) -> Ring:
     """The first ring. Raises RingError when nobody is registered, when a node holds a ring already (then there was a
@@ -63,6 +68,7 @@ def found(
         nonce=nonce,
         replicas=replicas,
         min_copies=min_copies,
+        acks=acks,
         place=how,
         nodes=tuple(Node(**node.life(), token=tokens[node.id]) for node in nodes),
         history=(Write(epoch=1, what=shortened(what), why=shortened(why), wall_seconds=wall_seconds),),
@@ -87,15 +93,17 @@ def downed(ring: Ring, lives: Mapping[str, str], *, why: str, nonce: str, wall_s
 def returned(
     ring: Ring, registrations: Iterable[Registration], *, nonce: str, wall_seconds: float, why: str = "registered"
 ) -> Ring:
-    """The ring in which these nodes are up in the lives that they registered, in one write.
+    """The ring in which these nodes are returning in the lives that they registered, in one write.
 
-    The registration ends the older life even where the ring still calls that up (R3). A node is up at once only where
-    it is the only copy of its slots: nobody wrote to them meanwhile, so what its data directory holds is complete (R14)
-    and nobody else's return is to be waited for (R16). Raises RingError when a node is unknown, shares slots with
-    others, registered a life that the ring has seen (a downed incarnation never comes back), brings another data
-    directory or holds a ring from which this one does not descend (R23).
+    The registration ends the older life even where the ring still calls that up (R3). Where a node is the only copy of
+    its slots it is up at once: nobody wrote to them meanwhile, so what its data directory holds is complete (R14) and
+    nobody else's return is to be waited for (R16). Where it shares them it may come with another data directory, which
+    is complete in no list. Raises RingError when a node is unknown, registered a life that the ring has seen (a downed
+    incarnation never comes back), brings another directory in the place of the only copy, or holds a ring from which
+    this one does not descend (R23).
     """
     nodes = {}
+    alone = ring.replicas == 1 or len(ring.circle) == 1
     for registration in sorted(registrations, key=lambda node: node.id):
         id = registration.id
         node = _member(ring, id)
@@ -103,35 +111,92 @@ def returned(
             raise RingError(f"{id} is {node.state} in this life already ({node.incarnation})")
         if registration.held is not None and (objection := ring.objection(registration.held)):
             raise RingError(f"{id} cannot return: {objection}")
-        if registration.data_id != node.data_id:
+        if alone and registration.data_id != node.data_id:
             raise RingError(
                 f"{id} came with the data directory {registration.data_id}, its slots are in {node.data_id}. "
                 "As it is it would lose them: start it on its own directory."
             )
-        if len(ring.circle) > 1 and ring.replicas > 1:
-            raise RingError(f"{id} shares its slots with other nodes and must be made equal to them before it is up")
-        nodes[id] = replace(node, **registration.life(), state="up")
-    return _with_states(ring, nodes, f"{', '.join(nodes)} up", why, nonce, wall_seconds)
+        nodes[id] = replace(node, **registration.life(), state="up" if alone else "returning")
+    what = f"{', '.join(nodes)} {'up' if alone else 'returning'}"
+    return _with_states(ring, nodes, what, why, nonce, wall_seconds)
 
 
-def in_trouble(before: Ring, after: Mapping[str, Node]) -> Iterable[Trouble]:
-    """R14: the lists of a ring that have too few members up once its nodes are as in ``after``, with who was complete.
+def kept(ring: Ring, keepers: Mapping[Run, str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which lists that nobody answers for have these members as keepers, in one write: by the slots that
+    are written down as in trouble, the id.
+
+    Raises RingError when nothing is written down of just these slots, they have a keeper or a member that is up, or
+    who is to be keeper is not one of their complete members, back with the same data directory (R14, R15).
+    """
+    if not keepers:
+        raise RingError("nothing to write: no list gets a keeper")
+    trouble = []
+    for each in ring.trouble:
+        keeper = keepers.get(each.slots)
+        if keeper is not None and (each.keeper is not None or ring.coordinators[each.slots.first] is not None):
+            raise RingError(f"slots {each.slots} are answered for already")
+        trouble.append(replace(each, keeper=keeper or each.keeper))
+    if unknown := sorted(set(keepers) - {each.slots for each in trouble}):
+        raise RingError(f"slots {unknown[0]} are not written down as in trouble")
+    kept = ", ".join(f"{run} by {id}" for run, id in sorted(keepers.items()))
+    return ring.amended(
+        nonce=nonce,
+        what=f"kept: {kept}",
+        why=why,
+        wall_seconds=wall_seconds,
+        trouble=tuple(trouble),
+        **_without_the_change(ring),
+    )
+
+
+def awaited(ring: Ring, life: Life) -> bool:
+    """Whether a list that nobody answers for waits for what is in this life's data directory."""
+    return any(
+        ring.coordinators[each.slots.first] is None and (life.id, life.data_id) in each.complete
+        for each in ring.trouble
+    )
+
+
+def in_trouble(before: Ring, after: Iterable[Node]) -> Iterator[Trouble]:
+    """R14: the lists that have too few members up once the nodes of a ring are these, with who was complete.
 
     Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
-    stays, together with whoever is up; when enough are up again it goes. A keeper answers until it is down or somebody
-    is up (R15).
+    stays, together with whoever is up; when enough are up again it goes. Where a commit changes such a list, those stay
+    complete that are still its members: below copies_needed nothing is written, so they lack nothing. A keeper answers
+    until its life ends or somebody is up (R15).
     """
-    for run, members in before.list_runs:
-        up = {node.id: node.data_id for node in members if after[node.id].state == "up"}
-        if len(up) >= before.copies_needed:
+    nodes = {node.id: node for node in after}
+    circle = circle_of(nodes.values())
+    needed = min(before.min_copies, before.replicas, len(circle))
+    for run, members in list_runs(circle, before.replicas):
+        up = {node.id: node.data_id for node in members if node.state == "up"}
+        if len(up) >= needed:
             continue
-        records = [each for each in before.trouble if run.first <= each.slots.first <= run.last]
-        if not records:
-            complete = {node.id: node.data_id for node in members if node.state == "up"}
-            records = [Trouble(slots=run, complete=tuple(sorted(complete.items())))]
-        for record in records:
-            keeper = record.keeper if record.keeper and not up and after[record.keeper].state == "returning" else None
-            yield replace(record, complete=tuple(sorted({**dict(record.complete), **up}.items())), keeper=keeper)
+        last: Trouble | None = None
+        for stretch in before.stretches(run):
+            record = before.trouble_at(stretch.first)
+            were = record.complete if record is not None else _up(before.lists[stretch.first])
+            ids = {node.id for node in members}
+            complete = {id: data_id for id, data_id in were if id in ids} | up
+            keeper = record.keeper if record is not None and not up else None
+            if keeper is not None and (
+                keeper not in complete
+                or nodes[keeper].state != "returning"
+                or nodes[keeper].incarnation != before.by_id[keeper].incarnation
+            ):
+                keeper = None
+            each = Trouble(slots=stretch, complete=tuple(sorted(complete.items())), keeper=keeper)
+            if last is not None and (last.complete, last.keeper) == (each.complete, each.keeper):
+                each = replace(each, slots=Run(last.slots.first, stretch.last))
+            elif last is not None:
+                yield last
+            last = each
+        if last is not None:
+            yield last
+
+
+def _up(members: tuple[Node, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((node.id, node.data_id) for node in members if node.state == "up")
 
 
 def _member(ring: Ring, id: str) -> Node:
@@ -142,22 +207,40 @@ def _member(ring: Ring, id: str) -> Node:
 
 
 def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, nonce: str, wall_seconds: float) -> Ring:
-    """One write that gives nodes other states or lives. The change in flight ends with it (R8): it will be planned
-    anew, before anything else that is wanted."""
+    """One write that gives nodes other states or lives."""
     if not nodes:
         raise RingError("nothing to write: no node changes its state")
-    after = {**ring.by_id, **nodes}
-    queue = ring.queue if ring.change is None else (ring.change.wish, *ring.queue)
+    after = {**ring.by_id, **nodes}.values()
     return ring.amended(
         nonce=nonce,
         what=what,
         why=why,
         wall_seconds=wall_seconds,
-        nodes=tuple(after.values()),
+        nodes=tuple(after),
         trouble=tuple(in_trouble(ring, after)),
-        change=None,
-        queue=queue[:QUEUE_MAX],
+        **(_without_the_change(ring) if any(_matters(ring, node) for node in nodes.values()) else {}),
     )
+
+
+def _matters(ring: Ring, after: Node) -> bool:
+    """Whether the change in flight must not go on once a node of the ring is like this (R8): it was or will be up,
+    answers for a list as its keeper, or is one of those that the change is about."""
+    before = ring.by_id[after.id]
+    return (
+        "up" in (before.state, after.state)
+        or any(each.keeper == after.id for each in ring.trouble)
+        or (ring.change is not None and after.id in ring.change.wish.ids)
+    )
+
+
+def _without_the_change(ring: Ring) -> dict[str, Any]:
+    """The fields of a ring whose change in flight has ended: it will be planned anew, before anything else that is
+    wanted. Who is returning is raised without being asked for, so of that nothing is kept."""
+    if ring.change is None:
+        return {}
+    wish = ring.change.wish
+    queue = ring.queue if wish.kind == "return" else (wish, *ring.queue)
+    return {"change": None, "queue": queue[:QUEUE_MAX]}
 
 
 # Changes
@@ -170,10 +253,12 @@ def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, 
         raise RingError(f"{QUEUE_MAX} wishes wait already: let some be fulfilled, or cancel them")
     wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))))
     for id in wish.ids:
-        if kind == "remove":
-            _member(ring, id)
-            if any(id in other.ids and other.kind == "remove" for other in _wishes(ring)):
-                raise RingError(f"{id} is being removed already")
+        if kind in ("remove", "rest"):
+            node = _member(ring, id)
+            if kind == "rest" and node.state != "up":
+                raise RingError(f"{id} is {node.state}: only who is up can be restarted in order")
+            if any(id in other.ids and other.kind == kind for other in _wishes(ring)):
+                raise RingError(f"{id} is being {'removed' if kind == 'remove' else 'restarted'} already")
     return ring.amended(
         nonce=nonce,
         what=f"job {wish.job} waits: {wish}",
@@ -197,8 +282,8 @@ def begun(
     """The ring in which the change that fulfils a wish of the queue is in flight; with None, the change that takes in
     the nodes of these registrations.
 
-    A wish to add nodes takes in those of them that are registered. Raises RingError when a change is in flight, when
-    it would change nothing, or when it must not be done (`plan`).
+    A wish to add nodes takes in those of them that are registered. A wish that was never queued (`returning`) is begun
+    in the same way. Raises RingError when a change is in flight, or when it must not be done (`plan`).
     """
     if ring.change is not None:
         raise RingError(f"a change is in flight already: {ring.change}")
@@ -233,6 +318,20 @@ def begun(
     return following
 
 
+def returning(ring: Ring, less: Container[str] = ()) -> Wish | None:
+    """The wish to raise all nodes that are returning, less some; None: there are none. Who is a member of a list that
+    nobody answers for stays as it is: nobody could make it equal there (R11)."""
+    pinned = {
+        node.id
+        for run, members in ring.list_runs
+        if any(ring.coordinators[each.first] is None for each in ring.stretches(run))
+        for node in members
+    }
+    ids = sorted(node.id for node in ring.circle if node.state == "returning" and node.id not in pinned)
+    ids = [id for id in ids if id not in less]
+    return Wish(job=ring.epoch + 1, kind="return", ids=tuple(ids)) if ids else None
+
+
 def target(ring: Ring) -> Ring:
     """The ring as its change would make it, under the epoch and nonce of now: to be planned by, never to be written.
     Raises RingError when there is no change, or it must not be made."""
@@ -240,18 +339,11 @@ def target(ring: Ring) -> Ring:
 
 
 def _changed(ring: Ring) -> dict[str, Any]:
-    """The fields that the commit of the change in flight exchanges. A list that is in trouble does not change (R11), so
-    what was written down of it stays; a list that nobody has any more is in no trouble."""
+    """The fields that the commit of the change in flight exchanges."""
     change = _in_flight(ring)
     nodes = _without_the_forgotten(change.members(ring.nodes), change.wish.ids)
     check_copies(ring, nodes)
-    circle = circle_of(nodes)
-    needed = min(ring.min_copies, ring.replicas, len(circle))
-    below = [
-        run for run, members in list_runs(circle, ring.replicas) if sum(node.state == "up" for node in members) < needed
-    ]
-    trouble = [each for each in ring.trouble if any(run.first <= each.slots.first <= run.last for run in below)]
-    return {"nodes": nodes, "trouble": tuple(trouble)}
+    return {"nodes": nodes, "trouble": tuple(in_trouble(ring, nodes))}
 
 
 def _without_the_forgotten(nodes: Iterable[Node], going: tuple[str, ...]) -> tuple[Node, ...]:
@@ -310,6 +402,8 @@ def given_up(
     wish = next((wish for wish in _wishes(ring) if wish.job == job), None)
     if wish is None:
         raise RingError(f"no job {job} is under way or waits")
+    if wish.kind == "return" and outcome == "cancelled":
+        raise RingError(f"job {job} makes {', '.join(wish.ids)} equal to the others: it would begin anew at once")
     in_flight = ring.change is not None and ring.change.wish.job == job
     held_back = {*ring.held_back, *(wish.ids if outcome == "cancelled" and wish.kind == "add" else ())}
     return ring.amended(

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, Ecs
-from ringkeeper.actors.messages import Figures, ReportFigures, RunVerb, Suspected, VerbRun
+from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, STEADY_SECONDS, Ecs
+from ringkeeper.actors.messages import ChangeReported, Figures, ReportFigures, RunVerb, Suspected, VerbRun
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration, Stamp
 from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.transitions import planned
 from ringkeeper.runtime.election import Deposed, Elected
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.session import (
@@ -45,10 +46,10 @@ def name_of(registration: Registration) -> str:
 class Stage:
     """An Ecs and a ZooKeeper that is played by hand."""
 
-    def __init__(self, found_with: int = 3) -> None:
+    def __init__(self, found_with: int = 3, replicas: int = 1) -> None:
         self.harness = Harness(
             Ecs, id="ecs-1", cluster_name=CLUSTER, watches="probe:watches", found_with=found_with,
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=PATIENCE_SECONDS, replicas=replicas,
         )  # fmt: skip
         self.data: bytes | None = None
         self.version = -1
@@ -128,6 +129,28 @@ class Stage:
     def pass_time(self, seconds: float = PATIENCE_SECONDS + 0.1) -> None:
         self.play(self.harness.advance(seconds))
 
+    def report(self, *but: str) -> None:
+        """Every coordinator that has a part in the change in flight says that it has reached the end of its phase."""
+        ring = self.ring
+        assert ring.change is not None
+        for id in sorted(planned(ring).sources - set(but)):
+            report = ChangeReported(
+                node=id, incarnation=ring.by_id[id].incarnation, change=ring.change.epoch, epoch=ring.epoch,
+                reached=ring.change.phase, progress=[],
+            )  # fmt: skip
+            self.play(self.harness.tell(report))
+
+    def finish(self) -> None:
+        """The change in flight goes through all its phases."""
+        assert self.ring.change is not None
+        epoch = self.ring.change.epoch
+        while self.ring.change is not None and self.ring.change.epoch == epoch:
+            self.report()
+
+    def states(self) -> dict[int, str]:
+        """By the last digit of their ports, the nodes that are not up."""
+        return {node.port % 10: node.state for node in self.ring.nodes if node.state != "up"}
+
     @property
     def ring(self) -> Ring:
         assert self.data is not None
@@ -146,6 +169,17 @@ class Stage:
 @pytest.fixture
 def stage() -> Any:
     stage = Stage()
+    yield stage
+    stage.harness.stop()
+
+
+@pytest.fixture
+def copies() -> Any:
+    """Three nodes that hold three copies of every slot."""
+    stage = Stage(replicas=3)
+    stage.lead()
+    stage.register(life(1), life(2), life(3))
+    stage.pass_time()
     yield stage
     stage.harness.stop()
 
@@ -529,3 +563,99 @@ def test_suspicions_go_with_the_life_that_they_are_about_and_with_the_life_that_
     assert suspected == {ids[0]: [ids[2]], ids[1]: [], ids[2]: []}
     founded.harness.tell(Suspected(node=ids[1], incarnation=lives[ids[1]], by=ids[0], silent_seconds=4.0))
     assert len(founded.harness.actor._suspicions) == 1, "what is said of a former life is past"
+
+
+# Lists of several copies
+
+
+def again(stage: Stage, number: int, incarnation: int = 2) -> Registration:
+    """The node's next life, on the directory that holds the newest ring."""
+    return life(number, incarnation=incarnation, held=stage.ring.stamp)
+
+
+def test_a_node_that_is_back_is_returning_and_is_raised_by_a_change_of_its_own(copies: Stage) -> None:
+    copies.vanish(life(2))
+    copies.pass_time(1.0)
+    assert copies.states() == {2: "down"} and copies.ring.trouble == ()
+    copies.register(again(copies, 2))
+    assert copies.states() == {2: "returning"}
+    change = copies.ring.change
+    assert change is not None and str(change) == "return 127.0.0.1:7002" and change.wish not in copies.ring.queue
+    assert {transfer.target for transfer in planned(copies.ring).transfers} == {"127.0.0.1:7002"}
+    copies.finish()
+    assert copies.states() == {} and copies.ring.change is None
+    assert copies.ring.history[-1].outcome == "done"
+
+
+def test_a_new_life_of_one_that_is_up_is_its_death_at_once_even_while_a_change_is_in_flight(copies: Stage) -> None:
+    copies.register(life(4))
+    copies.pass_time(2.1)
+    assert str(copies.ring.change) == "add 127.0.0.1:7004"
+    copies.register(again(copies, 3))
+    assert copies.states() == {3: "returning"}
+    assert str(copies.ring.change) == "return 127.0.0.1:7003", "who is back goes before those who wait"
+    assert [str(wish) for wish in copies.ring.queue] == ["add 127.0.0.1:7004"]
+    copies.finish()
+    assert str(copies.ring.change) == "add 127.0.0.1:7004"
+
+
+def test_one_that_is_down_and_back_waits_for_the_end_of_the_change_in_flight(copies: Stage) -> None:
+    copies.vanish(life(2))
+    copies.pass_time(1.0)
+    copies.register(life(4))
+    copies.pass_time(2.1)
+    assert str(copies.ring.change) == "add 127.0.0.1:7004"
+    epoch = copies.ring.epoch
+    copies.register(again(copies, 2))
+    assert copies.ring.epoch == epoch
+    copies.finish()
+    assert copies.states() == {2: "returning"} and str(copies.ring.change) == "return 127.0.0.1:7002"
+
+
+def test_a_returning_node_that_dies_is_down_and_the_change_that_was_to_raise_it_ends(copies: Stage) -> None:
+    copies.vanish(life(2))
+    copies.pass_time(1.0)
+    copies.register(again(copies, 2))
+    copies.vanish(again(copies, 2))
+    copies.lives = {name: each for name, each in copies.lives.items() if each.id != "127.0.0.1:7002"}
+    copies.registered()
+    copies.pass_time(1.0)
+    assert copies.states() == {2: "down"} and copies.ring.change is None and copies.ring.queue == ()
+
+
+def test_who_dies_again_and_again_is_raised_later_and_later_until_it_was_up_for_a_while(copies: Stage) -> None:
+    for incarnation, seconds in ((2, 0.0), (3, 1.0), (4, 2.0), (5, 4.0)):
+        copies.register(again(copies, 2, incarnation))
+        assert copies.states() == {2: "returning"}
+        if seconds:
+            assert copies.ring.change is None
+            copies.pass_time(seconds - 0.1)
+            assert copies.ring.change is None
+            copies.pass_time(0.2)
+        copies.finish()
+        assert copies.states() == {}
+    copies.pass_time(STEADY_SECONDS)
+    copies.register(again(copies, 2, 6))
+    assert copies.ring.change is not None
+
+
+def test_when_all_are_gone_the_first_complete_one_is_keeper_and_then_up_and_the_others_follow(copies: Stage) -> None:
+    copies.vanish(life(1), life(2), life(3))
+    copies.pass_time(1.0)
+    assert copies.states() == {1: "down", 2: "down", 3: "down"}
+    copies.register(again(copies, 2))
+    assert any(write.what.startswith("kept: 0-5460 by 127.0.0.1:7002, 5461-") for write in copies.ring.history)
+    assert copies.states() == {1: "down", 3: "down"}, "it learns from nobody, so no coordinator is waited for"
+    assert copies.ring.trouble and not any(each.keeper for each in copies.ring.trouble)
+    copies.register(again(copies, 1), again(copies, 3))
+    copies.finish()
+    assert copies.states() == {} and copies.ring.trouble == ()
+
+
+def test_with_copies_an_exchanged_data_directory_is_filled_by_the_others(copies: Stage) -> None:
+    copies.vanish(life(2))
+    copies.pass_time(1.0)
+    copies.register(life(2, incarnation=0, data=99))
+    assert copies.ring.by_id["127.0.0.1:7002"].data_id == hex64(99)
+    copies.finish()
+    assert copies.states() == {}

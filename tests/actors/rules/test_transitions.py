@@ -10,6 +10,7 @@ from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import Run
 from ringkeeper.actors.rules.transitions import downed, found, in_trouble, returned
+from ringkeeper.actors.rules.transitions import kept as keep_lists
 from ringkeeper.tests.actors.rules.rings import (
     CLUSTER_ID,
     all_up,
@@ -32,6 +33,14 @@ def back(ring: Ring, *registrations: Registration) -> Ring:
 def again(ring: Ring, id: str, life: int = 2) -> Registration:
     """The node restarted on its directory, where it had kept this ring."""
     return registration(id, life, held=ring.stamp)
+
+
+def keep(ring: Ring, keepers: dict[Run, str]) -> Ring:
+    return keep_lists(ring, keepers, why="back", nonce=hex64(ring.epoch + 1), wall_seconds=1.0)
+
+
+def runs_kept(ring: Ring) -> list[tuple[Run, str]]:
+    return [(each.slots, each.keeper) for each in ring.trouble if each.keeper is not None]
 
 
 def complete(ring: Ring) -> dict[Run, set[str]]:
@@ -221,10 +230,27 @@ def test_one_that_cannot_return_keeps_the_others_waiting_too() -> None:
         back(ring, again(ring, A), registration(B, 2, data_id=hex64(99)))
 
 
-def test_a_node_that_shares_its_slots_is_not_up_by_merely_being_back() -> None:
+def test_a_node_that_shares_its_slots_is_not_up_by_merely_being_back_but_returning() -> None:
     ring = lost(founded(3, replicas=2), B)
-    with pytest.raises(RingError, match=f"{B} shares its slots with other nodes and must be made equal"):
-        back(ring, again(ring, B))
+    after = back(ring, again(ring, B))
+    assert (after.by_id[B].state, after.by_id[B].incarnation) == ("returning", again(ring, B).incarnation)
+    assert after.coordinated_by(B) == () and after.trouble == ring.trouble
+    assert after.history[-1].what == f"{B} returning"
+
+
+def test_a_new_life_of_one_that_is_up_is_its_death_and_of_one_that_is_returning_as_well() -> None:
+    ring = back(founded(3, replicas=3), again(founded(3), B))
+    assert ring.epoch == 2 and ring.by_id[B].state == "returning" and B not in map(str, ring.coordinators)
+    after = back(ring, again(ring, B, 3))
+    assert (after.by_id[B].state, after.by_id[B].incarnation) == ("returning", again(ring, B, 3).incarnation)
+
+
+def test_with_copies_a_node_may_come_with_another_data_directory_and_is_complete_nowhere() -> None:
+    ring = lost(founded(3, replicas=3), *ids(3))
+    after = back(ring, registration(B, 2, data_id=hex64(99)))
+    assert after.by_id[B].data_id == hex64(99) and after.trouble == ring.trouble
+    with pytest.raises(RingError, match="another data directory"):
+        keep(after, {after.trouble[0].slots: B})
 
 
 def test_the_only_node_of_a_ring_has_the_only_copy_whatever_replicas_says() -> None:
@@ -249,11 +275,43 @@ def test_a_keeper_gives_way_to_a_member_that_is_up_which_then_counts_as_complete
     ring = kept(replicas=3)
     first, second, third = ring.circle
     ring = replace(ring, trouble=tuple(replace(each, complete=((first.id, first.data_id),)) for each in ring.trouble))
-    after = list(in_trouble(ring, {**ring.by_id, third.id: replace(third, state="up")}))
+    after = list(in_trouble(ring, (first, second, replace(third, state="up"))))
     assert [each.keeper for each in after] == [None] * 3
     assert {frozenset(dict(each.complete)) for each in after} == {frozenset((first.id, third.id))}
-    both = {**ring.by_id, second.id: replace(second, state="up"), third.id: replace(third, state="up")}
-    assert list(in_trouble(ring, both)) == []
+    assert list(in_trouble(ring, (first, replace(second, state="up"), replace(third, state="up")))) == []
+
+
+def test_the_first_complete_member_that_is_back_is_named_keeper_of_several_lists_by_one_write() -> None:
+    ring = lost(founded(3, replicas=2), *ids(3))
+    id = ring.circle[0].id
+    ring = back(ring, again(ring, id))
+    mine = {each.slots: id for each in ring.trouble if id in dict(each.complete)}
+    assert len(mine) == 2
+    after = keep(ring, mine)
+    assert after.epoch == ring.epoch + 1 and {run for run, _ in runs_kept(after)} == set(mine)
+    assert sum(node is not None and node.id == id for node in after.coordinators) == sum(run.size for run in mine)
+    died = back(after, again(after, id, 3))
+    assert not runs_kept(died) and complete(died) == complete(ring), "its life has ended, not what its directory holds"
+
+
+@pytest.mark.parametrize(
+    ("keeper", "message"),
+    [(B, "is not returning"), ("127.0.0.1:9999", "is not one of their complete members")],
+    ids=["down", "a stranger"],
+)
+def test_nobody_is_named_keeper_who_is(keeper: str, message: str) -> None:
+    ring = lost(founded(3, replicas=3), *ids(3))
+    with pytest.raises(RingError, match=message):
+        keep(ring, {ring.trouble[0].slots: keeper})
+
+
+def test_a_list_that_is_answered_for_gets_no_keeper_and_slots_must_be_named_as_they_are_written_down() -> None:
+    ring = kept(replicas=3)
+    id = ring.circle[0].id
+    with pytest.raises(RingError, match="answered for already"):
+        keep(ring, {ring.trouble[0].slots: id})
+    with pytest.raises(RingError, match="not written down as in trouble"):
+        keep(ring, {Run(0, 17): id})
 
 
 # ---- what holds after any of them
