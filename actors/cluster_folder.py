@@ -64,6 +64,10 @@ class Cluster:
     ecs_port: int = 0
     place: str = "even"
     fsync: str = "everysec"
+    replicas: int = 1
+    """Copies of each slot; one where nothing is written down: there were no others once."""
+    min_copies: int = 2
+    acks: str = "all"
 
     @property
     def zookeeper_hosts(self) -> str:

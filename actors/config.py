@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.hosts import is_loopback
+from .rules.ring import REPLICAS_MAX
 
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
@@ -17,6 +18,7 @@ VALUE_BYTES_MAX = 30 * 1024 * 1024
 """The largest value that fits into a frame between nodes, its key and figures included."""
 
 FSYNC_POLICIES = ("always", "everysec", "never")
+ACKS = ("all", "one")
 
 
 class ConfigError(ValueError):
@@ -121,8 +123,18 @@ class EcsConfig(ProcessConfig):
     found_with: int = 1
     """A new ring is founded once so many nodes have registered."""
     replicas: int = 1
+    """Copies of each slot in a new ring, the coordinator's included; fewer while the ring has fewer nodes."""
+    min_copies: int = 2
+    """So many of them must be up for a write; fewer where a slot cannot have as many."""
+    acks: str = "all"
+    """When a write is answered unless its connection wants it otherwise: once all copies that are up have it, or one,
+    the coordinator's, alone; then a failover may lose it."""
     place: str = "even"
     """How a new ring places its nodes: even, or md5 (the seed's rule)."""
+
+    def check(self) -> None:
+        ProcessConfig.check(self)
+        check_copies(self.replicas, self.min_copies, self.acks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +146,16 @@ class ZooKeeperConfig:
     data: Path
     tick_milliseconds: int = 1500
     """Sessions last 2 to 20 ticks."""
+
+
+def check_copies(replicas: int, min_copies: int, acks: str) -> None:
+    """Raises ConfigError when no ring can be founded with these."""
+    if not 1 <= replicas <= REPLICAS_MAX:
+        raise ConfigError(f"a ring cannot keep {replicas} copies of each slot; use 1 to {REPLICAS_MAX}")
+    if not 1 <= min_copies <= REPLICAS_MAX:
+        raise ConfigError(
+            f"a write cannot be refused below {min_copies} copies; use 1 (never refused while anybody answers) to "
+            f"{REPLICAS_MAX}"
+        )
+    if acks not in ACKS:
+        raise ConfigError(f"acks {acks!r} is unknown; use one of {', '.join(ACKS)}")

@@ -870,6 +870,7 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
         arguments=(
             *("ecs", "--port", str(cluster.ecs_port), *_common(cluster, folder, log_level)),
             *("--found-with", str(len(cluster.node_ports)), "--place", cluster.place),
+            *("--replicas", str(cluster.replicas), "--min-copies", str(cluster.min_copies), "--acks", cluster.acks),
         ),
     )
     nodes = (node_program(cluster, folder, port, log_level) for port in cluster.node_ports)

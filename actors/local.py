@@ -48,7 +48,7 @@ from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError
+from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -82,6 +82,8 @@ CHANGE_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.05
 """The pause between two looks whether the cluster serves, or a job has ended."""
 NEWS_MAX = 256
+REPLICAS = 1
+"""Copies of each slot, unless somebody wishes otherwise."""
 HOST = "127.0.0.1"
 """Where all of it listens."""
 
@@ -107,6 +109,9 @@ class Wishes:
     place: str | None = None
     fsync: str | None = None
     name: str | None = None
+    replicas: int | None = None
+    min_copies: int | None = None
+    acks: str | None = None
 
 
 class LocalCluster:
@@ -115,6 +120,8 @@ class LocalCluster:
     ``nodes``: 3. ``port``: of the first node, the others follow upwards; without it every node gets a free one.
     ``data``: a folder that is kept; without it a temporary one, removed at the end. ``zookeeper``: ``host:port,...`` of
     one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
+    ``replicas``: copies of each slot, 1. ``min_copies``: how many of them must be up for a write, 2 or as many as there
+    can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None.
 
     ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on
@@ -134,6 +141,9 @@ class LocalCluster:
         place: str | None = None,
         fsync: str | None = None,
         name: str | None = None,
+        replicas: int | None = None,
+        min_copies: int | None = None,
+        acks: str | None = None,
         password: str | None = None,
         log_level: str = "info",
         outlive: bool = False,
@@ -144,7 +154,17 @@ class LocalCluster:
             self._temporary = tempfile.TemporaryDirectory(prefix="ringkeeper-")
             data = self._temporary.name
         self.folder = ClusterFolder(Path(data))
-        self._wishes = Wishes(nodes=nodes, port=port, zookeeper=zookeeper, place=place, fsync=fsync, name=name)
+        self._wishes = Wishes(
+            nodes=nodes,
+            port=port,
+            zookeeper=zookeeper,
+            place=place,
+            fsync=fsync,
+            name=name,
+            replicas=replicas,
+            min_copies=min_copies,
+            acks=acks,
+        )
         self._password = os.environ.get("RINGKEEPER_PASSWORD", "") if password is None else password
         self._log_level, self._outlive, self._on_news = log_level, outlive, on_news
         self._cluster: Cluster | None = None
@@ -560,6 +580,9 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
             "place": (wishes.place, cluster.place),
             "fsync": (wishes.fsync, cluster.fsync),
             "name": (wishes.name, cluster.name),
+            "replicas": (wishes.replicas, cluster.replicas),
+            "min_copies": (wishes.min_copies, cluster.min_copies),
+            "acks": (wishes.acks, cluster.acks),
         }
         for what, (wish, is_now) in has.items():
             if wish is not None and wish != is_now:
@@ -592,6 +615,10 @@ def _conceive(wishes: Wishes) -> Cluster:
                 f"{nodes} nodes from port {first} on do not fit: each also needs the port {BRIDGE_PORT_OFFSET} higher, "
                 "and there are 65535"
             )
+    replicas = REPLICAS if wishes.replicas is None else wishes.replicas
+    min_copies = 2 if wishes.min_copies is None else wishes.min_copies
+    acks = wishes.acks or "all"
+    check_copies(replicas, min_copies, acks)
     return Cluster(
         name=wishes.name or "ringkeeper",
         host=HOST,
@@ -599,6 +626,9 @@ def _conceive(wishes: Wishes) -> Cluster:
         zookeeper=wishes.zookeeper or "",
         place=wishes.place or "even",
         fsync=wishes.fsync or "everysec",
+        replicas=replicas,
+        min_copies=min_copies,
+        acks=acks,
     )
 
 

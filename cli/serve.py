@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..actors.config import FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
+from ..actors.config import ACKS, FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
 from ..actors.rules.placement import PLACES
 from .options import FILE, FOLDER, Command, log_options
 from .outcomes import BUG, REFUSED, USAGE, Trouble
@@ -103,6 +103,20 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
     type=click.IntRange(min=1),
     metavar="NODES",
     help="A new ring is founded once so many nodes have registered.",
+)
+@setting(EcsConfig, "replicas", type=int, metavar="COPIES", help="Of each slot in a new ring, if it has as many nodes.")
+@setting(
+    EcsConfig,
+    "min_copies",
+    type=int,
+    metavar="COPIES",
+    help="Of a new ring: with fewer of a slot's copies up, writes to it are refused.",
+)
+@setting(
+    EcsConfig,
+    "acks",
+    type=click.Choice(ACKS),
+    help="Of a new ring: a write is answered once all copies that are up have it, or one; then a failover may lose it.",
 )
 @setting(EcsConfig, "place", type=click.Choice(PLACES), help="How a new ring places its nodes.")
 @process_options

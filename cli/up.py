@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..actors.config import FSYNC_POLICIES
+from ..actors.config import ACKS, FSYNC_POLICIES
 from ..actors.rules.placement import PLACES
 from .options import FOLDER, log_level_option, opened
 from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
@@ -51,6 +51,19 @@ class _Asked(BaseException):
     "--fsync",
     type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk; only a power cut can tell.  [default: everysec]",
+)
+@click.option("--replicas", type=int, metavar="COPIES", help="Of each slot, on as many nodes.  [default: 1]")
+@click.option(
+    "--min-copies",
+    type=int,
+    metavar="COPIES",
+    help="With fewer of a slot's copies up, writes to it are refused.  [default: 2, or as many as there can be]",
+)
+@click.option(
+    "--acks",
+    type=click.Choice(ACKS),
+    help="When a write is answered: once all copies that are up have it, or one; then a failover may lose it.  "
+    "[default: all]",
 )
 @click.option("--cluster-name", "name", help="Needed if clusters share a ZooKeeper.  [default: ringkeeper]")
 @click.option("--detach", is_flag=True, help="Return once the ring serves; `ringkeeper down` ends it.")

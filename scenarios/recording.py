@@ -64,8 +64,8 @@ class RecordedSimulatedStage(RecordedStage, SimulatedStage):
 
     _ring_seen = b""
 
-    def _start(self, nodes: int, ecs: int, fsync: str) -> None:
-        super()._start(nodes, ecs, fsync)
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None:
+        super()._start(nodes, ecs, fsync, replicas)
         self.wiretap = Wiretap(self.cluster.world, on_sent=self._said)
 
     def _said(self, heard: Heard) -> None:

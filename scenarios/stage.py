@@ -189,10 +189,12 @@ class Stage(ABC):
 
     # The cluster
 
-    def start(self, nodes: int = 3, ecs: int = 1, *, fsync: str = "everysec") -> None:
-        """Start a cluster, and wait until it serves."""
-        self.say(f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper start; fsync is {fsync}")
-        self._start(nodes, ecs, fsync)
+    def start(self, nodes: int = 3, ecs: int = 1, *, fsync: str = "everysec", replicas: int | None = None) -> None:
+        """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: as usual."""
+        copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
+        parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
+        self.say(f"{parts} start; fsync is {fsync}{copies}")
+        self._start(nodes, ecs, fsync, replicas)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
     def join(self, count: int = 1) -> tuple[str, ...]:
@@ -495,7 +497,7 @@ class Stage(ABC):
     @abstractmethod
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
     @abstractmethod
-    def _start(self, nodes: int, ecs: int, fsync: str) -> None: ...
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None: ...
     @abstractmethod
     def _join(self, count: int) -> tuple[str, ...]: ...
     @abstractmethod

@@ -818,6 +818,9 @@ def test_a_new_cluster_gets_ports_that_are_free_and_distinct(tmp_path: Path) -> 
         Wishes(place="md5"),
         Wishes(fsync="always"),
         Wishes(name="other"),
+        Wishes(replicas=5),
+        Wishes(min_copies=1),
+        Wishes(acks="one"),
     ],
 )
 def test_a_wish_that_contradicts_what_lives_there_is_refused_and_nothing_changes(
@@ -840,6 +843,10 @@ def test_a_wish_that_contradicts_what_lives_there_is_refused_and_nothing_changes
         Wishes(port=60_000),
         Wishes(zookeeper="no port"),
         Wishes(zookeeper="a:b"),
+        Wishes(replicas=0),
+        Wishes(replicas=17),
+        Wishes(min_copies=0),
+        Wishes(acks="two"),
     ],
 )
 def test_a_wish_that_cannot_be_fulfilled_is_refused(tmp_path: Path, wishes: Wishes) -> None:
@@ -854,6 +861,14 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, offset: i
     with socket.create_server(("127.0.0.1", port + offset)), pytest.raises(FolderError, match=f"port {port + offset} "):
         settle(ClusterFolder(tmp_path), Wishes(nodes=1, port=port), {})
     assert not (tmp_path / "cluster.json").exists()
+
+
+def test_how_many_copies_there_are_is_kept_and_told_to_the_control_service(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    cluster = settle(folder, Wishes(nodes=1, replicas=4, min_copies=3, acks="one"), {})
+    assert settle(folder, Wishes(), {}) == cluster
+    ecs = next(each for each in programs_of(cluster, folder) if each.kind == "ecs")
+    assert "--replicas 4 --min-copies 3 --acks one" in ecs.command
 
 
 def test_nodes_that_left_while_nobody_looked_do_not_come_back(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_a_deleted_key_is_gone(cluster: FakeRing) -> None:
         ("load", "no such folder"),
         ("node", "--data", "x", "--port", "seven"),
         ("up", "--place", "anywhere"),
+        ("up", "--acks", "two"),
         ("fly",),
     ],
 )
@@ -434,7 +435,8 @@ def test_options_become_settings(served: list[Any], tmp_path: Path) -> None:
     run = CliRunner(env={"RINGKEEPER_PASSWORD": "sesame"}).invoke
     node_options = ["--port", "7005", "--data", "d", "--fsync", "always", "--no-join"]
     assert run(ringkeeper, ["node", *node_options, *common]).exit_code == 0
-    assert run(ringkeeper, ["ecs", "--found-with", "3", "--place", "md5", *common]).exit_code == 0
+    copies = ["--replicas", "4", "--min-copies", "3", "--acks", "one"]
+    assert run(ringkeeper, ["ecs", "--found-with", "3", "--place", "md5", *copies, *common]).exit_code == 0
     assert run(ringkeeper, ["zookeeper", "--port", "2182", "--data", "z", "--tick", "200"]).exit_code == 0
     node, ecs, zookeeper = served
     assert (node.id, node.data, node.fsync, node.password) == ("n1:7005", Path("d"), "always", "sesame")
@@ -447,6 +449,7 @@ def test_options_become_settings(served: list[Any], tmp_path: Path) -> None:
             "z:1",
         )
     assert (ecs.found_with, ecs.place) == (3, "md5")
+    assert (ecs.replicas, ecs.min_copies, ecs.acks) == (4, 3, "one")
     assert (zookeeper.port, zookeeper.tick_milliseconds) == (2182, 200)
 
 
