@@ -383,16 +383,16 @@ class Gateway(Actor):
         self._came(message.number, len(message.replies) - message.later)
 
     def _settled(self, message: Settled) -> None:
-        place = message.index
-        for exchange in self._at_storage[message.number]:
-            if place < len(exchange.on_store):
-                exchange.replies[exchange.on_store[place]] = message.reply
-                exchange.missing -= 1
-                if not exchange.missing:
-                    self._write(exchange.session)
-                break
-            place -= len(exchange.on_store)
-        self._came(message.number, 1)
+        for number, place, reply in message.replies:
+            for exchange in self._at_storage[number]:
+                if place < len(exchange.on_store):
+                    exchange.replies[exchange.on_store[place]] = reply
+                    exchange.missing -= 1
+                    if not exchange.missing:
+                        self._write(exchange.session)
+                    break
+                place -= len(exchange.on_store)
+            self._came(number, 1)
 
     def _came(self, number: int, replies: int) -> None:
         """So many more replies to an Execute are there; it is forgotten when all are."""

@@ -372,19 +372,25 @@ class Handoff(Actor):
                 puts.append((slot, key, record.value, record.epoch, record.seq, record.expiry))
                 size += len(key) + len(record.value)
         removals = sorted(there)
-        numbers = self._numbers(self._cursor, reached)
+        chunk = Chunk(
+            walk=self._walk,
+            number=self._number + 1,
+            after=self._cursor,
+            upto=reached,
+            puts=puts,
+            removals=removals,
+            numbers=self._numbers(self._cursor, reached),
+        )
+        self._number += 1
         self._cursor = reached
         self._keys_passed += len(own)
         self._keys_sent += len(puts)
-        if puts or removals or numbers:
-            self._number += 1
-            chunk = Chunk(walk=self._walk, number=self._number, puts=puts, removals=removals, numbers=numbers)
-            self._chunks += 1
-            self._chunk_bytes += size
-            self._put(Kept(self._number, chunk, size))
-            if self._bytes_per_second:
-                start = max(self._next_chunk_at, self.now())
-                self._next_chunk_at = start + size / self._bytes_per_second
+        self._chunks += 1
+        self._chunk_bytes += size
+        self._put(Kept(self._number, chunk, size))
+        if self._bytes_per_second:
+            start = max(self._next_chunk_at, self.now())
+            self._next_chunk_at = start + size / self._bytes_per_second
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
         """The numbers of the slots that end between two positions, where there are any."""

@@ -1,9 +1,10 @@
 """Makes a node process a member of its cluster: registers its life, holds the newest ring, tells the others of it.
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
+        LookForRing                                           from anybody here who heard of a newer ring
         RegisterAgain, KeepAgain, Lingered                    from itself
-Tells   Subscribe, WatchNode, CreateNode, SetNode, DeleteNode -> Watches;
-        RingChanged -> StorageNode, Replica, Gateway, FailureDetector
+Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
+        RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
@@ -37,12 +38,13 @@ from ..runtime.session import (
     DeleteNode,
     Lost,
     NodeChanged,
+    ReadNode,
     SetNode,
     Subscribe,
     Suspended,
     WatchNode,
 )
-from .messages import RingChanged
+from .messages import LookForRing, RingChanged, RingSeen
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
@@ -58,6 +60,10 @@ LEAVE_LINGER_SECONDS = 5.0
 
 KEEP_AGAIN_SECONDS = 5.0
 """So long after a ring could not be put on disk it is tried again."""
+
+
+LOOK = "look for a ring"
+"""The request that reads the ring again."""
 
 
 class Archive(Protocol):
@@ -117,6 +123,10 @@ class Member(Actor):
         self._unkept: bytes | None = None
         """What was read last, if it could not be put on disk."""
         self._keeping_again = False
+        self._asked: list[LookForRing] = []
+        """Who waits for the read that is under way."""
+        self._asked_meanwhile: list[LookForRing] = []
+        self._looking = False
 
     def on_start(self) -> None:
         kept = self._archive.read()
@@ -128,7 +138,16 @@ class Member(Actor):
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
 
     def on_receive(
-        self, message: Connected | Suspended | Lost | NodeChanged | Answered | RegisterAgain | KeepAgain | Lingered
+        self,
+        message: Connected
+        | Suspended
+        | Lost
+        | NodeChanged
+        | Answered
+        | LookForRing
+        | RegisterAgain
+        | KeepAgain
+        | Lingered,
     ) -> None:
         match message:
             case Connected():
@@ -140,8 +159,13 @@ class Member(Actor):
                 log.warning("%s: the ZooKeeper session is lost; a new one will register the same life", self._life.id)
             case NodeChanged():
                 self._ring_read(message.data)
+            case Answered() if message.request == LOOK:
+                self._looked(message)
             case Answered():
                 self._answered(message)
+            case LookForRing():
+                self._asked_meanwhile.append(message)
+                self._look()
             case RegisterAgain():
                 self._registering_again = False
                 self._register()
@@ -157,6 +181,7 @@ class Member(Actor):
     def _connected(self, message: Connected) -> None:
         if message.session_id != self._session:
             self._session = message.session_id
+            self._looking = False  # whatever was asked in the session before is not answered any more
             self._register()
 
     def _register(self) -> None:
@@ -202,6 +227,25 @@ class Member(Actor):
         return f"{paths.nodes(self._cluster_name)}/{name}"
 
     # The ring
+
+    def _look(self) -> None:
+        """Read the ring again, for all that have asked before the read begins."""
+        if self._asked_meanwhile and not self._looking and self._session is not None:
+            self._looking = True
+            self._asked, self._asked_meanwhile = self._asked_meanwhile, []
+            self.send(self._watches, ReadNode(request=LOOK, path=paths.ring(self._cluster_name), reply_to=self.ref))
+        elif self._session is None:
+            self._asked_meanwhile.clear()  # they ask again
+
+    def _looked(self, message: Answered) -> None:
+        self._looking = False
+        asked, self._asked = self._asked, []
+        if not message.error:
+            self._ring_read(message.data)
+            for question in asked:
+                if question.reply_to is not None and self._ring is not None:
+                    self.send(question.reply_to, RingSeen(question=question.question, epoch=self._ring.epoch))
+        self._look()
 
     def _ring_read(self, data: bytes | None) -> None:
         self._unkept = None

@@ -65,6 +65,10 @@ class Execute:
     """Comes back with the replies."""
     requests: list[tuple[Command, list[bytes]]]
     reply_to: Ref
+    eager: frozenset[int] = frozenset()
+    """Positions of writes whose clients want to be answered as soon as they hold here (``acks one``)."""
+    stale: frozenset[int] = frozenset()
+    """Positions of reads that a successor may answer (READONLY)."""
 
 
 @message
@@ -81,12 +85,188 @@ class Executed:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A reply that was to come later; may come before the Executed it belongs to; local. StorageNode -> Gateway."""
+    """Replies that were to come later; may come before the Executed they belong to; local. StorageNode -> Gateway."""
 
+    replies: list[tuple[int, int, Any]]
+    """Number of the Execute, which request of it, the reply."""
+
+
+# Writes go to the successors.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """From now on this node answers for these slots, in this ring; local. StorageNode -> Replicator.
+
+    Successors that are new to some of them get what not everybody holds, as part of ``batch``."""
+
+    ring: Ring
+    runs: list[tuple[int, int]]
+    batch: int
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginTenure:
+    """This node has taken over these slots (R18): what not everybody holds yet goes to all their successors, old
+    numbers and all, before anything new; local. StorageNode -> Replicator."""
+
+    batch: int
+    runs: list[tuple[int, int]]
+    operations: list[Operation]
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnersHold:
+    """Required learners hold everything up to this batch (None: there are none): they count for ``held`` (R5); local.
+    StorageNode -> Replicator."""
+
+    batch: int | None
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStream:
+    """I coordinate slots of which you have copies. Replicator -> Replica, before the first Append of a stream."""
+
+    stream: int
+    node: str
+    incarnation: str
+    """Who sends (R3)."""
+    to: str
+    """The incarnation of the receiver that is meant (R3)."""
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """The next of a stream, numbered without a gap (R4). Replicator -> Replica."""
+
+    stream: int
     number: int
-    index: int
-    """Which request of the Execute."""
-    reply: Any
+    epoch: int
+    """Of the ring that the sender obeys."""
+    batch: int
+    held: int
+    """The sender's batches up to this one are held by every up member (R5)."""
+    operations: list[Operation] = field(default_factory=list)
+    begins: list[tuple[int, int]] = field(default_factory=list)
+    """Slots that the sender has taken over: what was unsettled of them before is among these operations, or is not to
+    be (R18)."""
+    sync: bool = False
+    """Say when this, and all before it, is on your disk."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """Everything up to this number is applied, up to that one it is on disk; and the receiver takes the sender for what
+    it says that it is, as far as the ring of this epoch goes (R21). Replica -> Replicator."""
+
+    stream: int
+    number: int
+    synced: int
+    epoch: int
+    gap: bool = False
+    """What came was not the next: send again what follows ``number``."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """In the ring of this epoch the sender does not coordinate what it sent, or not in this life (fencing). Replica ->
+    Replicator."""
+
+    stream: int
+    epoch: int
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerHolds:
+    """A successor holds everything up to this batch, and has confirmed this node's tenure; local. Replicator ->
+    StorageNode."""
+
+    node: str
+    batch: int
+    confirmed_at: float
+    """When the question was asked that it answered, by this process' clock."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """So much waits for some successor that no more may be stamped, or no longer; local. Replicator -> StorageNode."""
+
+    full: bool
+
+
+# A node takes over, after a failure.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskTail:
+    """What of these slots do you hold that not everybody does? From now on admit nothing of who coordinated them
+    before (R18, R19). Takeover -> Replica of every other up member, and its own; and its own Replicator."""
+
+    takeover: int
+    epoch: int
+    runs: list[tuple[int, int]]
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tails:
+    """This. Replica, Replicator -> Takeover."""
+
+    takeover: int
+    node: str
+    operations: list[Operation]
+    numbers: list[Numbered]
+    """Of all of the slots that have one."""
+    confirmed: list[tuple[str, str, float]]
+    """Coordinators (id, incarnation) to whom their tenure was confirmed; so many seconds ago the last time (R21)."""
+    own: bool = False
+    """From the Replicator: what it has sent itself."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """All have answered; local. Takeover -> StorageNode."""
+
+    epoch: int
+    operations: list[Operation]
+    """What not everybody holds, in the order of versions, each once."""
+    numbers: list[Numbered]
+    """The highest of each slot."""
+    confirmed: list[tuple[str, str, float]]
+    """Of this node's own replica: whose tenure it has confirmed, and when, by this process' clock."""
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookForRing:
+    """There may be a newer ring: read it again, from ZooKeeper's leader; local. StorageNode, Replica, Replicator ->
+    Member."""
+
+    question: int = 0
+    reply_to: Ref | None = None
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingSeen:
+    """This was the newest ring after the question; told after RingChanged if it is a new one; local. Member -> whoever
+    asked."""
+
+    question: int
+    epoch: int
 
 
 @message
@@ -199,10 +379,12 @@ class Chunk:
 
     walk: int
     number: int
+    after: Position
+    upto: Position
     puts: list[Copied]
     removals: list[tuple[int, bytes]]
     numbers: list[Numbered]
-    """Of the slots that it completes."""
+    """Of the slots that end between the two positions, as far as they have one; the others have none."""
 
 
 @message
@@ -386,6 +568,8 @@ class Figures:
     """Requests that waited for a change of the ring, so far."""
     parked_seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """How long: the median, the 999th of 1000, the most, of the last ones."""
+    highest: list[tuple[int, int]] = field(default_factory=list)
+    """The highest number (epoch, seq) among the slots of each run that was asked for."""
 
 
 # Nodes watch each other.
@@ -410,3 +594,24 @@ class Suspected:
     incarnation: str
     by: str
     silent_seconds: float | None
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerGone:
+    """The process of that incarnation has certainly ended: nobody listens at its port any more, or another life of it
+    is registered (R21); local. FailureDetector -> StorageNode."""
+
+    node: str
+    incarnation: str
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSilent:
+    """That successor has acknowledged nothing for so long (0.0: it does again) (R22); local. Replicator ->
+    FailureDetector."""
+
+    node: str
+    incarnation: str
+    seconds: float

@@ -1,11 +1,28 @@
-"""Holds what other nodes coordinate: takes in what their handoffs send, and forgets what is no longer its business.
+"""Holds what other nodes coordinate: takes in what they send, and forgets what is no longer its business.
 
 Hears   RingChanged                                        from Member
+        OpenStream, Append                                 from Replicator of a coordinator
+        AskTail                                            from Takeover of a new one
         Learn, Survey, ListKeys, Chunk, Replicate          from a Handoff of the slots' coordinator
         Synced                                             from Syncer
         MayDrop, DropAllowed                               from Replica of another node
         SyncSoon, LookForForeign                           from itself
-Tells   Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer; MayDrop, DropAllowed -> Replica
+Tells   Appended, Refused -> Replicator; Tails -> Takeover;
+        Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
+        MayDrop, DropAllowed -> Replica; LookForRing -> Member
+
+*As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
+here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
+node has a copy of the slot, else passed over; one of a slot that the sender does not coordinate is *refused*, and all
+that follows it (fencing). What comes from a newer ring waits until that ring has been read here (R20). Operations are
+applied if they are above the slot's number, and skipped if not (R4).
+
+What a stream has brought and not everybody holds (its ``held`` says so) is kept in memory: the *tail* (R5). Whoever
+takes over asks for it (R18). Admitting, applying and answering are steps of this one actor: an answer holds everything
+that was admitted before it, and nothing of a deposed coordinator is admitted after it, since the ring that deposes it
+was read before (R19).
+
+*As a learner* it is made equal by walks.
 
 A *walk* is one attempt of one handoff. It is admitted only if the newest ring that this node has read has that very
 change in flight, makes this incarnation the target of these slots, and names the sender's incarnation as their
@@ -26,7 +43,8 @@ Invariants (``check``): no walk is over slots that this node coordinates; every 
 """
 
 import logging
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import assert_never
 from zlib import crc32
 
@@ -34,6 +52,9 @@ from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
 from .messages import (
+    Append,
+    Appended,
+    AskTail,
     Chunk,
     Disowned,
     DropAllowed,
@@ -41,8 +62,12 @@ from .messages import (
     Learn,
     Learning,
     ListKeys,
+    LookForRing,
     MayDrop,
+    OpenStream,
+    Operation,
     Position,
+    Refused,
     Replicate,
     Replicated,
     RingChanged,
@@ -50,6 +75,7 @@ from .messages import (
     Surveyed,
     Sync,
     Synced,
+    Tails,
 )
 from .rules.fields import RingError
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of
@@ -73,6 +99,11 @@ DROP_SLOTS_MAX = 64
 
 LISTED_KEYS_MAX = 4096
 """Keys named in answer to one ListKeys; more than a survey sums up."""
+
+WAITING_MAX = 10_000
+"""Messages of one stream, or questions, that wait for a ring to be read (R20)."""
+
+REFUSE, SKIP, APPLY = 0, 1, 2
 
 SYNC_SECONDS = 1.0
 """How often what was taken in is synced, unless each message asks for it."""
@@ -103,6 +134,27 @@ class Walk:
     synced: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class Inbound:
+    """A coordinator's stream, and what of it not everybody holds."""
+
+    id: int
+    node: str
+    incarnation: str
+    replicator: Ref
+    number: int = 0
+    """Everything up to it is applied."""
+    synced: int = 0
+    confirmed_at: float | None = None
+    """When the sender's tenure was confirmed to it last (R21)."""
+    open: bool = True
+    """It may bring more; else only its tail is of use."""
+    tail: deque[tuple[int, list[Operation]]] = field(default_factory=deque)
+    """By the sender's batches."""
+    waiting: deque[Append] = field(default_factory=deque)
+    """What comes from a ring that was not read here yet."""
+
+
 class Replica(Actor):
     """One node's copies of what others coordinate. ``keeps_synced``: false where nothing is ever synced."""
 
@@ -115,9 +167,11 @@ class Replica(Actor):
         syncer: Ref,
         foreign_seconds: float = FOREIGN_SECONDS,
         keeps_synced: bool = True,
+        member: str = "member",
     ) -> None:
+        """``member`` is the name of this process' Member, which is spawned later."""
         super().__init__()
-        self.id, self.incarnation = id, incarnation
+        self.id, self.incarnation, self._member = id, incarnation, member
         self._store, self._syncer = store, syncer
         self._foreign_seconds, self._keeps_synced = foreign_seconds, keeps_synced
         self._ring: Ring | None = None
@@ -125,7 +179,12 @@ class Replica(Actor):
         self._walks: dict[int, Walk] = {}
         self._disowned: dict[int, tuple[Ref, Disowned]] = {}
         """Walks of the change in flight that could not go on: their handoffs may not have heard of it."""
-        self._syncing: list[tuple[Walk, int]] | None = None
+        self._streams: dict[int, Inbound] = {}
+        self._admits: dict[tuple[str, str], bytearray] = {}
+        """By sender, what becomes of its operations, slot by slot, in the newest ring: REFUSE, SKIP or APPLY."""
+        self._questions: list[AskTail] = []
+        """From rings that were not read here yet."""
+        self._syncing: list[tuple[Walk | Inbound, int]] | None = None
         """Who is told of the sync that is under way, and what it covers; None: none is."""
         self._sync_wanted = False
         """Another one is to follow: what came meanwhile is covered by it, however much that is."""
@@ -136,7 +195,10 @@ class Replica(Actor):
 
     def on_receive(
         self,
-        message: RingChanged
+        message: Append
+        | RingChanged
+        | OpenStream
+        | AskTail
         | Learn
         | Survey
         | ListKeys
@@ -149,8 +211,14 @@ class Replica(Actor):
         | LookForForeign,
     ) -> None:
         match message:
+            case Append():
+                self._stream(message)
             case RingChanged():
                 self._ring_changed(message.ring)
+            case OpenStream():
+                self._open(message)
+            case AskTail():
+                self._tell_tail(message)
             case Learn():
                 self._learn(message)
             case Survey():
@@ -187,7 +255,159 @@ class Replica(Actor):
         self._walks = {id: walk for id, walk in self._walks.items() if walk.change == change}
         for walk in self._walks.values():
             self._acknowledge(walk)  # whoever waits for this ring to be read here is told
+        self._admits.clear()
+        for stream in list(self._streams.values()):
+            node = ring.by_id.get(stream.node)
+            if node is None or node.incarnation != stream.incarnation or node.state in ("down", "out"):
+                stream.open = False
+                stream.waiting.clear()
+                self._forget_if_done(stream)
+            while stream.waiting and stream.waiting[0].epoch <= ring.epoch:
+                self._admit(stream, stream.waiting.popleft())
+        questions, self._questions = self._questions, []
+        for question in questions:
+            self._tell_tail(question)
         self._look_soon(self._foreign_seconds)
+
+    def _look_for_ring(self) -> None:
+        member = self.system.find(self._member)
+        if member is not None:
+            self.send(member, LookForRing())
+
+    # Streams
+
+    def _open(self, message: OpenStream) -> None:
+        if message.to != self.incarnation or message.stream in self._streams:
+            return
+        for other in list(self._streams.values()):
+            if (other.node, other.incarnation) == (message.node, message.incarnation):
+                other.open = False  # the sender has begun anew
+                self._forget_if_done(other)
+        self._streams[message.stream] = Inbound(message.stream, message.node, message.incarnation, message.reply_to)
+
+    def _forget_if_done(self, stream: Inbound) -> None:
+        if not stream.open and not stream.tail and stream.confirmed_at is None:
+            self._streams.pop(stream.id, None)
+
+    def _stream(self, message: Append) -> None:
+        """Take the next message of a stream in, now or when its ring has been read."""
+        stream = self._streams.get(message.stream)
+        if stream is None or not stream.open or self._trouble:
+            return  # the sender opens it again after a while, if the ring still wants that
+        epoch = self._ring.epoch if self._ring is not None else 0
+        if message.epoch > epoch or stream.waiting:
+            if len(stream.waiting) < WAITING_MAX:  # else it is sent again
+                stream.waiting.append(message)
+            self._look_for_ring()
+            return
+        self._admit(stream, message)
+
+    def _admit(self, stream: Inbound, message: Append) -> None:
+        if message.number != stream.number + 1:
+            self._tell_appended(stream, gap=message.number > stream.number)
+            return
+        admits = self._admitted(stream)
+        refused = not any(admits) or any(admits[each[0]] == REFUSE for each in message.operations)
+        if refused or any(REFUSE in admits[first : last + 1] for first, last in message.begins):
+            assert self._ring is not None
+            self.send(stream.replicator, Refused(stream=stream.id, epoch=self._ring.epoch))
+            return
+        for first, last in message.begins:
+            self._settle(first, last)
+        operations = [each for each in message.operations if admits[each[0]] == APPLY]
+        if operations:
+            number = self._store.number
+            try:
+                self._apply_operations([each for each in operations if each[3:5] > number(each[0])])
+                self._store.commit()
+            except StoreError as failure:
+                self._store.roll_back()
+                log.error("%s takes nothing more in from %s: %s", self.id, stream.node, failure)
+                return  # it is not acknowledged, and sent again
+            stream.tail.append((message.batch, operations))
+        stream.number = message.number
+        while stream.tail and stream.tail[0][0] <= message.held:
+            stream.tail.popleft()
+        if message.sync:
+            self._sync()
+        elif operations and self._keeps_synced and not self._dirty:
+            self._dirty = True
+            self.after(SYNC_SECONDS, SyncLearned())
+        self._tell_appended(stream)
+
+    def _tell_appended(self, stream: Inbound, gap: bool = False) -> None:
+        assert self._ring is not None
+        if self._is_coordinator(stream):
+            stream.confirmed_at = self.now()
+        appended = Appended(
+            stream=stream.id, number=stream.number, synced=stream.synced, epoch=self._ring.epoch, gap=gap
+        )
+        self.send(stream.replicator, appended)
+
+    def _is_coordinator(self, stream: Inbound) -> bool:
+        return any(self._admitted(stream))
+
+    def _admitted(self, stream: Inbound) -> bytearray:
+        """What becomes of a sender's operations, by slot."""
+        sender = stream.node, stream.incarnation
+        admits = self._admits.get(sender)
+        if admits is None:
+            admits = self._admits[sender] = bytearray(SLOTS)
+            ring = self._ring
+            node = ring.by_id.get(stream.node) if ring is not None else None
+            if ring is not None and node is not None and node.incarnation == stream.incarnation:
+                for run in ring.coordinated_by(stream.node):
+                    admits[run.first : run.last + 1] = bytes([SKIP]) * run.size
+                for run, members in ring.list_runs:
+                    if any(each.id == self.id and each.incarnation == self.incarnation for each in members):
+                        span = slice(run.first, run.last + 1)
+                        admits[span] = admits[span].replace(bytes([SKIP]), bytes([APPLY]))
+        return admits
+
+    def _settle(self, first: int, last: int) -> None:
+        """The tails of these slots are of no use any more: their new coordinator has what of them is to be."""
+        for stream in list(self._streams.values()):
+            if any(first <= each[0] <= last for _, operations in stream.tail for each in operations):
+                left = [
+                    (batch, [each for each in operations if not first <= each[0] <= last])
+                    for batch, operations in stream.tail
+                ]
+                stream.tail = deque(each for each in left if each[1])
+                self._forget_if_done(stream)
+
+    def _tell_tail(self, question: AskTail) -> None:
+        """Everything of these slots that was admitted and that not everybody may hold, of whatever coordinators."""
+        epoch = self._ring.epoch if self._ring is not None else 0
+        if question.epoch > epoch:
+            if len(self._questions) < WAITING_MAX:
+                self._questions.append(question)
+            self._look_for_ring()
+            return
+        if question.epoch < epoch:
+            return  # whoever asks will read a newer ring, and ask again if it still has to
+        asked = bytearray(SLOTS)
+        for first, last in question.runs:
+            asked[first : last + 1] = b"\1" * (last + 1 - first)
+        operations = [
+            each
+            for stream in self._streams.values()
+            for _, operations in stream.tail
+            for each in operations
+            if asked[each[0]]
+        ]
+        now = self.now()
+        tails = Tails(
+            takeover=question.takeover,
+            node=self.id,
+            operations=operations,
+            numbers=[each for first, last in question.runs for each in self._store.numbers(first, last + 1)],
+            confirmed=[
+                (stream.node, stream.incarnation, now - stream.confirmed_at)
+                for stream in self._streams.values()
+                if stream.confirmed_at is not None
+            ],
+        )
+        self.send(question.reply_to, tails)
 
     # Walks
 
@@ -199,6 +419,7 @@ class Replica(Actor):
         slots = Run(message.first, message.last)
         if message.walk not in self._walks:  # else the answer was lost
             self._walks = {id: walk for id, walk in self._walks.items() if walk.slots != slots}
+            self._settle(slots.first, slots.last)
             self._walks[message.walk] = Walk(message.walk, message.change, slots, message.reply_to)
         keys = sum(map(self._store.keys_in, range(slots.first, slots.last + 1)))
         self.send(message.reply_to, Learning(walk=message.walk, keys=keys))
@@ -271,7 +492,7 @@ class Replica(Actor):
             if isinstance(message, Chunk):
                 self._apply_chunk(message)
             else:
-                self._apply_operations(message)
+                self._apply_operations(message.operations)
             self._store.commit()
         except StoreError as failure:
             self._store.roll_back()
@@ -290,11 +511,13 @@ class Replica(Actor):
             self._store.delete(slot, key, 0, 0)
         for slot, key, value, epoch, seq, expiry in chunk.puts:
             self._store.put(slot, key, Record(value, epoch, seq, expiry))
-        for slot, epoch, seq in chunk.numbers:
-            self._store.renumber(slot, epoch, seq)
+        numbers = {slot: (epoch, seq) for slot, epoch, seq in chunk.numbers}
+        here = {slot for slot, _, _ in self._store.numbers(chunk.after[0], chunk.upto[0])}
+        for slot in sorted(here | numbers.keys()):
+            self._store.renumber(slot, *numbers.get(slot, (0, 0)))
 
-    def _apply_operations(self, message: Replicate) -> None:
-        for slot, key, value, epoch, seq, expiry in message.operations:
+    def _apply_operations(self, operations: list[Operation]) -> None:
+        for slot, key, value, epoch, seq, expiry in operations:
             if key is None:
                 self._store.flush(slot, epoch, seq)
             elif value is None:
@@ -326,7 +549,8 @@ class Replica(Actor):
             self._sync_wanted = True
             return
         self._sync_wanted = False
-        self._syncing = [(walk, walk.number) for walk in self._walks.values()]
+        taken: list[Walk | Inbound] = [*self._walks.values(), *self._streams.values()]
+        self._syncing = [(each, each.number) for each in taken]
         self.send(self._syncer, Sync(batch=0, reply_to=self.ref))
 
     def _sync_done(self, message: Synced) -> None:
@@ -338,10 +562,13 @@ class Replica(Actor):
             return
         if self._sync_wanted:
             self._sync()
-        for walk, number in covered:
-            if self._walks.get(walk.id) is walk:
-                walk.synced = max(walk.synced, number)
-                self._acknowledge(walk)
+        for each, number in covered:
+            each.synced = max(each.synced, number)
+            if isinstance(each, Inbound):
+                if each.open:
+                    self._tell_appended(each)
+            elif self._walks.get(each.id) is each:
+                self._acknowledge(each)
 
     # Foreign slots
 

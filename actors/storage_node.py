@@ -4,11 +4,15 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         LeaderChanged      from Election: whom to report to
         Execute            from Gateway: the data commands of one turn of the loop
         Synced             from Syncer
+        PeerHolds, Backlog                                 from its Replicator
+        TakenOver          from its Takeover
+        PeerGone           from FailureDetector
+        RingSeen           from Member
         LearnerHolds, HandoffReached, HandoffProgress      from its Handoffs
-        SyncSoon, ReportSoon, Overdue                      from itself
+        SyncSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
         ReportFigures      from Ecs and Gateway
-Tells   Executed, Settled -> Gateway; Sync -> Syncer; Follow, Prove -> Handoff; ChangeReported -> the leading Ecs;
-        Figures -> whoever asked
+Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
+        Follow, Prove -> Handoff; ChangeReported -> the leading Ecs; LookForRing -> Member; Figures -> whoever asked
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -23,7 +27,17 @@ writes are answered with the reason and the reads are run again on what is reall
 Under ``fsync = always`` the replies wait until the batch is synced; they leave in order, so a reader never gets a value
 that a power cut could take back. Syncs are grouped: one at a time, each covers all that came before it.
 
-    batch committed -> (always: waits for Synced) -> (a learner is required: waits for LearnerHolds) -> answered
+    batch committed -> (always: waits for Synced) -> (waits for all up successors and required learners) -> answered
+
+*Successors.* A write is answered when every other up member of its list holds it, and they are as many as a write needs
+(R1, ``acknowledging.py``); where fewer are up it is refused before anything is stamped. The `Replicator` sends it to
+them.
+
+*A tenure* is the time in which a node coordinates a slot without a break. It begins with a `Takeover` where others have
+copies (R13, R18): they are asked for what not everybody holds, that is stored and sent on, and only then is the slot
+served; until then requests are parked. Reads are current because all other members confirm the tenure again and again:
+a *lease* (R21), without which reads are parked, too. Who takes over after a failure acknowledges nothing until the
+lease that it may have confirmed to the one before it is over, or that process is known to have ended.
 
 *While a change of the ring is in flight* this node has a `Handoff` for every run of slots that it must make another
 node equal for. What the ring's phase asks of it:
@@ -37,8 +51,8 @@ node equal for. What the ring's phase asks of it:
 **Ready is a promise** (R12): until a newer ring is *read* nothing is resumed, whatever clock, message or silence says.
 Who is to own a slot parks requests for it, too, in a seal: a client that is sent there early waits for the ring.
 
-Invariants (``check``): it serves exactly the slots that the ring gives to its incarnation, less the sealed ones; stamps
-never go back; what it has promised it keeps.
+Invariants (``check``): it serves only slots that the ring gives to its incarnation and that it has taken over, less the
+sealed ones, and writes only where enough members are up; stamps never go back; what it has promised it keeps.
 """
 
 import logging
@@ -51,9 +65,13 @@ from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
+from ..runtime.system import ESCALATE
+from .acknowledging import WHOLE, Acknowledging, Group, Waiting
 from .handoff import Handoff
 from .messages import (
     LATER,
+    Backlog,
+    BeginTenure,
     ChangeReported,
     Execute,
     Executed,
@@ -61,25 +79,37 @@ from .messages import (
     Follow,
     HandoffProgress,
     HandoffReached,
+    Later,
+    Lead,
     LearnerHolds,
+    LearnersHold,
+    LookForRing,
     Operation,
+    PeerGone,
+    PeerHolds,
     Prove,
     ReportFigures,
     RingChanged,
+    RingSeen,
     Settled,
     Sync,
     Synced,
+    TakenOver,
 )
+from .replicator import Replicator
 from .rules.change import Phase
 from .rules.commands import CROSSSLOT, Command, key_error
+from .rules.data_commands import NOT_AN_INTEGER, parse_integer
 from .rules.fields import RingError
 from .rules.plan import Shift, Transfer
-from .rules.replies import OK, Reply, error, refusal
+from .rules.replies import OK, Reply, error, integer, refusal
 from .rules.ring import Node, Ring
 from .rules.slots import SLOTS, Run, crc_hqx
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
 from .slot_view import SlotView, TooMuch
+from .takeover import Takeover
+from .tenures import LEASE_SECONDS, Tenures, pieces
 from .whole_node import WholeNode
 
 log = logging.getLogger(__name__)
@@ -98,10 +128,16 @@ PARKED_BYTES_MAX = 64 * 1024 * 1024
 PARKED_SECONDS_MAX = 3.0
 """Bounds of what waits for the end of a seal; what exceeds them is answered TRYAGAIN (R6)."""
 
-UNHELD_WRITES_MAX = 10_000
-"""Writes that wait for a learner; while there are so many, further ones are parked."""
+UNHELD_MAX = 10_000
+"""Replies that wait for others to hold a write; while there are so many, further writes are parked."""
 UNHELD_SECONDS_MAX = 5.0
-"""A write that no learner has taken within this time is answered INDOUBT (R6)."""
+"""A write that others have not taken within this time is answered INDOUBT (R6)."""
+
+LEASES_LOOK_SECONDS = 0.001
+"""So long after a lease that was waited for is over it is looked at: timers are not exact."""
+
+CONFIRM_SECONDS = 0.25
+"""How often a coordinator that is alone reads the ring to see whether it still is one (R21)."""
 
 OVERDUE_SECONDS = 0.25
 """How often those that wait are looked at."""
@@ -125,10 +161,26 @@ PARKED_TOO_LONG = error(
     % PARKED_SECONDS_MAX
 )
 UNHELD_TOO_LONG = error(
-    b"INDOUBT written here, but the node that the slot is moving to has not said within %g s that it holds it, too: "
-    b"read before repeating" % UNHELD_SECONDS_MAX
+    b"INDOUBT written here, but not every node that must hold it, too, has said so within %g s: read before repeating"
+    % UNHELD_SECONDS_MAX
 )
 DEPOSED = error(b"INDOUBT written here, but another node answers for the slot by now: read before repeating")
+TOO_FEW = error(b"INDOUBT written here, but fewer copies are up by now than a write needs: read before repeating")
+UNREAD_TOO_LONG = error(
+    b"TRYAGAIN what was to be read was just written, and not every node that must hold it has said so within %g s; "
+    b"nothing was done" % UNHELD_SECONDS_MAX
+)
+UNREAD = error(b"TRYAGAIN another node answers for the slot by now; nothing was done")
+WAIT_SECONDS_MAX = 60.0
+"""A WAIT without a timeout ends all the same."""
+
+WAITS = Later()
+"""Stands for the reply to a WAIT that waits."""
+
+TAKING_OVER = ("takeover",)
+"""Stands for the peers of a group while nobody knows what they hold: nobody of that name ever holds anything."""
+ALONE = "the ring"
+"""Who confirms the tenure of a coordinator without other up members."""
 
 
 @message(urgent=True)
@@ -149,6 +201,18 @@ class Overdue:
     """Somebody may have waited long enough; local. StorageNode -> StorageNode."""
 
 
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmSoon:
+    """Time to ask whether this node is still alone; local. StorageNode -> StorageNode."""
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesOver:
+    """A lease that was waited for is over; local. StorageNode -> StorageNode."""
+
+
 class Asked(NamedTuple):
     """Whose request it is: where its reply belongs."""
 
@@ -167,14 +231,14 @@ class Parked(NamedTuple):
     size: int
 
 
-class Unheld(NamedTuple):
-    """A write that holds here and not yet at everybody who must hold it."""
+class Waiter(NamedTuple):
+    """A WAIT that is not answered yet."""
 
     asked: Asked
-    reply: Reply
     batch: int
-    slot: int
-    handoffs: tuple[str, ...]
+    copies: int
+    """So many successors are wanted."""
+    until: float
 
 
 @dataclass(slots=True)
@@ -229,8 +293,13 @@ class StorageNode(Actor):
         key_bytes_max: int = 64 * 1024,
         value_bytes_max: int = 16 * 1024 * 1024,
         handoff_bytes_per_second: int = 0,
+        member: str = "member",
+        detector: str = "failure-detector",
+        replica: str = "replica",
     ) -> None:
+        """The last three are names of actors of this process."""
         super().__init__()
+        self._member, self._detector, self._replica = member, detector, replica
         self.id, self.incarnation, self.fsync = id, incarnation, fsync
         self._store, self._syncer, self._pid = store, syncer, pid
         self._key_bytes_max = key_bytes_max
@@ -243,6 +312,23 @@ class StorageNode(Actor):
         self._writes = bytearray(SLOTS)
         self._parks = bytearray(SLOTS)
         """0, PARK_WRITES or PARK_ALL: what becomes of requests that are not run."""
+        self._copies = bytearray(SLOTS)
+        """1: this node is an up successor, and reads that may be stale are run here."""
+        self._tenures = Tenures(id, incarnation)
+        self._without_lease: set[int] = set()
+        """The groups (by identity) whose reads are parked."""
+        self._takeover: Ref | None = None
+        self._replicator: Ref | None = None
+        self._acknowledging: Acknowledging[Asked] = Acknowledging()
+        self._confirmed: dict[str, float] = {}
+        """When a successor was asked whether this node coordinates, which it then confirmed (R21)."""
+        self._lease_until = float("inf")
+        """Until then every lease lasts; infinity where nobody else has a copy."""
+        self._lapsed = False
+        self._confirm_comes = False
+        self._asked_ring_at = 0.0
+        self._waiters: list[Waiter] = []
+        self._waits_asked = False  # a WAIT of the batch that is running is not answered at once
         self._follows = False  # some slots have handoffs
         self._refusals: dict[int, bytes] = {}
         self._epoch = 0
@@ -263,22 +349,38 @@ class StorageNode(Actor):
         self._to_park_bytes = 0
         self._parked: deque[Parked] = deque()
         self._parked_bytes = 0
-        self._unheld: dict[tuple[str, ...], deque[Unheld]] = {}
-        """By the handoffs they wait for, in the order of their batches."""
-        self._unheld_count = 0
-        self._stalled = False  # too many are unheld
+        self._stalled = False  # too much waits for others to hold it
+        self._backlog = False  # the Replicator says so
         self._overdue_comes = self._report_comes = False
         self._waits: deque[float] = deque(maxlen=WAITS_KEPT_MAX)
         self.commands = self.refused = self.parked = 0
 
     def on_start(self) -> None:
+        self._replicator = self.system.spawn(
+            Replicator,
+            id=self.id,
+            incarnation=self.incarnation,
+            storage=self.ref,
+            detector=self._detector,
+            member=self._member,
+            synced=self.fsync == "always",
+            name="replicator",
+            supervision=ESCALATE,
+        )
         if self.fsync == "everysec":
             self.after(SYNC_SECONDS, SyncSoon())
 
     def on_receive(
         self,
         message: Execute
+        | PeerHolds
         | Synced
+        | Backlog
+        | TakenOver
+        | PeerGone
+        | RingSeen
+        | ConfirmSoon
+        | LeasesOver
         | LearnerHolds
         | HandoffReached
         | HandoffProgress
@@ -292,8 +394,24 @@ class StorageNode(Actor):
         match message:
             case Execute():
                 self._execute(message)
+            case PeerHolds():
+                self._peer_holds(message)
             case Synced():
                 self._sync_done(message)
+            case Backlog():
+                self._backlog = message.full
+                self._look_at_stall()
+            case TakenOver():
+                self._taken_over(message)
+            case PeerGone():
+                self._peer_gone(message)
+            case RingSeen():
+                self._ring_seen(message)
+            case ConfirmSoon():
+                self._confirm_comes = False
+                self._ask_whether_alone()
+            case LeasesOver():
+                self._release()
             case LearnerHolds():
                 self._learner_holds(message)
             case HandoffReached():
@@ -322,32 +440,248 @@ class StorageNode(Actor):
     def _ring_changed(self, ring: Ring) -> None:
         if self._ring is not None and ring.epoch <= self._ring.epoch:
             return
-        self._ring, self._epoch = ring, ring.epoch
+        before, self._ring, self._epoch = self._ring, ring, ring.epoch
         me = ring.by_id.get(self.id)
         self._named = me is not None and me.incarnation == self.incarnation and me.state != "down"
-        self._take_part(ring)
+        if ring.replicas > 1:
+            self._batch += 1  # what successors begin to hold with this ring they hold from this batch on
+        self._tenures.ring_changed(before, ring, named=self._named, batch=self._batch, now=self.now())
+        if self._tenures.taking:
+            self._end_part(ring)
+        else:
+            self._take_part(ring)
+        self._regroup()
+        self._lead()
+        self._take_over()
         self._serve()
-        self._release_unheld()
+        self._release()
         self._resume_parked()
+        self._ask_whether_alone()
+        self._report()
+
+    def _regroup(self) -> None:
+        """Find out who must hold the writes to which slots (R1, R3), now that the ring, or the tenures, are others."""
+        ring = self._ring
+        assert ring is not None
+        part = self._part if self._part is not None and self._required() else None
+        groups: dict[object, Group[Asked]] = {}
+        by_run: list[tuple[Run, Group[Asked]]] = [(run, Group(peers=TAKING_OVER)) for run in self._tenures.taking]
+        cuts = [cut for move in part.moves.values() for cut in (move.slots.first, move.slots.last + 1)] if part else []
+        for tenure in self._tenures.held:
+            for run in pieces(tenure.slots, cuts):
+                learners = part.over(run.first) if part is not None else ()
+                group = groups.setdefault(
+                    (replace(tenure, slots=Run(0, 0)), learners),
+                    Group(
+                        peers=tenure.peers,
+                        learners=learners,
+                        copies=tenure.copies,
+                        writable=tenure.copies >= ring.copies_needed,
+                        shared=tenure.members > 1,
+                        since=tenure.since,
+                        not_before=tenure.not_before,
+                    ),
+                )
+                by_run.append((run, group))
+        lost = self._acknowledging.regroup(sorted(by_run, key=lambda each: each[0]))
+        for move in part.moves.values() if part is not None else ():
+            self._acknowledging.heard(move.name, move.held)
+        self._settle([(each.asked, DEPOSED if each.writes else UNREAD) for each in lost])
+        self._follows = self._acknowledging.needs_others or (self._part is not None and bool(self._part.moves))
+        self._confirmed = {name: at for name, at in self._confirmed.items() if name in self._acknowledging.held}
+        later = [group.not_before for group in groups.values() if group.not_before > self.now()]
+        if later:
+            self.after(min(later) - self.now() + LEASES_LOOK_SECONDS, LeasesOver())
+
+    def _lead(self) -> None:
+        """Tell the Replicator which slots are this node's, and whom it has to wait for besides the successors."""
+        ring = self._ring
+        if self._replicator is None or ring is None or ring.replicas == 1:
+            return
+        own = [(tenure.slots.first, tenure.slots.last) for tenure in self._tenures.held]
+        self.send(self._replicator, Lead(ring=ring, runs=own, batch=self._batch))
+        self._tell_learners()
+
+    def _tell_learners(self) -> None:
+        if self._replicator is not None and self._ring is not None and self._ring.replicas > 1:
+            names = {name for group in self._acknowledging.groups for name in group.learners}
+            held = min((self._acknowledging.held[name] for name in names), default=None)
+            self.send(self._replicator, LearnersHold(batch=held))
+
+    # Taking over
+
+    def _take_over(self) -> None:
+        """Ask the other members of the slots that are to be taken over; what was asked before is asked no more."""
+        ring = self._ring
+        assert ring is not None
+        if self._takeover is not None:
+            self._takeover.stop(block=False)
+            self._takeover = None
+        replica = self.system.find(self._replica)
+        taking = self._tenures.taking
+        if not taking or replica is None or self._replicator is None:
+            return
+        members: dict[str, tuple[Node, tuple[Run, ...]]] = {}
+        for run in taking:
+            for node in ring.lists[run.first]:
+                if node.state == "up" and node.id != self.id:
+                    members[node.id] = node, (*members.get(node.id, (node, ()))[1], run)
+        self._takeover = self.system.spawn(
+            Takeover,
+            id=self.id,
+            epoch=ring.epoch,
+            runs=taking,
+            members=members,
+            storage=self.ref,
+            replicator=self._replicator,
+            replica=replica,
+            name=f"takeover-{ring.epoch}",
+        )
+
+    def _taken_over(self, message: TakenOver) -> None:
+        """Store what this node lacked, send everybody what somebody may lack, and serve."""
+        ring = self._ring
+        if self._takeover is None or ring is None or message.epoch != ring.epoch:
+            return
+        self._takeover.stop(block=False)
+        self._takeover = None
+        number = self._store.number
+        for slot, key, value, epoch, seq, expiry in message.operations:
+            if (epoch, seq) <= number(slot):
+                continue
+            if key is None:
+                self._store.flush(slot, epoch, seq)
+            elif value is None:
+                self._store.delete(slot, key, epoch, seq)
+            else:
+                self._store.put(slot, key, Record(value, epoch, seq, expiry))
+        self._store.commit()
+        for slot, epoch, seq in message.numbers:
+            if (epoch, seq) > number(slot):
+                raise AssertionError(
+                    f"{self.id} is not in sync: somebody holds {epoch}.{seq} of slot {slot}, it holds {number(slot)} "
+                    "after taking over"
+                )
+        self._batch += 1
+        confirmed = {(id, incarnation): at for id, incarnation, at in message.confirmed}
+        taken = self._tenures.begin(ring, confirmed, batch=self._batch, now=self.now())
+        self._take_part(ring)
+        self._regroup()
+        self._acknowledging.wrote(self._batch, message.operations)
+        self._lead()
+        if self._replicator is not None:
+            own = [(run.first, run.last) for run in taken]
+            self.send(self._replicator, BeginTenure(batch=self._batch, runs=own, operations=message.operations))
+        log.info("%s has taken over %d slots (ring %d)", self.id, sum(run.size for run in taken), ring.epoch)
+        self._serve()
+        self._release()
+        self._resume_parked()
+        self._report()
+        if self.fsync == "always":
+            self._sync()
+
+    def _peer_gone(self, message: PeerGone) -> None:
+        """That process has ended: whoever it served reads to hears nothing from it any more."""
+        if self._tenures.ended((message.node, message.incarnation)):
+            self._regroup()
+            self._serve()
+            self._release()
+
+    # Leases
+
+    def _has_lease(self, group: Group[Asked], now: float) -> bool:
+        """Whether all others who could ever answer for these slots have lately confirmed that this node does (R21)."""
+        if not group.shared or group.peers == TAKING_OVER:
+            return True
+        held, oldest = self._acknowledging.held, now - LEASE_SECONDS
+        if not group.peers:
+            return self._confirmed.get(ALONE, 0.0) > oldest
+        return all(self._confirmed.get(peer, 0.0) > oldest and held.get(peer, 0) >= group.since for peer in group.peers)
+
+    def _renew_leases(self, now: float) -> None:
+        """See until when every lease lasts. One that is over has its reads parked until it is confirmed again."""
+        until = float("inf")
+        lapsed = False
+        for group in self._acknowledging.groups:
+            if group.shared and group.peers != TAKING_OVER:
+                if not self._has_lease(group, now):
+                    lapsed = True
+                    continue
+                names = group.peers or (ALONE,)
+                until = min(until, *(self._confirmed[name] + LEASE_SECONDS for name in names))
+        self._lease_until, self._lapsed = until, lapsed
+
+    def _peer_holds(self, message: PeerHolds) -> None:
+        acknowledging = self._acknowledging
+        if message.node not in acknowledging.held:
+            return
+        self._confirmed[message.node] = message.confirmed_at
+        if acknowledging.heard(message.node, message.batch):
+            self._release(message.node)
+            part = self._part
+            if part is not None and part.reached == "switch" and part.sealed_epoch == self._epoch:
+                self._report()
+        if self._lapsed:
+            self._look_at_leases()
+        if self._waiters:
+            self._look_at_waiters()
+
+    def _look_at_leases(self) -> None:
+        """Some lease was over: if it lasts again, what was parked for it can be run."""
+        now = self.now()
+        before = [self._has_lease(group, now) for group in self._acknowledging.groups]
+        served = [not self._parks_reads(group) for group in self._acknowledging.groups]
+        if before != served:
+            self._serve()
+            self._resume_parked()
+
+    def _parks_reads(self, group: Group[Asked]) -> bool:
+        return id(group) in self._without_lease
+
+    def _ask_whether_alone(self) -> None:
+        """A coordinator without other up members goes by the ring itself, which it reads again and again."""
+        member = self.system.find(self._member)
+        alone = any(group.shared and not group.peers for group in self._acknowledging.groups)
+        if alone and member is not None and not self._confirm_comes:
+            self._asked_ring_at = self.now()
+            self.send(member, LookForRing(question=int(self._asked_ring_at * 1e6), reply_to=self.ref))
+            self._confirm_comes = True
+            self.after(CONFIRM_SECONDS, ConfirmSoon())
+
+    def _ring_seen(self, message: RingSeen) -> None:
+        if message.epoch == self._epoch:
+            self._confirmed[ALONE] = max(self._confirmed.get(ALONE, 0.0), message.question / 1e6)
+            if self._lapsed:
+                self._look_at_leases()
 
     def _serve(self) -> None:
         """Find out which slots to serve, and what to park."""
         self._reads, self._writes, self._parks = bytearray(SLOTS), bytearray(SLOTS), bytearray(SLOTS)
-        for first, last in self.own_runs():
-            size = last + 1 - first
-            self._reads[first : last + 1] = self._writes[first : last + 1] = b"\1" * size
+        self._copies = bytearray(SLOTS)
         part, ring = self._part, self._ring
-        if part is not None and ring is not None and ring.change is not None and self.serves:
-            if ring.change.phase == "seal":
-                ready = part.ready_epoch == ring.epoch
-                for shift in part.shifts:
-                    if shift.sealed:
-                        self._park(shift.slots, PARK_ALL if ready else PARK_WRITES)
-            elif self._stalled:
-                for move in part.moves.values():
-                    self._park(move.slots, PARK_WRITES)
-        if ring is not None and ring.change is not None and ring.change.phase == "seal" and ring.serving and part:
-            for shift in part.gains:
+        self._renew_leases(self.now())
+        self._without_lease = {
+            id(group) for group in self._acknowledging.groups if not self._has_lease(group, self.now())
+        }
+        if self.serves and ring is not None:
+            self._reads = self._tenures.marks()
+            for run, group in self._acknowledging.runs:
+                if group.peers == TAKING_OVER or id(group) in self._without_lease:
+                    self._park(run, PARK_ALL)
+                elif group.writable and not (self._stalled and (group.peers or group.learners)):
+                    self._writes[run.first : run.last + 1] = b"\1" * run.size
+                elif group.writable:
+                    self._park(run, PARK_WRITES)
+            me = ring.by_id[self.id]
+            for run, members in ring.list_runs:
+                if me.state == "up" and any(node is me for node in members):
+                    self._copies[run.first : run.last + 1] = b"\1" * run.size
+        if part is not None and ring is not None and ring.change is not None and ring.change.phase == "seal":
+            ready = part.ready_epoch == ring.epoch
+            for shift in part.shifts if self.serves else ():
+                if shift.sealed:
+                    self._park(shift.slots, PARK_ALL if ready else PARK_WRITES)
+            for shift in part.gains if ring.serving else ():
                 self._park(shift.slots, PARK_ALL)
         for parked in self._parked:
             self._keep_order(parked.command, parked.args)
@@ -397,8 +731,14 @@ class StorageNode(Actor):
             return "CLUSTERDOWN The cluster is stopped: data and nodes stay, 'ringkeeper start' serves again"
         coordinator = ring.coordinators[slot]
         if coordinator is None:
-            members = ", ".join(f"{node.id} is {node.state}" for node in ring.lists[slot])
+            members = _states(ring.lists[slot])
             return f"CLUSTERDOWN Hash slot not served: slot {slot} waits for its node ({members}; epoch {ring.epoch})"
+        if coordinator.id == self.id and coordinator.incarnation == self.incarnation:
+            up = sum(node.state == "up" for node in ring.lists[slot])
+            return (
+                f"NOREPLICAS {up} of the {ring.copies_needed} copies that a write needs are up "
+                f"({_states(ring.lists[slot])}); nothing was done"
+            )
         if coordinator.id == self.id:
             return f"CLUSTERDOWN Hash slot not served: {self.id} has restarted and waits to be in the ring again"
         return f"MOVED {slot} {coordinator.address}"
@@ -452,8 +792,15 @@ class StorageNode(Actor):
 
     def _execute(self, message: Execute) -> None:
         requests, number, by, now = message.requests, message.number, message.reply_to, self.now()
+        if now > self._lease_until:
+            self._renew_leases(now)
+            if self._lapsed:
+                self._serve()
         before = self._batch
-        replies, later = self._perform(requests, lambda index: Asked(by, number, index, now))
+        if message.stale:
+            replies, later = self._execute_stale(message)
+        else:
+            replies, later = self._perform(requests, lambda index: Asked(by, number, index, now), message.eager)
         executed = Executed(number=number, replies=replies, later=later)
         wrote = self._batch > before
         if self.fsync == "always" and self._synced < self._batch and not self._trouble:
@@ -464,11 +811,41 @@ class StorageNode(Actor):
         else:
             self.send(message.reply_to, executed)
 
+    def _execute_stale(self, message: Execute) -> tuple[list[Reply], int]:
+        """As usual; but the reads that a successor may answer are run here where this node is only that."""
+        requests, number, by, now = message.requests, message.number, message.reply_to, self.now()
+        here = []
+        for index in sorted(message.stale):
+            keys = requests[index][0].keys(requests[index][1])
+            if keys and not self._reads[slot_of(keys[0])] and self._copies[slot_of(keys[0])]:
+                here.append(index)
+        others = [index for index in range(len(requests)) if index not in set(here)]
+        replies: list[Reply] = [None] * len(requests)
+        reads, self._reads = self._reads, self._copies
+        try:
+            self._view.left = READ_BYTES_PER_TURN_MAX
+            self._whole_node.begin_turn()
+            for index, reply in zip(here, self._run([requests[index] for index in here]), strict=True):
+                replies[index] = reply
+        finally:
+            self._reads = reads
+        eager = frozenset(place for place, index in enumerate(others) if index in message.eager)
+        rest, later = self._perform(
+            [requests[index] for index in others], lambda place: Asked(by, number, others[place], now), eager
+        )
+        for index, reply in zip(others, rest, strict=True):
+            replies[index] = reply
+        return replies, later
+
     def _perform(
-        self, requests: list[tuple[Command, list[bytes]]], asked: Callable[[int], Asked]
+        self,
+        requests: list[tuple[Command, list[bytes]]],
+        asked: Callable[[int], Asked],
+        eager: frozenset[int] = frozenset(),
     ) -> tuple[list[Reply], int]:
         """Run requests as one batch, or as several where a command looks at the whole node after a write. Returns the
-        replies, and how many of them are LATER; ``asked`` says of a position whose request it is."""
+        replies, and how many of them are LATER; ``asked`` says of a position whose request it is, ``eager`` are those
+        that do not wait for others."""
         replies: list[Reply] = []
         later = 0
         self._view.left = READ_BYTES_PER_TURN_MAX
@@ -486,12 +863,14 @@ class StorageNode(Actor):
                     )
                 else:
                     if self._operations:
-                        later += self._pass_on(part, answers, asked, done)
+                        self._pass_on()
+            if self._follows and (self._acknowledging.any_dirty or self._waits_asked):
+                later += self._hold_back(part, answers, asked, done, eager)
             if self._to_park:
                 later += len(self._to_park)
                 for index in self._to_park:
                     command, args = part[index]
-                    self._wait(Parked(asked(done + index), command, args, _size(args)))
+                    self._park_request(Parked(asked(done + index), command, args, _size(args)))
                 self._to_park, self._to_park_bytes = [], 0
             replies = replies + answers if done else answers
         return replies, later
@@ -560,10 +939,17 @@ class StorageNode(Actor):
     def _run_one(self, command: Command, args: list[bytes], view: SlotView) -> Reply:
         own = self._whole_node.commands.get(command.name)
         keys = command.keys(args)
+        if command.name == "wait":
+            return self._wait(args)
         if own is not None:
             if keys and not self._reads[slot_of(keys[0])]:
                 return self._refuse_or_park(slot_of(keys[0]), command, args)
-            return self._later(command, args) if command.writes and any(self._parks) else own(args)
+            if command.writes and any(self._parks):
+                return self._later(command, args)
+            if command.writes and not self._acknowledging.whole.writable:
+                first = next(run.first for run, group in self._acknowledging.runs if not group.writable)
+                return self.refuse(first)
+            return own(args)
         slot = slot_of(keys[0])
         if len(keys) > 1 and any(slot_of(key) != slot for key in keys):
             return CROSSSLOT
@@ -598,48 +984,73 @@ class StorageNode(Actor):
         self._store.commit()
         self._batch += 1
 
-    # Writes that a learner must hold
+    # Writes that others must hold
 
-    def _pass_on(
+    def _pass_on(self) -> None:
+        """Tell the handoffs and the Replicator what was written."""
+        operations, self._operations, part = self._operations, [], self._part
+        for move in part.moves.values() if part is not None else ():
+            own = [each for each in operations if move.slots.first <= each[0] <= move.slots.last]
+            if own:
+                self.send(move.ref, Follow(batch=self._batch, operations=own))
+        if not self._acknowledging.needs_others:
+            return
+        if self._ring is not None and self._ring.change is not None and self._ring.change.phase == "seal":
+            sealed = [shift.slots for shift in part.shifts if shift.sealed] if part is not None else []
+            stamped = [each[0] for each in operations if any(run.first <= each[0] <= run.last for run in sealed)]
+            assert not stamped, f"sealed slots were written to: {stamped[:5]}"
+        if self._replicator is not None and self._ring is not None and self._ring.replicas > 1:
+            self.send(self._replicator, Follow(batch=self._batch, operations=operations))
+        self._acknowledging.wrote(self._batch, operations)
+
+    def _hold_back(
         self,
         requests: list[tuple[Command, list[bytes]]],
         replies: list[Reply],
         asked: Callable[[int], Asked],
         offset: int,
+        eager: frozenset[int],
     ) -> int:
-        """Tell the handoffs what was written. Where a learner is required, the replies wait: returns how many."""
-        operations, part = self._operations[:], self._part
-        self._operations.clear()
-        assert part is not None
-        for move in part.moves.values():
-            own = [each for each in operations if move.slots.first <= each[0] <= move.slots.last]
-            if own:
-                self.send(move.ref, Follow(batch=self._batch, operations=own))
-        if not self._required():
-            return 0
-        assert self._ring is not None and self._ring.change is not None
-        if self._ring.change.phase == "seal":
-            sealed = [shift.slots for shift in part.shifts if shift.sealed]
-            stamped = [each[0] for each in operations if any(run.first <= each[0] <= run.last for run in sealed)]
-            assert not stamped, f"sealed slots were written to: {stamped[:5]}"
+        """Replies that rest on what others do not hold yet wait until they do. Returns how many."""
+        acknowledging, now = self._acknowledging, self.now()
+        group_of, dirt = acknowledging.group_of, acknowledging.dirt
         waiting = 0
-        written = {each[0] for each in operations}
         for index, (command, args) in enumerate(requests[: len(replies)]):
-            if not command.writes or replies[index] is LATER:
+            reply = replies[index]
+            if reply is LATER:
                 continue
             keys = command.keys(args)
-            slots = {slot_of(keys[0])} & written if keys else written
-            handoffs = tuple(sorted({name for slot in slots for name in part.over(slot)}))
-            if handoffs:
-                reply, replies[index] = replies[index], LATER
-                self._hold_back(Unheld(asked(offset + index), reply, self._batch, min(slots), handoffs))
-                waiting += 1
+            if keys:
+                slot = slot_of(keys[0]) if len(keys) > 1 or 123 in keys[0] else crc_hqx(keys[0], 0) & 16383
+                batch = dirt(slot, keys)
+                if not batch or (command.writes and offset + index in eager) or group_of(slot) is None:
+                    continue
+            elif command.name == "wait":
+                waiting += self._wait_for_copies(asked(offset + index), args, reply)
+                replies[index] = LATER if reply is WAITS else reply
+                continue
+            elif command.writes and reply is OK:
+                slot, batch = WHOLE, self._batch
+            else:
+                continue
+            acknowledging.hold(Waiting(asked(offset + index), reply, batch, slot, now, command.writes))
+            replies[index] = LATER
+            waiting += 1
+        self._waits_asked = False
         if waiting:
             self._look_at_the_overdue()
-            if self._unheld_count >= UNHELD_WRITES_MAX and not self._stalled:
-                self._stalled = True
-                self._serve()
+            self._look_at_stall()
         return waiting
+
+    def _look_at_stall(self) -> None:
+        """Park further writes while too much waits for others to hold it."""
+        bound = UNHELD_MAX // 2 if self._stalled else UNHELD_MAX
+        stalled = self._backlog or self._acknowledging.count >= bound
+        if stalled != self._stalled:
+            self._stalled = stalled
+            self._serve()
+            if not stalled:
+                self._resume_parked()
 
     def _required(self) -> bool:
         """Whether a write to a slot that moves needs its learner (R9)."""
@@ -650,47 +1061,80 @@ class StorageNode(Actor):
         move = self._part.moves.get(message.handoff) if self._part is not None else None
         if move is not None and message.batch > move.held:
             move.held = message.batch
-            self._release_unheld(message.handoff)
+            if move.name in self._acknowledging.held:
+                self._acknowledging.heard(move.name, move.held)
+                self._tell_learners()
+                self._release(move.name)
 
-    def _hold_back(self, unheld: Unheld) -> None:
-        self._unheld.setdefault(unheld.handoffs, deque()).append(unheld)
-        self._unheld_count += 1
-
-    def _release_unheld(self, handoff: str | None = None) -> None:
-        """Answer the writes that are held by everybody who must hold them now (R1): a learner that the newest ring does
-        not know any more need not. ``handoff``: only those that wait for this one can have come to be held."""
-        if not self._unheld_count:
+    def _release(self, name: str | None = None) -> None:
+        """Answer those whose writes are held by everybody who must hold them now. ``name``: only those that wait for
+        this one can have come to that."""
+        acknowledging = self._acknowledging
+        if not acknowledging.count and not acknowledging.any_dirty:
             return
-        ring, moves = self._ring, self._part.moves if self._part is not None else {}
-        mine = [(run.first, run.last) for run in ring.coordinated_by(self.id)] if ring and self._named else []
         synced = self._synced if self.fsync == "always" else self._batch
-        for handoffs, waiting in list(self._unheld.items()):
-            if handoff is not None and handoff not in handoffs:
-                continue
-            held = min([synced, *(moves[name].held for name in handoffs if name in moves)])
-            while waiting:
-                first = waiting[0]
-                if not any(run[0] <= first.slot <= run[1] for run in mine):
-                    reply: Reply = DEPOSED
-                elif first.batch <= held:
-                    reply = first.reply
-                else:
-                    break
-                self._unheld_count -= 1
-                self._settle(waiting.popleft().asked, reply)
-            if not waiting:
-                del self._unheld[handoffs]
-        if self._stalled and self._unheld_count < UNHELD_WRITES_MAX // 2:
-            self._stalled = False
-            self._serve()
-            self._resume_parked()
+        settled = [
+            (waiting.asked, waiting.reply if sound else TOO_FEW)
+            for waiting, sound in acknowledging.released(self.now(), synced, name)
+        ]
+        self._settle(settled)
+        if self._stalled:
+            self._look_at_stall()
 
-    def _settle(self, asked: Asked, reply: Reply) -> None:
-        self.send(asked.by, Settled(number=asked.number, index=asked.place, reply=reply))
+    def _settle(self, settled: list[tuple[Asked, Reply]]) -> None:
+        by: dict[Ref, list[tuple[int, int, Reply]]] = {}
+        for asked, reply in settled:
+            by.setdefault(asked.by, []).append((asked.number, asked.place, reply))
+        for to, replies in by.items():
+            self.send(to, Settled(replies=replies))
+
+    # WAIT
+
+    def _wait(self, args: list[bytes]) -> Reply:
+        """WAIT numreplicas timeout: how many successors hold all that was written here so far, at least; once they are
+        so many, or time is up. A write that was answered is held by all of them, unless it asked for less."""
+        wanted, timeout = parse_integer(args[1]), parse_integer(args[2])
+        if wanted is None:
+            return NOT_AN_INTEGER
+        if timeout is None:
+            return error(b"ERR timeout is not an integer or out of range")
+        if timeout < 0:
+            return error(b"ERR timeout is negative")
+        copies = self._copies_of(self._batch)
+        if copies >= wanted or not self._acknowledging.needs_others:
+            return integer(copies)
+        self._waits_asked = True
+        return WAITS
+
+    def _copies_of(self, batch: int) -> int:
+        """How many successors hold everything up to a batch, in each group."""
+        held = self._acknowledging.held
+        return min(
+            (sum(held[peer] >= batch for peer in group.peers) for group in self._acknowledging.groups), default=0
+        )
+
+    def _wait_for_copies(self, asked: Asked, args: list[bytes], reply: Reply) -> int:
+        if reply is not WAITS:
+            return 0
+        seconds = int(args[2]) / 1000 or WAIT_SECONDS_MAX
+        until = self.now() + min(seconds, WAIT_SECONDS_MAX)
+        self._waiters.append(Waiter(asked, self._batch, int(args[1]), until))
+        self._look_at_the_overdue()
+        return 1
+
+    def _look_at_waiters(self) -> None:
+        now, left = self.now(), []
+        for waiter in self._waiters:
+            copies = self._copies_of(waiter.batch)
+            if copies >= waiter.copies or now >= waiter.until:
+                self._settle([(waiter.asked, integer(copies))])
+            else:
+                left.append(waiter)
+        self._waiters = left
 
     # Requests that wait for the next ring
 
-    def _wait(self, parked: Parked) -> None:
+    def _park_request(self, parked: Parked) -> None:
         self._parked.append(parked)
         self._parked_bytes += parked.size
         self._look_at_the_overdue()
@@ -704,6 +1148,7 @@ class StorageNode(Actor):
         replies, _ = self._perform([(each.command, each.args) for each in parked], lambda index: parked[index].asked)
         now = self.now()
         unsynced = self.fsync == "always" and self._synced < self._batch
+        settled: list[tuple[Asked, Reply]] = []
         for each, reply in zip(parked, replies, strict=True):
             if reply is LATER:  # parked again, or not yet held by everybody
                 continue
@@ -711,10 +1156,12 @@ class StorageNode(Actor):
             self._waits.append(now - each.asked.since)
             keys = each.command.keys(each.args)
             slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
-            if unsynced and self._reads[slot]:
-                self._hold_back(Unheld(each.asked, reply, self._batch, slot, ()))
+            if unsynced and self._acknowledging.group_of(slot) is not None:
+                waiting = Waiting(each.asked, reply, self._batch, slot, each.asked.since, each.command.writes)
+                self._acknowledging.hold(waiting)
             else:
-                self._settle(each.asked, reply)
+                settled.append((each.asked, reply))
+        self._settle(settled)
         if unsynced:
             self._look_at_the_overdue()
             self._sync()
@@ -727,32 +1174,44 @@ class StorageNode(Actor):
     def _overdue(self) -> None:
         self._overdue_comes = False
         now, before = self.now(), len(self._parked)
+        settled: list[tuple[Asked, Reply]] = []
         while self._parked and now - self._parked[0].asked.since > PARKED_SECONDS_MAX:
             parked = self._parked.popleft()
             self._parked_bytes -= parked.size
             self.parked += 1
             self._waits.append(now - parked.asked.since)
-            self._settle(parked.asked, PARKED_TOO_LONG)
-        for waiting in self._unheld.values():
-            while waiting and now - waiting[0].asked.since > UNHELD_SECONDS_MAX:
-                self._unheld_count -= 1
-                self._settle(waiting.popleft().asked, UNHELD_TOO_LONG)
+            settled.append((parked.asked, PARKED_TOO_LONG))
+        settled += [
+            (each.asked, UNHELD_TOO_LONG if each.writes else UNREAD_TOO_LONG)
+            for each in self._acknowledging.overdue(now - UNHELD_SECONDS_MAX)
+        ]
+        self._settle(settled)
+        if self._waiters:
+            self._look_at_waiters()
+        if self._stalled:
+            self._look_at_stall()
         if len(self._parked) < before:  # what was parked only so that it did not overtake those can be run
             self._serve()
             self._resume_parked()
-        if self._parked or self._unheld_count:
+        if self._parked or self._acknowledging.count or self._waiters:
             self._look_at_the_overdue()
 
     # The change in flight
 
-    def _take_part(self, ring: Ring) -> None:
-        """Begin, go on with or end this node's part in the change that the ring has in flight."""
+    def _end_part(self, ring: Ring) -> None:
+        """End this node's part in a change that is over, or whose slots are to be taken over first."""
         change = ring.change
-        if self._part is not None and (change is None or change.epoch != self._part.change or not self._named):
+        if self._part is not None and (
+            change is None or change.epoch != self._part.change or not self._named or self._tenures.taking
+        ):
             for move in self._part.moves.values():
                 move.ref.stop(block=False)
             self._part = None
-            self._follows = self._stalled = False
+
+    def _take_part(self, ring: Ring) -> None:
+        """Begin, go on with or end this node's part in the change that the ring has in flight."""
+        change = ring.change
+        self._end_part(ring)
         if change is None:
             return
         if self._part is None:
@@ -769,13 +1228,11 @@ class StorageNode(Actor):
                 for transfer in plan.transfers:
                     if transfer.source == self.id:
                         self._hand_over(change.epoch, transfer, members[transfer.target])
-            self._follows = bool(self._part.moves)
         if change.phase == "seal" and self._part.sealed_epoch != ring.epoch:
             self._part.sealed_epoch, self._part.sealed_batch = ring.epoch, self._batch
         if change.phase != "transfer":
             for move in self._part.moves.values():
                 self.send(move.ref, Prove(phase=change.phase, epoch=ring.epoch))
-        self._report()
 
     def _hand_over(self, change: int, transfer: Transfer, target: Node) -> None:
         assert self._part is not None
@@ -852,7 +1309,21 @@ class StorageNode(Actor):
                 reached = so_far
         if reached == "seal" and self.fsync == "always" and self._synced < part.sealed_batch:
             return "switch"  # what was stamped is not on this node's own disk yet
+        if reached == "seal" and not self._sealed_slots_are_held(part):
+            return "switch"
         return reached
+
+    def _sealed_slots_are_held(self, part: Part) -> bool:
+        """Whether everything that was stamped before the seal is held by every up member, whatever clients were told
+        (R9)."""
+        sealed = [shift.slots for shift in part.shifts if shift.sealed]
+        held = self._acknowledging.held
+        return all(
+            held.get(peer, 0) >= part.sealed_batch
+            for run, group in self._acknowledging.runs
+            if any(run.first <= slots.last and slots.first <= run.last for slots in sealed)
+            for peer in group.peers
+        )
 
     # Durability
 
@@ -891,11 +1362,11 @@ class StorageNode(Actor):
                 executed = replace(executed, replies=replies)
             self.send(reply_to, executed)
         if message.error:
-            held_back, self._unheld, self._unheld_count = self._unheld, {}, 0
-            for unheld in (each for waiting in held_back.values() for each in waiting):
-                self._settle(unheld.asked, refusal(f"INDOUBT written, but the disk failed to sync ({message.error})"))
+            in_doubt = refusal(f"INDOUBT written, but the disk failed to sync ({message.error})")
+            waiting = self._acknowledging.take_all()
+            self._settle([(each.asked, in_doubt if each.writes else refusal(self._trouble)) for each in waiting])
         else:
-            self._release_unheld()
+            self._release()
             if self._part is not None and self._part.reached == "switch":
                 self._report()
         if self._unsynced and not self._trouble:
@@ -919,12 +1390,18 @@ class StorageNode(Actor):
             runs=[self._figures_of(first, last) for first, last in message.runs],
             parked=self.parked,
             parked_seconds=_percentiles(self._waits),
+            highest=[self._highest_of(first, last) for first, last in message.runs],
         )
         self.send(message.reply_to, figures)
 
     def _figures_of(self, first: int, last: int) -> tuple[int, int]:
         slots = range(max(0, first), min(last, SLOTS - 1) + 1)
         return sum(map(self._store.keys_in, slots)), sum(map(self._store.bytes_in, slots))
+
+    def _highest_of(self, first: int, last: int) -> tuple[int, int]:
+        """The highest number of some slots."""
+        numbers = self._store.numbers(max(0, first), min(last, SLOTS - 1) + 1)
+        return max(((epoch, seq) for _, epoch, seq in numbers), default=(0, 0))
 
     def check(self) -> None:
         ring, part = self._ring, self._part
@@ -935,13 +1412,14 @@ class StorageNode(Actor):
         assert part is None or (ring is not None and ring.change is not None and ring.change.epoch == part.change)
         ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
         own, kept = self._what_is_ours(ring)
+        own &= int.from_bytes(self._tenures.marks(), "big")
         reads, writes = int.from_bytes(self._reads, "big"), int.from_bytes(self._writes, "big")
         unsealed = own & ~kept
-        if not self._parked:  # else more may be parked, so that nothing overtakes
-            assert reads == (unsealed if ready else own), "reads are served here that are not ours, or not all"
-            assert self._stalled or writes == unsealed, "writes are served here that are not ours, or not all"
         assert not reads & ~(unsealed if ready else own), "a read of a slot that is another's, or will be"
         assert not writes & ~unsealed, "a write to a slot that is another's, or sealed"
+        if not self._parked and not self._without_lease:  # else more may be parked, so that nothing overtakes
+            assert reads == (unsealed if ready else own), "not all reads are served here that are ours"
+        self._acknowledging.check()
 
     def _what_is_ours(self, ring: Ring | None) -> tuple[int, int]:
         """The slots that the ring gives to this incarnation, and those of them that it seals, a byte each, as numbers:
@@ -958,6 +1436,10 @@ class StorageNode(Actor):
                             sealed[shift.slots.first : shift.slots.last + 1] = b"\1" * shift.slots.size
             self._checked = ring, self._trouble, int.from_bytes(mine, "big"), int.from_bytes(sealed, "big")
         return self._checked[2], self._checked[3]
+
+
+def _states(members: tuple[Node, ...]) -> str:
+    return ", ".join(f"{node.id} is {node.state}" for node in members)
 
 
 def _size(args: list[bytes]) -> int:

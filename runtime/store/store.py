@@ -10,7 +10,8 @@ What is put or deleted is *staged*: `get`, the numbers and the counts see it at 
 that operation. A put carries its version in its record, so it costs one disk put: the number is the highest version
 among the slot's records. Only where no record carries the number (delete, flush, or a put that is not above it, as a
 mirror does) the batch also holds a small number record of the slot. So always
-*number = the higher of number record and highest record version*, and it never goes down, `drop` excepted.
+*number = the higher of number record and highest record version*, and it never goes down, `drop` and `renumber`
+excepted.
 
 **Counts.** Keys and bytes per slot are exact, which needs to know whether a put is new: the cache says so, or else the
 disk, where a bloom filter makes absence cheap.
@@ -147,10 +148,11 @@ class Store:
         return keys
 
     def renumber(self, slot: int, epoch: int, seq: int) -> None:
-        """Stage that the slot's number is at least this. Nothing happens where it is."""
-        if (epoch, seq) > self.number(slot):
+        """Stage that the slot's number is this; (0, 0): it has none. To be called when what is staged makes the slot
+        equal to one of that number: no record of it may have a higher version."""
+        if (epoch, seq) != self.number(slot):
             self._touch(slot)
-            self._slots.apply(slot, epoch, seq)
+            self._slots.epochs[slot], self._slots.seqs[slot] = epoch, seq
             self._renumbered.add(slot)
 
     def drop(self, slots: Iterable[int]) -> None:

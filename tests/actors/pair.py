@@ -106,7 +106,7 @@ class Pair:
                         if reply is not LATER or (message.number, place) not in self.replies:
                             self.replies[message.number, place] = reply
                 case Settled():
-                    self.replies[message.number, message.index] = message.reply
+                    self.replies |= {(number, place): reply for number, place, reply in message.replies}
                 case ChangeReported():
                     self.reports.append(message)
                 case Sync():

@@ -96,7 +96,7 @@ class Stage:
         self.harness.tell(Executed(number=self.executes[-1], replies=replies, later=later))
 
     def settled(self, index: int, reply: Any) -> None:
-        self.harness.tell(Settled(number=self.executes[-1], index=index, reply=reply))
+        self.harness.tell(Settled(replies=[(self.executes[-1], index, reply)]))
 
     def ask(self, client: Client, *lines: str) -> list[Any]:
         """The replies to requests that the gateway answers by itself."""
@@ -233,7 +233,7 @@ def test_the_next_turns_replies_wait_for_one_that_comes_later(stage: Stage) -> N
     stage.send((ann, ["GET a"]))
     stage.executed([b"$1\r\n1\r\n"])
     assert ann.replies() == []
-    stage.harness.tell(Settled(number=first, index=0, reply=b"+OK\r\n"))
+    stage.harness.tell(Settled(replies=[(first, 0, b"+OK\r\n")]))
     assert ann.replies() == [b"OK", b"1"]
 
 

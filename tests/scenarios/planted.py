@@ -199,18 +199,16 @@ def slots_are_dropped_while_they_come_back(patch: Patch) -> None:
 
 
 def a_stamped_write_is_called_not_done(patch: Patch) -> None:
-    """When a new ring is read, clients whose writes wait for a learner are told that nothing was done."""
-    release = StorageNode._release_unheld
+    """When a new ring is read, clients whose writes wait for others are told that nothing was done."""
+    changed = StorageNode._ring_changed
 
-    def wrong(self: StorageNode, handoff: str | None = None) -> None:
-        if handoff is None:
-            held_back, self._unheld, self._unheld_count = self._unheld, {}, 0
-            for each in (each for waiting in held_back.values() for each in waiting):
-                self._settle(each.asked, b"-TRYAGAIN the slot is moving\r\n")
-        else:
-            release(self, handoff)
+    def wrong(self: StorageNode, ring: Ring) -> None:
+        if self._ring is None or ring.epoch > self._ring.epoch:
+            waiting = self._acknowledging.take_all()
+            self._settle([(each.asked, b"-TRYAGAIN the slot is moving\r\n") for each in waiting])
+        changed(self, ring)
 
-    patch.setattr(StorageNode, "_release_unheld", wrong)
+    patch.setattr(StorageNode, "_ring_changed", wrong)
 
 
 FAULTS: dict[str, tuple[Callable[[Patch], None], int]] = {

@@ -1,0 +1,258 @@
+"""Holds replies back until everybody who must hold a write does (R1), and knows what is *dirty*: written, not yet held.
+
+A part of `StorageNode`. Slots whose writes the same others must hold are a *group*: those others are the up successors
+of their list, by id, and the handoffs of learners that are required, by name. Batches are numbered by the node; each of
+the others tells up to which batch it holds everything that concerns it, and what a group waits for is the least of
+these numbers.
+
+    stamped in batch n --> dirty, its reply held back --every one of the group holds n--> answered, clean
+
+A reply that is decided by something dirty waits for it, too, whether its command wrote or not: so nobody is told of a
+value that a failure could still take back. What a new ring makes of those who wait is decided in ``regroup``: under
+another group they go on waiting, for whoever must hold a write now (R3).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+from .messages import Operation
+from .rules.replies import Reply
+from .rules.slots import SLOTS, Run
+
+WHOLE = -1
+"""Stands for the slot of what concerns all slots of the node."""
+
+T = TypeVar("T")
+
+
+class Waiting(NamedTuple, Generic[T]):
+    """A reply that is held back."""
+
+    asked: T
+    reply: Reply
+    batch: int
+    slot: int
+    since: float
+    writes: bool
+    """Something was stamped: if it is not answered as it stands, then in doubt (R6)."""
+
+
+class Dirty(NamedTuple):
+    """A key that was written to, and where it was last."""
+
+    batch: int
+    slot: int
+    key: bytes | None
+    """None: every key of the slot."""
+
+
+@dataclass(slots=True, eq=False)
+class Group(Generic[T]):
+    """Slots whose writes the same others must hold."""
+
+    peers: tuple[str, ...] = ()
+    """The up successors, by id."""
+    learners: tuple[str, ...] = ()
+    """The handoffs of learners that are required (R9), by name."""
+    copies: int = 1
+    """Members that are up, the node itself included."""
+    writable: bool = True
+    """They are as many as a write needs (R2)."""
+    shared: bool = False
+    """Others could answer for these slots one day: current reads need a lease (R21)."""
+    since: int = 0
+    """The batch with which all peers began to hold these slots: who has it knows of this tenure."""
+    not_before: float = 0.0
+    """Nothing is acknowledged before this moment: whoever answered for the slots may still believe that it does."""
+    waiting: deque[Waiting[T]] = field(default_factory=deque)
+    dirty: deque[Dirty] = field(default_factory=deque)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who must hold a write."""
+        return self.peers + self.learners
+
+
+class Acknowledging(Generic[T]):
+    """Which replies wait for whom."""
+
+    def __init__(self) -> None:
+        self.runs: tuple[tuple[Run, Group[T]], ...] = ()
+        """The node's slots by their groups, ascending."""
+        self.groups: list[Group[T]] = []
+        """All there are, the one of WHOLE not among them."""
+        self.whole: Group[T] = Group()
+        """Of what concerns all slots: everybody who must hold any write."""
+        self._by_slot: list[Group[T] | None] = [None] * SLOTS
+        self.held: dict[str, int] = {}
+        """By name, up to which batch somebody holds everything."""
+        self._dirty: dict[bytes, int] = {}
+        self._dirty_slots: dict[int, int] = {}
+        self.count = 0
+        """Replies that wait."""
+
+    def group_of(self, slot: int) -> Group[T] | None:
+        """None: the node does not answer for the slot."""
+        return self.whole if slot == WHOLE else self._by_slot[slot]
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether anybody else must hold any write."""
+        return bool(self.whole.peers)
+
+    @property
+    def any_dirty(self) -> bool:
+        return bool(self._dirty) or bool(self._dirty_slots)
+
+    # Writes
+
+    def wrote(self, batch: int, operations: Sequence[Operation]) -> None:
+        """These are in the store, and to be held by others."""
+        by_slot, dirty = self._by_slot, self._dirty
+        for slot, key, _, _, _, _ in operations:
+            group = by_slot[slot]
+            if group is not None and (group.peers or group.learners):
+                group.dirty.append(Dirty(batch, slot, key))
+                if key is None:
+                    self._dirty_slots[slot] = batch
+                else:
+                    dirty[key] = batch
+
+    def dirt(self, slot: int, keys: Iterable[bytes]) -> int:
+        """The last batch that wrote to any of these keys and is not held yet; 0: all are clean."""
+        get = self._dirty.get
+        found = max((get(key, 0) for key in keys), default=0)
+        return max(found, self._dirty_slots.get(slot, 0)) if self._dirty_slots else found
+
+    def hold(self, waiting: Waiting[T]) -> None:
+        group = self.group_of(waiting.slot)
+        assert group is not None, f"nobody answers for slot {waiting.slot}"
+        group.waiting.append(waiting)
+        self.count += 1
+
+    # Holding
+
+    def heard(self, name: str, batch: int) -> bool:
+        """Somebody holds everything up to a batch; False: that was known."""
+        if batch <= self.held.get(name, -1):
+            return False
+        self.held[name] = batch
+        return True
+
+    def everywhere(self, group: Group[T], synced: int) -> int:
+        """The batch up to which everybody of a group holds everything; ``synced``: the node itself."""
+        held = self.held
+        for name in group.peers:
+            synced = min(synced, held.get(name, 0))
+        for name in group.learners:
+            synced = min(synced, held.get(name, 0))
+        return synced
+
+    def released(self, now: float, synced: int, name: str | None = None) -> Iterator[tuple[Waiting[T], bool]]:
+        """Those that need not wait any longer, and whether they may be answered as they stand. ``name``: only those
+        that wait for this one can have come to that.
+
+        Where too few members are up, writes are in doubt, and what they wrote stays dirty until enough are up (R1).
+        """
+        if not self.count and not self.any_dirty:
+            return
+        for group in (*self.groups, self.whole):
+            if not group.waiting and not group.dirty:
+                continue
+            if name is not None and name not in group.peers and name not in group.learners:
+                continue
+            if not group.writable:
+                writes = [each for each in group.waiting if each.writes]
+                if writes:
+                    group.waiting = deque(each for each in group.waiting if not each.writes)
+                    self.count -= len(writes)
+                    yield from ((each, False) for each in writes)
+                continue
+            if now < group.not_before:
+                continue
+            held = self.everywhere(group, synced)
+            self._clean(group, held)
+            waiting = group.waiting
+            while waiting and waiting[0].batch <= held:
+                self.count -= 1
+                yield waiting.popleft(), True
+
+    def _clean(self, group: Group[T], held: int) -> None:
+        dirty = group.dirty
+        while dirty and dirty[0].batch <= held:
+            batch, slot, key = dirty.popleft()
+            if key is None:
+                if self._dirty_slots.get(slot) == batch:
+                    del self._dirty_slots[slot]
+            elif self._dirty.get(key) == batch:
+                del self._dirty[key]
+
+    def overdue(self, before: float) -> Iterator[Waiting[T]]:
+        """Take out those that have waited since before a moment. What they wrote stays dirty."""
+        for group in (*self.groups, self.whole):
+            while group.waiting and group.waiting[0].since < before:
+                self.count -= 1
+                yield group.waiting.popleft()
+
+    def take_all(self) -> list[Waiting[T]]:
+        """Take out everybody."""
+        taken = [each for group in (*self.groups, self.whole) for each in group.waiting]
+        for group in (*self.groups, self.whole):
+            group.waiting.clear()
+        self.count = 0
+        return sorted(taken, key=lambda each: each.batch)
+
+    # The ring
+
+    def regroup(self, runs: Iterable[tuple[Run, Group[T]]]) -> list[Waiting[T]]:
+        """Other groups from now on. Those who wait, wait at least for the batch since which a group is what it is: who
+        came new to it holds nothing of what was before. Returns those who waited for slots that the node does not
+        answer for any more."""
+        self.runs = tuple(runs)
+        waiting = self.take_all()
+        dirt = [each for group in self.groups for each in group.dirty]
+        self._dirty.clear()
+        self._dirty_slots.clear()
+        self._by_slot = [None] * SLOTS
+        unique: dict[int, Group[T]] = {}
+        for run, group in self.runs:
+            self._by_slot[run.first : run.last + 1] = [group] * run.size
+            unique[id(group)] = group
+        self.groups = list(unique.values())
+        names = {name for group in self.groups for name in group.names}
+        self.whole = Group(
+            peers=tuple(sorted(names)),
+            copies=min((group.copies for group in self.groups), default=1),
+            writable=all(group.writable for group in self.groups),
+            not_before=max((group.not_before for group in self.groups), default=0.0),
+        )
+        self.held = {name: self.held.get(name, 0) for name in sorted(names)}
+        for each in dirt:
+            now = self._by_slot[each.slot]
+            if now is not None and (now.peers or now.learners):
+                each = each._replace(batch=max(each.batch, now.since))
+                now.dirty.append(each)
+                if each.key is None:
+                    self._dirty_slots[each.slot] = each.batch
+                else:
+                    self._dirty[each.key] = each.batch
+        lost = []
+        for entry in waiting:
+            mine = self.group_of(entry.slot)
+            if mine is None:
+                lost.append(entry)
+            else:
+                self.hold(entry._replace(batch=max(entry.batch, mine.since)))
+        for group in self.groups:
+            group.dirty = deque(sorted(group.dirty, key=lambda each: each.batch))
+        for group in (*self.groups, self.whole):
+            group.waiting = deque(sorted(group.waiting, key=lambda each: each.batch))
+        return lost
+
+    def check(self) -> None:
+        assert self.count == sum(len(group.waiting) for group in (*self.groups, self.whole))
+        for group in (*self.groups, self.whole):
+            batches = [each.batch for each in group.waiting]
+            assert batches == sorted(batches), "who waits for less waits behind who waits for more"
