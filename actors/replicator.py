@@ -132,9 +132,9 @@ class Replicator(Actor):
     """One node's streams. ``synced``: held means on the disk of the successor."""
 
     def __init__(
-        self, *, id: str, incarnation: str, storage: Ref, detector: Ref, member: str = "member", synced: bool = False
+        self, *, id: str, incarnation: str, storage: Ref, detector: str, member: str, synced: bool = False
     ) -> None:
-        """``member`` is the name of this process' Member, which is spawned later."""
+        """``detector`` and ``member`` are names of actors of this process."""
         super().__init__()
         self.id, self.incarnation = id, incarnation
         self._storage, self._detector, self._member = storage, detector, member
@@ -201,25 +201,22 @@ class Replicator(Actor):
         ring = self._ring = message.ring
         self._epoch, self._batch = ring.epoch, message.batch
         before, self._to = self._to, [None] * SLOTS
-        wanted: dict[str, Node] = {}
+        led: list[tuple[int, int, list[Node]]] = []
         for run, members in ring.list_runs:
             others = [node for node in members if node.state == "up" and node.id != self.id]
             for first, last in message.runs:
-                if first <= run.last and run.first <= last:
-                    wanted |= {node.id: node for node in others}
+                low, high = max(first, run.first), min(last, run.last)
+                if low <= high:
+                    led.append((low, high, others))
+        wanted = {node.id: node for _, _, others in led for node in others}
         for id, stream in list(self._streams.items()):
             if id not in wanted or wanted[id].incarnation != stream.incarnation:
                 self._close(stream)
         for id, node in sorted(wanted.items()):
             if id not in self._streams:
                 self._open(node)
-        for run, members in ring.list_runs:
-            others = [node for node in members if node.state == "up" and node.id != self.id]
-            to = tuple(self._streams[node.id] for node in others) if others else ()
-            for first, last in message.runs:
-                low, high = max(first, run.first), min(last, run.last)
-                if low <= high:
-                    self._to[low : high + 1] = [to] * (high + 1 - low)
+        for low, high, others in led:
+            self._to[low : high + 1] = [tuple(self._streams[node.id] for node in others)] * (high + 1 - low)
         for stream in self._streams.values():
             self._take_back(stream)
             fresh = [each for each in self._unheld() if self._is_new(stream, each[0], before)]
@@ -449,8 +446,10 @@ class Replicator(Actor):
 
     def _report(self, stream: Stream, seconds: float) -> None:
         stream.silent = seconds > 0
-        silent = StreamSilent(node=stream.node, incarnation=stream.incarnation, seconds=seconds)
-        self.send(self._detector, silent)
+        detector = self.system.find(self._detector)
+        if detector is not None:
+            silent = StreamSilent(node=stream.node, incarnation=stream.incarnation, seconds=seconds)
+            self.send(detector, silent)
 
     def _look_at_backlog(self) -> None:
         factor = 0.5 if self._full else 1.0
