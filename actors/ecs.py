@@ -27,7 +27,8 @@ What a look may write, the first that applies:
                flight (R8), unless slots wait for it that nobody answers for
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
                enough for everybody to have come back: all of them in one write
-    kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15)
+    kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15);
+               after a power cut more of them are waited for, and asked how much they hold (R16, ``recovery.py``)
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
     a step     of the change in flight: all coordinators have reached the end of its phase, so the next one, or the
                commit (R11); or a node that joins is gone, or a phase lasts too long, so the change is given up (R12)
@@ -76,6 +77,7 @@ from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.placement import Place
 from .rules.plan import Plan
+from .rules.recovery import recovery
 from .rules.ring import Acks, Node, Ring
 from .rules.slots import Run
 from .rules.transitions import (
@@ -157,6 +159,7 @@ class Ecs(Actor):
         min_copies: int = 2,
         place: Place = "even",
         acks: Acks = "all",
+        recovery_wait_seconds: float = 60.0,
         patience_seconds: float = 6.0,
         node_command: str = "ringkeeper node --port PORT --data FOLDER",
     ) -> None:
@@ -165,6 +168,8 @@ class Ecs(Actor):
         self._found_with, self._replicas, self._min_copies = found_with, replicas, min_copies
         self._place: Place = place
         self._acks: Acks = acks
+        self._recovery_wait_seconds = recovery_wait_seconds
+        """So long after a power cut the complete members of a list are waited for, once one of them is back (R16)."""
         self._patience_seconds = patience_seconds
         """So long after it began to lead, or was connected again, nobody is taken for gone: nodes, too, need time."""
         self._patient_until = 0.0
@@ -210,6 +215,11 @@ class Ecs(Actor):
         self._wished_since: dict[int, float] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         """By node that was not taken in or raised: how often that failed, and when it may be tried again."""
+        self._recovering_since: dict[Run, float] = {}
+        """Since when a complete member is back, of the lists that have no keeper yet."""
+        self._highest: dict[tuple[Run, str], tuple[int, int] | None] = {}
+        """What their complete members said of their numbers, by slots and incarnation (``recovery.Highest``)."""
+        self._asking_numbers = False
         self._up_since: dict[str, float] = {}
         self._deaths: dict[str, tuple[int, float]] = {}
         """By node: how often it died without having been steady since, and when it may be raised again (R8)."""
@@ -673,19 +683,33 @@ class Ecs(Actor):
         self._up_since = {id: since for id, since in self._up_since.items() if id in ids}
 
     def _keepers(self, ring: Ring) -> dict[Run, str]:
-        """By their slots, the lists that can have a keeper now (R15)."""
-        keepers: dict[Run, str] = {}
-        lives = self.newest_lives()
-        for each in ring.trouble:
-            if ring.coordinators[each.slots.first] is not None:
-                continue
-            for node in ring.lists[each.slots.first]:
-                life = lives.get(node.id)
-                named = life is not None and life.incarnation == node.incarnation
-                if node.state == "returning" and named and (node.id, node.data_id) in each.complete:
-                    keepers[each.slots] = node.id
-                    break
-        return keepers
+        """By their slots, the lists that can have a keeper now, and who that is (R15, R16)."""
+        now, since = self.now(), self._recovering_since
+        enough = {run for run, moment in since.items() if now - moment >= self._recovery_wait_seconds}
+        found = recovery(ring, self.newest_lives(), self._highest, enough)
+        self._recovering_since = {run: since.get(run, now) for run in sorted(found.waiting)}
+        self._highest = {key: said for key, said in self._highest.items() if key[0] in found.waiting}
+        if found.ask and not self._asking_numbers:
+            self._ask_numbers(ring, found.ask)
+        for run in found.waiting - enough:
+            self._look_in(self._recovering_since[run] + self._recovery_wait_seconds - now)
+        return found.keepers
+
+    def _ask_numbers(self, ring: Ring, asked: dict[str, list[Run]]) -> None:
+        """Ask nodes for the highest numbers of these slots, and look again when they have said them, or had the time
+        to."""
+        self._asking_numbers = True
+
+        def gathered(figures: dict[str, Figures]) -> None:
+            self._asking_numbers = False
+            for id, runs in asked.items():
+                said = figures[id].highest if id in figures else []
+                for index, run in enumerate(runs):
+                    self._highest[run, ring.by_id[id].incarnation] = said[index] if index < len(said) else None
+            self._look_in(0.0)
+
+        wanted = {ring.by_id[id]: [(run.first, run.last) for run in runs] for id, runs in sorted(asked.items())}
+        self.verbs.gather(wanted, gathered)
 
     def _fulfilled(self, ring: Ring, wish: Wish) -> Ring | None:
         """The change that fulfils a wish; None: not yet. Raises RingError when it cannot be."""

@@ -104,7 +104,7 @@ class Verbs:
         words = list(message.arguments)
         match message.verb, words:
             case "STATUS", []:
-                self._gather(self._figures_of_all(), lambda figures: self._say(message, self._ecs.status(figures)))
+                self.gather(self._figures_of_all(), lambda figures: self._say(message, self._ecs.status(figures)))
             case verb, _ if verb not in VERBS:
                 self._answer(message, error=f"ERR unknown verb {verb!r}; see RING HELP")
             case _ if self._ecs.ring is None:
@@ -263,7 +263,7 @@ class Verbs:
             self._say(message, self._planned(what, plan, holdings, sorted(ids)))
 
         wanted = {ring.by_id[source]: [tuple(t.slots) for t in transfers] for source, transfers in runs.items()}
-        self._gather(wanted, gathered)  # type: ignore[arg-type]  # a Run is a pair
+        self.gather(wanted, gathered)  # type: ignore[arg-type]  # a Run is a pair
 
     def _planned(self, what: str, plan: Plan, holdings: Holdings, ids: list[str]) -> dict[str, Any]:
         return {"job": None, "nodes": ids, "plan": plan_view(what, plan, holdings)}
@@ -345,7 +345,7 @@ class Verbs:
         ring = self._ecs.ring
         return {node: [] for node in ring.circle if node.state == "up"} if ring is not None else {}
 
-    def _gather(self, wanted: dict[Node, list[tuple[int, int]]], then: Callable[[dict[str, Figures]], None]) -> None:
+    def gather(self, wanted: dict[Node, list[tuple[int, int]]], then: Callable[[dict[str, Figures]], None]) -> None:
         """Ask nodes for their figures, and of the runs given; go on with those that have answered in time."""
         question = self._question()
         self._gatherings[question] = Gathering({node.id for node in wanted}, then)

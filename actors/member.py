@@ -107,6 +107,7 @@ class Member(Actor):
         start_again: Callable[[str], None],
         leave: Callable[[str], None] = lambda why: None,
         note_left: Callable[[], None] = lambda: None,
+        note_whole: Callable[[], None] = lambda: None,
         linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
@@ -114,6 +115,7 @@ class Member(Actor):
         self._watches, self._archive = watches, archive
         self._listeners, self._start_again = listeners, start_again
         self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
+        self._note_whole = note_whole
         self._lingers = False
         self._ring: Ring | None = None
         self._named = False  # a ring has named this incarnation
@@ -267,6 +269,10 @@ class Member(Actor):
         if new and not self._keep(ring, data):
             return
         self._ring = ring
+        me = ring.by_id.get(self._life.id)
+        if not self._life.whole and me is not None and me.incarnation == self._life.incarnation and me.state == "up":
+            self._life = replace(self._life, whole=True)  # what a power cut took is made good, or given up (R16)
+            self._note_whole()
         if new:
             self._update_registration()
         self._obey(ring)

@@ -1,6 +1,7 @@
 """Keeps what makes a data folder one node's: whose it is, which directory it is, how many lives it has had.
 
-    FOLDER/node.json      format, node id, data id, lives, bound, left; written anew, synced, at every start
+    FOLDER/node.json      format, node id, data id, lives, bound, left, and how the life before ended (below); written
+                          anew, synced, at every start
     FOLDER/ring.json      the newest ring that the node has read
     FOLDER/store/         the records; beside what the store keeps there, data_id says to which folder they belong
     FOLDER/LOCK           held while a process lives
@@ -16,6 +17,12 @@ What the ring believes of the data id is true of the records only as long as the
 Until it is bound a node has served nobody, so a first start may be killed anywhere and tried again. Once it is, a store
 that is missing, empty, or another folder's is refused: a node that came up with it would answer "no such key" for what
 was acknowledged. An older copy of the right store is not told from it; who restores one should know.
+
+*Whole* is a directory that lacks nothing of what the node has acknowledged (R16). It is after a life that synced before
+it acknowledged (``fsync = always``), or ended in order (which syncs), or ended on a machine that has run on since: what
+a killed process wrote is in the kernel, and is lost only with that. Whether it has run on, the boot id says. What a
+power cut took stays lost over any number of lives, until the ring calls the node up: then it was made equal to others,
+or was taken for the best that is left.
 """
 
 import json
@@ -32,6 +39,9 @@ FORMAT = 1
 BEFORE_THE_FIRST_LIFE = {"LOCK", "node.json.new"}
 """What a folder may hold without being a node's yet: a first start was killed."""
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Another one at every start of the machine's kernel; where there is none, every life may be the first after one."""
+
 NO_RECORDS = {"LOCK", "FORMAT", "FORMAT.new", "data_id", "data_id.new"}
 """What a store's folder may hold without any records in it."""
 
@@ -43,10 +53,12 @@ class NodeFolderError(Exception):
 class NodeFolder:
     """One node's folder, locked for this process until ``close``."""
 
-    def __init__(self, path: Path, id: str) -> None:
-        """Raises NodeFolderError, and OSError when the disk does not allow it."""
+    def __init__(self, path: Path, id: str, *, synced: bool = False, boot_id: str | None = None) -> None:
+        """``synced``: this life acknowledges nothing that it has not synced; ``boot_id``: which start of the machine
+        this is. Raises NodeFolderError, and OSError when the disk does not allow it."""
         make_folder(path)
-        self.path, self._id = path, id
+        self.path, self._id, self._synced = path, id, synced
+        self._boot_id = _boot_id() if boot_id is None else boot_id
         self.ring = DurableFile(path / "ring.json")
         self.store = path / "store"
         self._file = DurableFile(path / "node.json")
@@ -72,11 +84,11 @@ class NodeFolder:
                     f"{self.path} holds files, but none that says it is a node's folder (node.json): "
                     "give the node an empty folder, or its own."
                 )
-            self.data_id, self._lives, self._bound = secrets.token_hex(8), 0, False
+            self.data_id, self._lives, self._bound, self.whole = secrets.token_hex(8), 0, False, True
         else:
-            self.data_id, self._lives, self._bound = self._read(content)
+            self.data_id, self._lives, self._bound, self.whole = self._read(content)
             self._check_store()
-        self._left = False
+        self._left = self._ended = False
         self._lives += 1
         self.incarnation = f"{self._lives & 0xFFFFFFFF:08x}{secrets.token_hex(4)}"
         self._write()
@@ -89,6 +101,10 @@ class NodeFolder:
             "lives": self._lives,
             "bound": self._bound,
             "left": self._left,
+            "ended": self._ended,
+            "synced": self._synced,
+            "boot_id": self._boot_id,
+            "whole": self.whole,
         }
         self._file.write(json.dumps(document, indent=2).encode() + b"\n")
 
@@ -102,6 +118,16 @@ class NodeFolder:
     def note_left(self) -> None:
         """Write down that the node has left the ring in order, which is the end of this life. Raises OSError."""
         self._left = True
+        self._write()
+
+    def note_whole(self) -> None:
+        """Write down that nothing is lacking any more: the ring calls the node up. Raises OSError."""
+        self.whole = True
+        self._write()
+
+    def note_ended(self) -> None:
+        """Write down that this life has ended in order, all that it wrote synced. Raises OSError."""
+        self._ended = True
         self._write()
 
     def _check_store(self) -> None:
@@ -127,7 +153,8 @@ class NodeFolder:
         parts = [each for each in self.store.iterdir() if each.name not in NO_RECORDS]
         return any(not part.is_dir() or any(part.iterdir()) for part in parts)
 
-    def _read(self, content: bytes) -> tuple[str, int, bool]:
+    def _read(self, content: bytes) -> tuple[str, int, bool, bool]:
+        """Its data id, lives, whether it is bound, and whether it is whole. Raises NodeFolderError."""
         try:
             document = json.loads(content)
             format, owner = document["format"], document["id"]
@@ -141,6 +168,9 @@ class NodeFolder:
             data_id, lives, bound = str(document["data_id"]), int(document["lives"]), document.get("bound", False)
             if type(bound) is not bool:
                 raise ValueError("bound is not true or false")
+            ran_on = document.get("boot_id", "") == self._boot_id != ""
+            kept = document.get("synced") is True or document.get("ended") is True or ran_on
+            whole = document.get("whole", True) is True and kept
         except (ValueError, KeyError, TypeError) as error:
             raise NodeFolderError(
                 f"{self.path / 'node.json'} cannot be read ({error!r}): the folder is damaged or not a node's. "
@@ -151,11 +181,18 @@ class NodeFolder:
                 f"{self.path} holds the data of {owner}, not of {self._id}: a node that served it would answer for "
                 f"keys that it has not got. Start {owner} on it, or give {self._id} a folder of its own."
             )
-        return data_id, lives, bound
+        return data_id, lives, bound, whole
 
     def close(self) -> None:
         """Give the folder free."""
         self._lock.close()
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 def has_left(path: Path) -> bool:

@@ -21,7 +21,7 @@ from ..runtime.network import TcpNetwork
 from ..runtime.process import Process
 from ..runtime.resp import Limits, RespServer
 from ..runtime.session import CloseSession, SessionClosed
-from ..runtime.store import Store, open_store
+from ..runtime.store import Store, StoreError, open_store
 from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
@@ -52,14 +52,25 @@ def run_node(config: NodeConfig) -> int:
     config.check()
     secret = read_secret(config.secret_file)
     with (
-        contextlib.closing(NodeFolder(config.data, config.id)) as folder,
+        contextlib.closing(NodeFolder(config.data, config.id, synced=config.fsync == "always")) as folder,
         contextlib.closing(open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)) as store,
     ):
         folder.bind_store()
         process = Process(f"node {config.id}")
         status = process.run(lambda process: NodeProcess(process, config, secret, folder, store))
+        if status == 0:
+            note_ended(folder, store)
     process.exec_again()  # only now: the next life opens the same folder and store
     return status
+
+
+def note_ended(folder: NodeFolder, store: Store) -> None:
+    """Sync what the last turns wrote, and let the next life know that a power cut from now on takes nothing (R16)."""
+    try:
+        store.sync()
+        folder.note_ended()
+    except (StoreError, OSError) as error:
+        log.error("it is not noted that the node has ended in order: %s", error)
 
 
 def run_ecs(config: EcsConfig) -> int:
@@ -149,6 +160,7 @@ def spawn_node(
     *,
     incarnation: str,
     data_id: str,
+    whole: bool,
     bridge_address: str,
     watches: Ref,
     syncer: Ref,
@@ -158,11 +170,13 @@ def spawn_node(
     start_again: Callable[[str], None],
     leave: Callable[[str], None],
     note_left: Callable[[], None],
+    note_whole: Callable[[], None],
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
-    ``incarnation`` and ``data_id`` say which life of which data directory this is, ``archive`` keeps the newest ring,
-    ``start_again`` ends the process for a next life, ``leave`` for good, which ``note_left`` has written down before.
+    ``incarnation`` and ``data_id`` say which life of which data directory this is, ``whole`` whether it lacks nothing
+    (R16), as from ``note_whole`` on; ``archive`` keeps the newest ring, ``start_again`` ends the process for a next
+    life, ``leave`` for good, which ``note_left`` has written down before.
     Whoever calls this listens for clients, on behalf of the gateway.
     """
     storage = system.spawn(
@@ -210,6 +224,7 @@ def spawn_node(
         bridge_host=bridge_host,
         bridge_port=int(bridge_port),
         joins=config.joins,
+        whole=whole,
     )
     member = system.spawn(
         Member,
@@ -221,6 +236,7 @@ def spawn_node(
         start_again=start_again,
         leave=leave,
         note_left=note_left,
+        note_whole=note_whole,
         name="member",
         supervision=ESCALATE,
     )
@@ -337,6 +353,7 @@ class NodeProcess:
             config,
             incarnation=folder.incarnation,
             data_id=folder.data_id,
+            whole=folder.whole,
             bridge_address=self._bridge.address,
             watches=self._watches,
             syncer=self._syncer,
@@ -346,6 +363,7 @@ class NodeProcess:
             start_again=process.start_again,
             leave=self._leave,
             note_left=self._note_left,
+            note_whole=self._note_whole,
         )
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(
@@ -370,6 +388,13 @@ class NodeProcess:
             self._folder.note_left()
         except OSError as error:
             log.error("that the node has left cannot be noted in its folder: %s", error)
+
+    def _note_whole(self) -> None:
+        """What a power cut took is made good. Else the next life would say again that it may lack something."""
+        try:
+            self._folder.note_whole()
+        except OSError as error:
+            log.error("that the node has been made equal again cannot be noted in its folder: %s", error)
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop_listening()

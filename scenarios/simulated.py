@@ -126,6 +126,10 @@ class Machine:
         self.random = cluster.world.stream(f"machine {id}")
         self.data_id = f"{self.random.getrandbits(64):016x}"
         self.lives = 0
+        self.whole = True
+        """Whether its disk lacks nothing that its node has acknowledged, as a node's folder knows it (R16)."""
+        self.at_rest = True
+        """Whether all that its node has written is synced, since it has not lived yet or ended in order."""
         self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
         self.wall_error_seconds = self.random.uniform(-WALL_ERROR_SECONDS, WALL_ERROR_SECONDS)
         self.turn_seconds: float | None = None
@@ -136,15 +140,15 @@ class Machine:
     def wipe(self) -> None:
         """Its disk is lost and replaced by an empty one."""
         self.disk.wipe()
-        self.data_id, self.lives = f"{self.random.getrandbits(64):016x}", 0
+        self.data_id, self.lives, self.whole = f"{self.random.getrandbits(64):016x}", 0, True
 
     def copy(self) -> MachineCopy:
         """A backup of its disk, from which a node can be started that believes to be this one at this moment."""
-        return MachineCopy(self.disk.copy(), self.data_id, self.lives)
+        return MachineCopy(self.disk.copy(), self.data_id, self.lives, self.whole)
 
     def put_back(self, copy: MachineCopy) -> None:
         self.disk.put_back(copy.disk)
-        self.data_id, self.lives = copy.data_id, copy.lives
+        self.data_id, self.lives, self.whole = copy.data_id, copy.lives, copy.whole
 
     def new_incarnation(self) -> str:
         """The name of its next life; they ascend, as those of a node's folder do."""
@@ -159,6 +163,7 @@ class MachineCopy:
     disk: DiskCopy
     data_id: str
     lives: int
+    whole: bool
 
 
 class _Part:
@@ -228,6 +233,7 @@ class SimulatedNode(_Part):
 
     def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, machine: Machine) -> None:
         self.machine = machine
+        machine.at_rest = False
         self.incarnation = machine.new_incarnation()
         config = cluster.node_config(machine.port)
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
@@ -239,6 +245,7 @@ class SimulatedNode(_Part):
             config,
             incarnation=self.incarnation,
             data_id=machine.data_id,
+            whole=machine.whole,
             bridge_address=self.bridge.address,
             watches=self.watches,
             syncer=syncer,
@@ -248,12 +255,16 @@ class SimulatedNode(_Part):
             start_again=self._start_again,
             leave=self._leave,
             note_left=lambda: None,
+            note_whole=self._note_whole,
         )
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
 
     def _start_again(self, why: str) -> None:
         self.cluster.world.happened(self.process.name, f"starts again: {why}")
         self.end(lambda: self.cluster.start_later(self.machine.id))
+
+    def _note_whole(self) -> None:
+        self.machine.whole = True
 
     def _leave(self, why: str) -> None:
         self.cluster.world.happened(self.process.name, f"leaves: {why}")
@@ -267,6 +278,7 @@ class SimulatedNode(_Part):
 
     def _close_disk(self) -> None:
         self.store.close()
+        self.machine.at_rest = True
 
     def _failed(self, actor: str, failure: BaseException) -> None:
         if hasattr(self, "server"):
@@ -442,7 +454,9 @@ class SimulatedCluster:
             return
         self.world.processes[name].kill(silent=power_cut)
         if name in self.machines and power_cut:
-            self.machines[name].disk.lose_power()
+            machine = self.machines[name]
+            machine.disk.lose_power()
+            machine.whole &= machine.at_rest or self.node_config(machine.port).fsync == "always"
 
     def restart(self, name: str) -> None:
         """Start a process again, killing it first if it lives."""

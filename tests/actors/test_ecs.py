@@ -1,6 +1,7 @@
 """The control service: which ring it writes for which facts, driven by hand."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -659,3 +660,57 @@ def test_with_copies_an_exchanged_data_directory_is_filled_by_the_others(copies:
     assert copies.ring.by_id["127.0.0.1:7002"].data_id == hex64(99)
     copies.finish()
     assert copies.states() == {}
+
+
+def cut(stage: Stage, *numbers: int, incarnation: int = 2) -> tuple[Registration, ...]:
+    """Next lives of nodes on machines that have lost power."""
+    return tuple(replace(again(stage, number, incarnation), whole=False) for number in numbers)
+
+
+def answered(stage: Stage, highest: dict[int, tuple[int, int]]) -> int:
+    """These nodes say how much they hold of what they are asked; how many are asked in all."""
+    asked = [m for _, m in stage.harness.sent if isinstance(m, ReportFigures)]
+    stage.harness.sent.clear()
+    for number, said in highest.items():
+        figures = Figures(
+            question=asked[-1].question, node=life(number).id, incarnation=life(number, incarnation=2).incarnation,
+            pid=42, epoch=1, keys=7, bytes=70, commands=1, writes=1, refused=0, synced=True,
+            highest=[said] * len(asked[-1].runs),
+        )  # fmt: skip
+        stage.play(stage.harness.tell(figures))
+    stage.pass_time(0.1)
+    return len(asked)
+
+
+def test_after_a_power_cut_all_complete_members_are_waited_for_and_the_one_that_holds_most_is_keeper(
+    copies: Stage,
+) -> None:
+    copies.vanish(life(1), life(2), life(3))
+    copies.pass_time(1.0)
+    copies.register(*cut(copies, 1, 2))
+    copies.pass_time(10.0)
+    assert copies.states() == {1: "returning", 2: "returning", 3: "down"} and copies.ring.change is None
+    copies.harness.sent.clear()
+    copies.register(*cut(copies, 3))
+    assert answered(copies, {1: (3, 5), 2: (3, 9), 3: (3, 1)}) == 3
+    assert {each.keeper for each in copies.ring.trouble} == {"127.0.0.1:7002"}
+    copies.finish()
+    assert copies.states() == {} and copies.ring.trouble == ()
+
+
+def test_after_a_power_cut_who_does_not_come_back_is_not_waited_for_for_ever(copies: Stage) -> None:
+    copies.vanish(life(1), life(2), life(3))
+    copies.pass_time(1.0)
+    copies.register(*cut(copies, 1))
+    copies.pass_time(59.0)
+    assert not any(each.keeper for each in copies.ring.trouble) and copies.ring.by_id[life(1).id].state == "returning"
+    copies.pass_time(1.1)
+    assert copies.ring.by_id[life(1).id].state == "up"
+
+
+def test_a_whole_member_that_comes_while_others_are_waited_for_is_keeper_at_once(copies: Stage) -> None:
+    copies.vanish(life(1), life(2), life(3))
+    copies.pass_time(1.0)
+    copies.register(*cut(copies, 1))
+    copies.register(again(copies, 3))
+    assert {each.keeper for each in copies.ring.trouble} == {life(3).id}

@@ -220,3 +220,17 @@ def test_a_new_life_waits_for_a_ring_that_names_it() -> None:
     stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
     assert stage.ends == []
     stage.harness.stop()
+
+
+def test_who_may_lack_something_after_a_power_cut_says_so_until_the_ring_calls_it_up(stage: Stage) -> None:
+    ring, noted = first_ring(), list[str]()
+    me = replace(life(1, 2), whole=False, held=ring.stamp)
+    member = Stage(me, Shelf(ring.to_json()))
+    member.harness.actor._note_whole = lambda: noted.append("whole")
+    create = created(member.harness.tell(Connected(session_id=1, timeout_seconds=6.0)))
+    assert not Registration.from_json(create.data).whole
+    down = lost(ring, life(1).id)
+    assert not updated(member.read(down)).whole and not noted
+    up = returned(replace(down, replicas=1), [me], nonce=hex64(3), wall_seconds=1.0)
+    assert updated(member.read(up)).whole and noted == ["whole"]
+    member.harness.stop()

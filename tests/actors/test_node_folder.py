@@ -231,3 +231,34 @@ def test_a_first_start_killed_before_its_file_had_its_name_is_tried_again(tmp_pa
     (tmp_path / "node.json.new").write_bytes(b'{"format": 1, "id"')
     begin(tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["LOCK", "node.json"]
+
+
+def lived(path: Path, boot_id: str, *, synced: bool = False, ended: bool = False, made_equal: bool = False) -> bool:
+    """One life: whether it began with a directory that lacks nothing."""
+    folder = NodeFolder(path, ID, synced=synced, boot_id=boot_id)
+    whole = folder.whole
+    if made_equal:
+        folder.note_whole()
+    if ended:
+        folder.note_ended()
+    folder.close()
+    return whole
+
+
+def test_a_killed_process_has_lost_nothing_unless_the_machine_has_started_again_since(tmp_path: Path) -> None:
+    assert lived(tmp_path, "monday") and lived(tmp_path, "monday")
+    assert not lived(tmp_path, "tuesday")
+    assert not lived(tmp_path, "tuesday"), "what was lost stays lost over any number of lives"
+    assert not lived(tmp_path, "tuesday", made_equal=True)
+    assert lived(tmp_path, "tuesday") and not lived(tmp_path, "wednesday")
+
+
+def test_who_ended_in_order_or_synced_what_it_acknowledged_has_lost_nothing_by_a_power_cut(tmp_path: Path) -> None:
+    assert lived(tmp_path, "monday", ended=True)
+    assert lived(tmp_path, "tuesday", synced=True)
+    assert lived(tmp_path, "wednesday")
+    assert not lived(tmp_path, "thursday", synced=True), "the life before had not synced"
+
+
+def test_where_no_boot_id_can_be_read_every_life_may_be_the_first_after_a_power_cut(tmp_path: Path) -> None:
+    assert lived(tmp_path, "", ended=True) and lived(tmp_path, "") and not lived(tmp_path, "")
