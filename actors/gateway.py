@@ -20,6 +20,10 @@ An exchange is complete when ``missing`` is 0. Most of the storage node's replie
 waits for a change of the ring, or of a write that another node must hold first, comes later, and holds up only its own
 connection. The edge stops reading from a connection that has too many requests
 unanswered.
+
+A connection has *modes*: READONLY lets successors answer its reads, ``RING ACKS one`` has its writes answered by the
+coordinator alone; what it has not said itself is as the ring says. A request is marked by the modes in which it was
+asked, so one turn may hold requests of several.
 """
 
 import contextlib
@@ -50,7 +54,7 @@ from .messages import (
     VerbRun,
 )
 from .rules import cluster_view
-from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve
+from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve, wait_error
 from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
 from .rules.replies import OK, Reply, bulk, error, integer, simple
 from .rules.ring import Ring
@@ -66,7 +70,7 @@ JOINED_BYTES_MAX = 1024 * 1024
 
 ONLY_BYTES = {bytes}
 
-CHANGING_VERBS = frozenset({"ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP"})
+CHANGING_VERBS = frozenset({"ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER"})
 """Verbs that change anything: for clients of this host, and for those that know the password."""
 
 LEADER_VERBS = {f"ring|{verb.lower()}": verb for verb in ("STATUS", "JOBS", *sorted(CHANGING_VERBS))}
@@ -77,10 +81,13 @@ NOT_FROM_THERE = error(
     b"nodes with one"
 )
 
-ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall"} | {
+ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall", "wait"} | {
     "cluster|countkeysinslot", "cluster|getkeysinslot", "ring|version",
 }  # fmt: skip
 """Commands of the storage node without a function in the table: they look at more than one slot, or beside a value."""
+
+STALE, EAGER = 1, 2
+"""Modes of a connection: successors may answer its reads; the coordinator alone answers its writes."""
 
 BEFORE_AUTH = {"auth", "hello", "quit", "reset"}
 
@@ -107,12 +114,13 @@ class Unanswered:
 class Session:
     """What the gateway keeps of one connection, besides what the connection itself says (id, name, protocol...)."""
 
-    __slots__ = ("connection", "ending", "library", "library_version", "queue", "readonly")
+    __slots__ = ("acks", "connection", "ending", "library", "library_version", "modes", "queue")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.library = self.library_version = ""
-        self.readonly = False
+        self.modes = 0
+        self.acks = ""  # all or one; not said: as the ring says
         self.ending = False  # nothing more is read from it; it closes once what was asked is answered
         self.queue: deque[Exchange] = deque()
 
@@ -123,7 +131,7 @@ class Session:
             f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1 "
             f"name={connection.name.decode()} "
             f"age={int(now - connection.made_at)} idle={int(now - connection.active_at)} "
-            f"flags={'r' if self.readonly else 'N'} db=0 sub=0 psub=0 ssub=0 multi=-1 user=default "
+            f"flags={'r' if self.modes & STALE else 'N'} db=0 sub=0 psub=0 ssub=0 multi=-1 user=default "
             f"resp={connection.protocol} lib-name={self.library} lib-ver={self.library_version}"
         )
 
@@ -170,6 +178,7 @@ class Gateway(Actor):
             name: command
             for name, command in COMMANDS.items()
             if command.run is not None or (command.name in ON_STORE and not command.subcommands)
+            if command.name != "wait"  # whose numbers are looked at first
         }
         self._answers: dict[str, Callable[[Session, list[bytes]], Reply]] = {
             "ping": self._ping,
@@ -178,8 +187,8 @@ class Gateway(Actor):
             "auth": self._auth,
             "select": self._select,
             "reset": self._reset,
-            "readonly": self._set_readonly,
-            "readwrite": self._set_readonly,
+            "readonly": self._readonly,
+            "readwrite": self._readwrite,
             "time": self._time,
             "client|id": lambda session, args: integer(session.connection.id),
             "client|info": lambda session, args: session.describe(self.now()) + "\n",
@@ -195,6 +204,7 @@ class Gateway(Actor):
             "cluster|info": lambda session, args: cluster_view.info(self._ring, self.id),
             "cluster|keyslot": lambda session, args: integer(slot_of(args[2])),
             "cluster|myid": self._cluster_myid,
+            "ring|acks": self._ring_acks,
             "ring|show": lambda session, args: bulk(self._ring.to_json()) if self._ring else NO_RING,
             "ring|locate": self._ring_locate,
             "ring|keyrange": lambda session, args: self._ring.keyrange() if self._ring else NO_RING,
@@ -229,7 +239,7 @@ class Gateway(Actor):
             case ConnectionLost():
                 self._sessions.pop(message.connection.id, None)
             case RingChanged():
-                self._ring = message.ring
+                self._ring_changed(message.ring)
             case LeaderChanged():
                 self._leader = (message.data or b"").decode("utf-8", "replace")
             case Figures():
@@ -245,7 +255,8 @@ class Gateway(Actor):
 
     def _connection_made(self, connection: Connection) -> None:
         self.connections += 1
-        connection.session = self._sessions[connection.id] = Session(connection)
+        session = connection.session = self._sessions[connection.id] = Session(connection)
+        self._settle_acks(session)
 
     def _requests(self, message: Requests) -> None:
         """The hot path: one pass over all that arrived in this turn."""
@@ -253,6 +264,8 @@ class Gateway(Actor):
         to_store: list[tuple[Command, list[bytes]]] = []
         exchanges: list[Exchange] = []
         waiting: list[Exchange] = []
+        eager: set[int] = set()
+        stale: set[int] = set()
         for connection, commands in message.take():
             session: Session = connection.session
             if connection.closed or session.ending:
@@ -261,14 +274,18 @@ class Gateway(Actor):
             exchanges.append(exchange)
             on_store = exchange.on_store
             trusted = connection.authenticated
-            index = 0
+            first, index = len(to_store), 0
             for args in commands:
                 command = direct.get(args[0])
                 if command is not None and trusted and (len(args) == command.arity or command.accepts(len(args))):
                     on_store.append(index)
                     to_store.append((command, args))
                 else:
+                    modes = session.modes
                     self._answer(exchange, index, args, to_store)
+                    if session.modes != modes:  # that is for what follows
+                        _mark(to_store, first, modes, eager, stale)
+                        first = len(to_store)
                     if session.ending:
                         break
                     trusted = connection.authenticated
@@ -279,6 +296,8 @@ class Gateway(Actor):
                         exchanges.append(exchange)
                         on_store, index = exchange.on_store, -1
                 index += 1
+            if session.modes:
+                _mark(to_store, first, session.modes, eager, stale)
             self.commands += len(commands)
         for exchange in exchanges:
             if exchange.on_store:
@@ -287,7 +306,14 @@ class Gateway(Actor):
         if to_store:
             self._executes += 1
             self._at_storage[self._executes] = waiting
-            self.send(self._storage, Execute(number=self._executes, requests=to_store, reply_to=self.ref))
+            execute = Execute(
+                number=self._executes,
+                requests=to_store,
+                reply_to=self.ref,
+                eager=frozenset(eager),
+                stale=frozenset(stale),
+            )
+            self.send(self._storage, execute)
         for exchange in exchanges:
             if not exchange.missing:
                 self._write(exchange.session)
@@ -307,6 +333,8 @@ class Gateway(Actor):
             replies[index] = NOAUTH
         elif isinstance(command, bytes):
             replies[index] = command
+        elif command.name == "wait" and (refusal := wait_error(args)) is not None:
+            replies[index] = refusal
         elif command.name in ON_STORE or command.run is not None:
             exchange.on_store.append(index)
             to_store.append((command, args))
@@ -524,14 +552,35 @@ class Gateway(Actor):
         return OK if int(args[1]) == 0 else error(b"ERR SELECT is not allowed in cluster mode")
 
     def _reset(self, session: Session, args: list[bytes]) -> Reply:
-        session.readonly = False
+        session.modes, session.acks = 0, ""
+        self._settle_acks(session)
         session.connection.protocol, session.connection.name = 2, b""
         session.connection.authenticated = not self._password
         return simple(b"RESET")
 
-    def _set_readonly(self, session: Session, args: list[bytes]) -> Reply:
-        session.readonly = args[0].upper() == b"READONLY"
+    def _readonly(self, session: Session, args: list[bytes]) -> Reply:
+        session.modes |= STALE
         return OK
+
+    def _readwrite(self, session: Session, args: list[bytes]) -> Reply:
+        session.modes &= ~STALE
+        return OK
+
+    def _ring_acks(self, session: Session, args: list[bytes]) -> Reply:
+        match [word.upper() for word in args[2:]]:
+            case []:
+                return bulk(b"one" if session.modes & EAGER else b"all")
+            case [(b"ALL" | b"ONE" | b"DEFAULT") as acks]:
+                session.acks = "" if acks == b"DEFAULT" else acks.decode().lower()
+                self._settle_acks(session)
+                return OK
+            case _:
+                return SYNTAX_ERROR
+
+    def _settle_acks(self, session: Session) -> None:
+        """As the connection said, or else as the ring says."""
+        acks = session.acks or _acks_of(self._ring)
+        session.modes = session.modes & ~EAGER | (EAGER if acks == "one" else 0)
 
     def _time(self, session: Session, args: list[bytes]) -> Reply:
         microseconds = int(self.wall() * 1_000_000)
@@ -620,6 +669,12 @@ class Gateway(Actor):
 
     # The cluster
 
+    def _ring_changed(self, ring: Ring) -> None:
+        acks_before, self._ring = _acks_of(self._ring), ring
+        if _acks_of(ring) != acks_before:
+            for session in self._sessions.values():
+                self._settle_acks(session)
+
     def _cluster_slots(self, session: Session, args: list[bytes]) -> Reply:
         return cluster_view.slots(self._ring) if self._ring is not None else []
 
@@ -671,7 +726,7 @@ class Gateway(Actor):
                 "total_commands_parked": figures.parked if figures is not None else 0,
                 **_parked_milliseconds(figures),
             },
-            "Replication": {"role": "master", "connected_slaves": 0},
+            "Replication": _replication(ring, self.id),
             "Cluster": {"cluster_enabled": 1},
             "Ring": {
                 "ring_node": self.id,
@@ -696,6 +751,31 @@ class Gateway(Actor):
 
 REDIS_VERSION = "7.2.0"
 """The Redis whose protocol and replies this speaks, as client libraries ask for it."""
+
+
+def _replication(ring: Ring | None, myself: str) -> dict[str, object]:
+    """The successors of the slots that a node coordinates, in Redis' words for replicas."""
+    successors = cluster_view.successors(ring, myself) if ring is not None else ()
+    lines = {f"slave{i}": f"ip={node.host},port={node.port},state=online" for i, node in enumerate(successors)}
+    return {"role": "master", "connected_slaves": len(successors), **lines}
+
+
+def _acks_of(ring: Ring | None) -> str:
+    """When writes are answered unless a connection wants it otherwise."""
+    return ring.acks if ring is not None else "all"
+
+
+def _mark(
+    to_store: list[tuple[Command, list[bytes]]], first: int, modes: int, eager: set[int], stale: set[int]
+) -> None:
+    """Note which requests from a position on were asked in these modes, where that makes a difference to them."""
+    for position in range(first, len(to_store)):
+        command, _ = to_store[position]
+        if command.writes:
+            if modes & EAGER:
+                eager.add(position)
+        elif modes & STALE and command.first_key:  # one that looks at a whole node tells of what that coordinates
+            stale.add(position)
 
 
 def _parked_milliseconds(figures: Figures | None) -> dict[str, object]:

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from . import data_commands
-from .data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, Function, glob
+from .data_commands import NOT_AN_INTEGER, PATTERN_BYTES_MAX, SYNTAX_ERROR, Function, glob, parse_integer
 from .replies import Reply, bulk, error, integer, simple
 
 CROSSSLOT = error(b"CROSSSLOT Keys in request don't hash to the same slot")
 INVALID_COMMAND = error(b"ERR Invalid command specified")
 INVALID_ARITY = error(b"ERR Invalid number of arguments specified for command")
 NO_KEYS = error(b"ERR The command has no key arguments")
+TIMEOUT_NOT_AN_INTEGER = error(b"ERR timeout is not an integer or out of range")
+NEGATIVE_TIMEOUT = error(b"ERR timeout is negative")
 
 ECHOED_BYTES_MAX = 128
 """How much of an unknown command, and of all its arguments together, an error repeats."""
@@ -117,6 +119,16 @@ def key_error(key: bytes, key_bytes_max: int) -> bytes | None:
     if 0 < len(key) <= key_bytes_max:
         return None
     return error(b"ERR a key has 1 to %d bytes, this one has %d; nothing was done" % (key_bytes_max, len(key)))
+
+
+def wait_error(request: list[bytes]) -> bytes | None:
+    """The error for a WAIT whose number of copies or milliseconds is none, or None. Zero milliseconds: without end."""
+    if parse_integer(request[1]) is None:
+        return NOT_AN_INTEGER
+    milliseconds = parse_integer(request[2])
+    if milliseconds is None:
+        return TIMEOUT_NOT_AN_INTEGER
+    return NEGATIVE_TIMEOUT if milliseconds < 0 else None
 
 
 # COMMAND, the command about commands
@@ -266,7 +278,10 @@ def _arguments(command: Command) -> list[Reply]:
     return list(sequence())
 
 
-_INTEGERS = {"count", "cursor", "increment", "decrement", "index", "job", "slot", "protover", "client-id"}
+_INTEGERS = {
+    "count", "cursor", "increment", "decrement", "index", "job", "slot", "protover", "client-id", "numreplicas",
+    "timeout",
+}  # fmt: skip
 
 
 def _statuses(words: Iterable[str]) -> frozenset[bytes]:
@@ -496,6 +511,11 @@ _CONNECTION = (
     _command(
         "READWRITE", 1, "loading stale fast", "connection", "Take READONLY back.", group="cluster", since="3.0.0",
     ),
+    _command(
+        "WAIT numreplicas timeout", 3, "noscript", "connection",
+        "Wait until so many successors hold what was written; the answer is how many do.", group="generic",
+        since="3.0.0", tips=(ON_ALL_SHARDS, "response_policy:agg_min"),
+    ),
 )  # fmt: skip
 
 
@@ -633,6 +653,11 @@ _RING = _command(
     since="0.1.0", complexity="Depends on subcommand.",
     subcommands=(
         _command(
+            "RING|ACKS [ALL | ONE | DEFAULT]", -2, "loading stale", "",
+            "When this connection's writes are answered: once all copies have them, or one, or as the ring says.",
+            group="ring", since="0.1.0",
+        ),
+        _command(
             "RING|ADD [COUNT count | NODE id [id ...]] [DRYRUN]", -2, "admin stale", "",
             "Take nodes into the ring: new ones that a launcher starts, or some that wait to be asked.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
@@ -657,6 +682,11 @@ _RING = _command(
         _command(
             "RING|LOCATE key", 3, "stale", "", "Slot and preference list of a key.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
+            "RING|RECOVER id", 3, "admin stale", "",
+            "Go on with what a node holds of the lists that nobody answers for: what only others had is lost.",
+            group="ring", since="0.1.0", tips=(CHANGING,),
         ),
         _command(
             "RING|REMOVE id [id ...] [DRYRUN]", -3, "admin stale", "",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hiredis
@@ -246,6 +247,7 @@ def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_pass
     assert (verb.verb, verb.arguments) == ("REMOVE", ("127.0.0.1:7002",))
     (refused,) = stage.ask(far, "RING REMOVE 127.0.0.1:7002")
     assert str(refused).startswith("NOPERM")
+    assert str(stage.ask(far, "RING RECOVER 127.0.0.1:7002")[0]).startswith("NOPERM")
     assert [verb.verb for _, verb in stage.send((far, ["RING JOBS"]))] == ["JOBS"]
     stage.harness.stop()
     stage = Stage(password="open sesame")
@@ -256,6 +258,72 @@ def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_pass
     far.authenticated = True
     assert [verb.verb for _, verb in stage.send((far, ["RING STOP"]))] == ["STOP"]
     stage.harness.stop()
+
+
+def marked(sent: list[tuple[str, Any]]) -> tuple[set[bytes], set[bytes]]:
+    """The keys of the eager and of the stale requests of a turn."""
+    ((_, execute),) = sent
+    return tuple({execute.requests[at][1][1] for at in positions} for positions in (execute.eager, execute.stale))  # type: ignore[return-value]
+
+
+def test_reads_of_a_connection_that_said_readonly_may_be_stale_and_only_those(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    sent = stage.send((bob, ["GET a"]), (ann, ["GET b", "READONLY", "GET c", "SET d 1", "MGET e"]), (bob, ["GET g"]))
+    assert marked(sent) == (set(), {b"c", b"e"})
+    stage.executed([None] * 6)
+    ann.replies()
+    assert b" flags=r " in stage.ask(ann, "CLIENT INFO")[0]
+    assert marked(stage.send((ann, ["GET h", "DBSIZE", "READWRITE", "GET i"]))) == (set(), {b"h"})
+    stage.executed([None] * 3)
+    assert ann.replies()[2] == b"OK"
+    assert b" flags=N " in stage.ask(ann, "CLIENT INFO")[0]
+
+
+def test_writes_of_a_connection_that_wants_one_copy_are_eager_and_only_those(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    sent = stage.send((ann, ["SET a 1", "RING ACKS ONE", "SET b 1", "GET c", "DEL d"]), (bob, ["SET e 1"]))
+    assert marked(sent) == ({b"b", b"d"}, set())
+    stage.executed([b"+OK\r\n"] * 5)
+    assert ann.replies() == [b"OK"] * 5 and bob.replies() == [b"OK"]
+    assert stage.ask(ann, "RING ACKS") == [b"one"] and stage.ask(bob, "RING ACKS") == [b"all"]
+    assert marked(stage.send((ann, ["SET f 1", "ring acks all", "SET g 1"]))) == ({b"f"}, set())
+    both = stage.ask(bob, "RING ACKS some", "RING ACKS all one")
+    assert [str(reply) for reply in both] == ["ERR syntax error"] * 2
+
+
+def test_what_a_connection_has_not_said_is_as_the_ring_says(stage: Stage) -> None:
+    ann, bob = stage.client(), stage.client()
+    assert stage.ask(bob, "RING ACKS all") == [b"OK"]
+    ring = founded(3)
+    stage.harness.tell(RingChanged(ring=replace(ring, epoch=2, acks="one")))
+    late = stage.client()
+    assert marked(stage.send((ann, ["SET a 1"]), (bob, ["SET b 1"]), (late, ["SET c 1"]))) == ({b"a", b"c"}, set())
+    stage.executed([b"+OK\r\n"] * 3)
+    assert bob.replies() == [b"OK"] and stage.ask(bob, "RING ACKS DEFAULT", "RING ACKS") == [b"OK", b"one"]
+    stage.harness.tell(RingChanged(ring=replace(ring, epoch=3)))
+    assert marked(stage.send((ann, ["SET a 1"]), (bob, ["SET b 1"]))) == (set(), set())
+
+
+def test_reset_takes_both_modes_back(stage: Stage) -> None:
+    ann = stage.client()
+    assert stage.ask(ann, "READONLY", "RING ACKS one", "RESET") == [b"OK", b"OK", b"RESET"]
+    assert marked(stage.send((ann, ["SET a 1", "GET b"]))) == (set(), set())
+
+
+def test_wait_is_the_storage_nodes_once_its_numbers_are_numbers(stage: Stage) -> None:
+    ann = stage.client()
+    refused = stage.ask(ann, "WAIT x 1", "WAIT 1 1.5", "WAIT 1 -1", "WAIT 1")
+    assert [str(reply) for reply in refused] == [
+        "ERR value is not an integer or out of range",
+        "ERR timeout is not an integer or out of range",
+        "ERR timeout is negative",
+        "ERR wrong number of arguments for 'wait' command",
+    ]
+    ((_, execute),) = stage.send((ann, ["SET a 1", "WAIT 2 100"]))
+    assert [command.name for command, _ in execute.requests] == ["set", "wait"]
+    stage.executed([b"+OK\r\n", LATER])
+    stage.settled(1, b":2\r\n")
+    assert ann.replies() == [b"OK", 2]
 
 
 def test_hello_chooses_the_protocol_and_says_who_answers(stage: Stage) -> None:
@@ -354,6 +422,16 @@ def test_info_has_the_storage_nodes_figures(stage: Stage) -> None:
     stage.harness.tell(figures)
     (info,) = ann.replies()
     assert b"cluster_enabled:1" in info and b"db0:keys=7," in info and b"total_writes_processed:3" in info
+
+
+def test_info_counts_successors_as_redis_counts_replicas(stage: Stage) -> None:
+    stage.harness.tell(RingChanged(ring=lost(founded(3, replicas=3), "127.0.0.1:7003")))
+    ann = stage.client()
+    stage.send((ann, ["INFO replication"]))
+    stage.harness.advance(QUESTION_SECONDS_MAX + 0.1)
+    assert ann.replies() == [
+        b"# Replication\r\nrole:master\r\nconnected_slaves:1\r\nslave0:ip=127.0.0.1,port=7002,state=online\r\n"
+    ]
 
 
 def test_settings_are_shown_and_only_what_they_are_may_be_set(stage: Stage) -> None:

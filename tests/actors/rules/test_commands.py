@@ -9,7 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors.client_requests import command as to_send
-from ringkeeper.actors.rules.commands import COMMANDS, Command, describe, find, help_lines, key_error, resolve
+from ringkeeper.actors.rules.commands import (
+    COMMANDS,
+    Command,
+    describe,
+    find,
+    help_lines,
+    key_error,
+    resolve,
+    wait_error,
+)
 from ringkeeper.runtime.resp import encode
 from ringkeeper.tests.real_redis import RealRedis, real_redis
 
@@ -74,6 +83,17 @@ def test_every_entry_says_what_redis_says_of_that_command(redis: RealRedis) -> N
 
 
 @pytest.mark.processes
+def test_what_wait_refuses_is_what_redis_refuses(redis: RealRedis) -> None:
+    redis.speak(2)
+    numbers = [b"0", b"-1", b"x", b"1.5", b"1e3", b"", b"01", b"9" * 20]  # nothing that it would wait for
+    for copies in numbers:
+        for milliseconds in (*numbers, b"1", b"%d" % (2**63 - 1)):
+            request = [b"WAIT", copies, milliseconds]
+            theirs = redis.replies([request])
+            assert wait_error(request) == (theirs if theirs.startswith(b"-") else None), request
+
+
+@pytest.mark.processes
 def test_groups_and_releases_are_those_of_redis(redis: RealRedis) -> None:
     redis.speak(2)
     for command in everything():
@@ -131,7 +151,7 @@ def test_the_ways_to_name_what_comes_into_the_ring_exclude_each_other() -> None:
 def test_what_changes_the_ring_is_for_administrators_and_is_never_repeated_by_a_client() -> None:
     ring = COMMANDS[b"ring"].subcommands
     changing = {name for name, command in ring.items() if "admin" in command.flags and name.islower()}
-    assert changing == {b"add", b"remove", b"restart", b"cancel", b"start", b"stop"}
+    assert changing == {b"add", b"remove", b"restart", b"cancel", b"start", b"stop", b"recover"}
     for name in changing:
         assert {"@admin", "@dangerous"} <= ring[name].categories
         assert not to_send((b"RING", name, b"127.0.0.1:7001"), None).reads
