@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.hosts import is_loopback
-from .rules.ring import REPLICAS_MAX
+from .rules.ring import ACKS, REPLICAS_MAX, Acks
 
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
@@ -18,7 +18,6 @@ VALUE_BYTES_MAX = 30 * 1024 * 1024
 """The largest value that fits into a frame between nodes, its key and figures included."""
 
 FSYNC_POLICIES = ("always", "everysec", "never")
-ACKS = ("all", "one")
 
 
 class ConfigError(ValueError):
@@ -126,7 +125,7 @@ class EcsConfig(ProcessConfig):
     """Copies of each slot in a new ring, the coordinator's included; fewer while the ring has fewer nodes."""
     min_copies: int = 2
     """So many of them must be up for a write; fewer where a slot cannot have as many."""
-    acks: str = "all"
+    acks: Acks = "all"
     """When a write is answered unless its connection wants it otherwise: once all copies that are up have it, or one,
     the coordinator's, alone; then a failover may lose it."""
     place: str = "even"

@@ -272,6 +272,7 @@ def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, wa
         found_with=config.found_with,
         replicas=config.replicas,
         min_copies=config.min_copies,
+        acks=config.acks,
         place=config.place,
         patience_seconds=config.session_timeout_seconds,
         name="ecs",

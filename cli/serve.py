@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from ..actors.config import ACKS, FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
+from ..actors.config import FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
 from ..actors.rules.placement import PLACES
+from ..actors.rules.ring import ACKS
 from .options import FILE, FOLDER, Command, log_options
 from .outcomes import BUG, REFUSED, USAGE, Trouble
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..actors.config import ACKS, FSYNC_POLICIES
+from ..actors.config import FSYNC_POLICIES
 from ..actors.rules.placement import PLACES
+from ..actors.rules.ring import ACKS
 from .options import FOLDER, log_level_option, opened
 from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
 
