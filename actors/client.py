@@ -73,10 +73,11 @@ from .client_errors import (
     not_done,
     partly_done,
 )
-from .client_links import ASKING, Flight, NoConnection, Node, exchange, quote
+from .client_links import Flight, NoConnection, Node, exchange, quote
 from .client_map import ClusterMap, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
+from .rules.ring import ACKS, Acks
 from .rules.slots import SLOTS
 from .rules.slots import slot as slot_of
 
@@ -101,6 +102,8 @@ PAUSE_SECONDS_MIN = 0.01
 """The pause before a retry is at most this after the first attempt, twice as much after the second, and so on..."""
 PAUSE_SECONDS_MAX = 0.5
 """...up to this. It is at least half of its most."""
+AVOIDED_SECONDS = 5.0
+"""For so long a node that gave trouble is not read while others hold the same."""
 REFRESH_PAUSE_SECONDS = 0.1
 """The map is not asked for again before this is over, doubted or not."""
 REFRESH_ASK_SECONDS_MAX = 1.0
@@ -140,6 +143,14 @@ class Client:
     dialled before the first command. ``timeout_seconds`` bounds every operation as a whole, a pipeline or ``mset``
     included. ``retries_per_second_max`` is the budget for attempts after trouble, for all threads together.
 
+    ``acks``: when writes are answered, ``"all"``: once every copy that is up has them, ``"one"``: once the coordinator
+    has them, which is faster, and a failover may lose them; None: as the ring says. Methods that write take it, too,
+    for themselves. A Redis Cluster knows nothing of it and does as it always does.
+
+    ``read_from="any"``: commands that only read go to any node that has a copy, not the coordinator alone. They may
+    then miss what was written a moment ago, and repeated reads may go back in time: a successor has what was
+    acknowledged to ``acks`` all, but one that was cut off does not know yet that the others went on.
+
     Methods raise `NotDone` (nothing happened), `InDoubt` (perhaps something did) or `CommandError` (it cannot work),
     all of them `ClientError`; TypeError and ValueError are for calls that make no sense.
     """
@@ -153,6 +164,8 @@ class Client:
         timeout_seconds: float = 5.0,
         connections_per_node_max: int = 16,
         retries_per_second_max: float = 100.0,
+        acks: Acks | None = None,
+        read_from: Literal["coordinator", "any"] = "coordinator",
     ) -> None:
         for name, value in (
             ("timeout_seconds", timeout_seconds),
@@ -163,7 +176,13 @@ class Client:
                 raise ValueError(f"{name} is {value}; it must be more than 0")
         if username is not None and password is None:
             raise ValueError("a user name needs a password: give both, or only the password")
+        if acks is not None and acks not in ACKS:
+            raise ValueError(f"acks is {acks!r}; it must be one of {', '.join(ACKS)}, or None: as the ring says")
+        if read_from not in ("coordinator", "any"):
+            raise ValueError(f"read_from is {read_from!r}; it must be coordinator or any")
         self.timeout_seconds = timeout_seconds
+        self._acks = acks
+        self._reads_copies = read_from == "any"
         self._seeds = parse_seeds(seeds)
         self._login = () if password is None else ("AUTH", username or "default", password)
         self._connections_per_node_max = connections_per_node_max
@@ -212,10 +231,27 @@ class Client:
         return cast("bytes | None", self._do(ask.get(key)))
 
     @overload
-    def set(self, key: Key, value: Value, *, nx: bool = ..., xx: bool = ..., ifeq: Value | None = ...) -> bool: ...
+    def set(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        nx: bool = ...,
+        xx: bool = ...,
+        ifeq: Value | None = ...,
+        acks: Acks | None = ...,
+    ) -> bool: ...
     @overload
     def set(
-        self, key: Key, value: Value, *, nx: bool = ..., xx: bool = ..., ifeq: Value | None = ..., get: Literal[True]
+        self,
+        key: Key,
+        value: Value,
+        *,
+        nx: bool = ...,
+        xx: bool = ...,
+        ifeq: Value | None = ...,
+        get: Literal[True],
+        acks: Acks | None = ...,
     ) -> bytes | None: ...
     def set(
         self,
@@ -226,41 +262,42 @@ class Client:
         xx: bool = False,
         ifeq: Value | None = None,
         get: bool = False,
+        acks: Acks | None = None,
     ) -> bool | bytes | None:
         """Store, always or on a condition: ``nx`` no value yet, ``xx`` some value, ``ifeq`` exactly this value.
 
         True when stored, False when the condition did not hold; with ``get`` instead the value before, whether stored
         or not. Raises ValueError for more than one condition.
         """
-        return cast("bool | bytes | None", self._do(ask.set_(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get)))
+        return cast("bool | bytes | None", self._do(ask.set_(key, value, nx=nx, xx=xx, ifeq=ifeq, get=get), acks))
 
-    def setnx(self, key: Key, value: Value) -> bool:
+    def setnx(self, key: Key, value: Value, *, acks: Acks | None = None) -> bool:
         """Store if there is no value; whether it was stored."""
-        return cast("bool", self._do(ask.setnx(key, value)))
+        return cast("bool", self._do(ask.setnx(key, value), acks))
 
-    def getset(self, key: Key, value: Value) -> bytes | None:
+    def getset(self, key: Key, value: Value, *, acks: Acks | None = None) -> bytes | None:
         """Store, and return the value before."""
-        return cast("bytes | None", self._do(ask.getset(key, value)))
+        return cast("bytes | None", self._do(ask.getset(key, value), acks))
 
-    def getdel(self, key: Key) -> bytes | None:
+    def getdel(self, key: Key, *, acks: Acks | None = None) -> bytes | None:
         """Delete, and return the value before."""
-        return cast("bytes | None", self._do(ask.getdel(key)))
+        return cast("bytes | None", self._do(ask.getdel(key), acks))
 
-    def append(self, key: Key, value: Value) -> int:
+    def append(self, key: Key, value: Value, *, acks: Acks | None = None) -> int:
         """Add to the end of the value; its length afterwards, in bytes."""
-        return cast("int", self._do(ask.append(key, value)))
+        return cast("int", self._do(ask.append(key, value), acks))
 
     def strlen(self, key: Key) -> int:
         """Length of the value in bytes, 0 when there is none."""
         return cast("int", self._do(ask.strlen(key)))
 
-    def incr(self, key: Key, by: int = 1) -> int:
+    def incr(self, key: Key, by: int = 1, *, acks: Acks | None = None) -> int:
         """Add to the number in the value (0 when there is none); the sum."""
-        return cast("int", self._do(ask.incr(key, by)))
+        return cast("int", self._do(ask.incr(key, by), acks))
 
-    def decr(self, key: Key, by: int = 1) -> int:
+    def decr(self, key: Key, by: int = 1, *, acks: Acks | None = None) -> int:
         """Subtract from the number in the value; the difference."""
-        return cast("int", self._do(ask.decr(key, by)))
+        return cast("int", self._do(ask.decr(key, by), acks))
 
     def type(self, key: Key) -> str:
         """``"string"``, or ``"none"`` when there is no value."""
@@ -268,9 +305,9 @@ class Client:
 
     # Commands for many keys. They go to all nodes at once, and are atomic only within a slot.
 
-    def delete(self, *keys: Key) -> int:
+    def delete(self, *keys: Key, acks: Acks | None = None) -> int:
         """Delete keys; how many there were. Raises PartlyDone when some are deleted and others not."""
-        return sum(request.reply for request in self._do_all("DEL", keys))
+        return sum(request.reply for request in self._do_all("DEL", keys, acks=acks))
 
     def exists(self, *keys: Key) -> int:
         """How many of the keys have a value; a key given twice counts twice."""
@@ -286,13 +323,18 @@ class Client:
         found = {key: value for request in requests for key, value in zip(request.keys, request.reply, strict=True)}
         return [found[key] for key in wanted]
 
-    def mset(self, values: Mapping[Key, Value] | Mapping[str, Value] | Mapping[bytes, Value]) -> None:
+    def mset(
+        self,
+        values: Mapping[Key, Value] | Mapping[str, Value] | Mapping[bytes, Value],
+        *,
+        acks: Acks | None = None,
+    ) -> None:
         """Store many. Not atomic: others may see some stored and some not yet, and it may end so.
 
         Raises PartlyDone when some are stored and others not, or not for certain; its ``errors`` has these keys.
         """
         by_key = {as_key(key): as_value(value) for key, value in values.items()}
-        self._do_all("MSET", by_key, values=by_key)
+        self._do_all("MSET", by_key, values=by_key, acks=acks)
 
     # Commands for all keys: every coordinator is asked. They raise when a slot has none: a part is not all.
 
@@ -345,7 +387,7 @@ class Client:
 
     # Any command.
 
-    def execute(self, *args: Value, node: str | None = None, key: Key | None = None) -> Any:
+    def execute(self, *args: Value, node: str | None = None, key: Key | None = None, acks: Acks | None = None) -> Any:
         """Any command: ``execute("EXPIRE", "user:42", 60)``. What comes back is the server's reply as it is.
 
         It goes to the coordinator of ``key``; without one, of the command's keys as ringkeeper's own table of commands
@@ -356,18 +398,18 @@ class Client:
         a node is named, for those that answer for one node's data (DBSIZE, SCAN, FLUSHALL...).
         """
         if node is not None:
-            return self.execute_on(node, *args)
-        return self._do(ask.command(args, None if key is None else as_key(key)))
+            return self.execute_on(node, *args, acks=acks)
+        return self._do(ask.command(args, None if key is None else as_key(key)), acks)
 
-    def execute_on(self, node: str, *args: Value) -> Any:
+    def execute_on(self, node: str, *args: Value, acks: Acks | None = None) -> Any:
         """Any command on the node at ``host:port``, in one attempt: nothing is retried, no MOVED followed."""
         command = ask.command(args, None, node=parse_address(node))
-        self._settle([command], retry=False)
+        self._settle([command], acks=acks, retry=False)
         return command.outcome()
 
-    def pipeline(self) -> "Pipeline":
+    def pipeline(self, *, acks: Acks | None = None) -> "Pipeline":
         """Commands to be sent together: one write per node instead of one per command."""
-        return Pipeline(self)
+        return Pipeline(self, acks)
 
     # The cluster.
 
@@ -407,12 +449,18 @@ class Client:
 
     # The engine.
 
-    def _do(self, request: Request) -> Any:
-        self._settle([request])
+    def _do(self, request: Request, acks: Acks | None = None) -> Any:
+        self._settle([request], acks=acks)
         return request.outcome()
 
     def _do_all(
-        self, name: str, keys: Iterable[Key], *, values: Mapping[bytes, Value] | None = None, reads: bool = False
+        self,
+        name: str,
+        keys: Iterable[Key],
+        *,
+        values: Mapping[bytes, Value] | None = None,
+        reads: bool = False,
+        acks: Acks | None = None,
     ) -> list[Request]:
         """A command of many keys, cut into one request per slot. Raises unless all are done."""
         by_slot: dict[int, list[bytes]] = {}
@@ -422,7 +470,7 @@ class Client:
         for group in by_slot.values():
             words = group if values is None else [word for key in group for word in (key, values[key])]
             requests.append(Request((name, *words), tuple(group), reads))
-        self._settle(requests)
+        self._settle(requests, acks=acks)
         count = sum(len(request.keys) for request in requests)
         _raise_unless_done(f"{name} of {count} keys", [(request.keys, request) for request in requests])
         return requests
@@ -441,10 +489,22 @@ class Client:
         _raise_unless_done(as_text(args[0]), [((request.node,), request) for request in requests])
         return [request.reply for request in requests]
 
-    def _settle(self, requests: list[Request], operation: Operation | None = None, *, retry: bool = True) -> None:
+    def _settle(
+        self,
+        requests: list[Request],
+        operation: Operation | None = None,
+        *,
+        acks: Acks | None = None,
+        retry: bool = True,
+    ) -> None:
         """Bring every request to its end, within the operation's time."""
         operation = operation or Operation(self.timeout_seconds)
         operation.attempt = 0
+        if (acks := acks or self._acks) is not None:
+            if acks not in ACKS:
+                raise ValueError(f"acks is {acks!r}; it must be one of {', '.join(ACKS)}")
+            for request in requests:
+                request.acks = acks
         self._count("requests", len(requests))
         pending = requests
         while pending:
@@ -490,16 +550,23 @@ class Client:
 
     def _route(self, requests: list[Request], operation: Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
-        in a circle. Requests for a key stay together, lest they be done in another order."""
+        in a circle. Requests for a key that is written stay together, lest they be done in another order."""
         coordinators = self._map.coordinators
         groups: dict[str, list[Request]] = {}
+        written: set[bytes] = set()
+        if self._reads_copies:
+            written.update(key for request in requests if not request.reads for key in request.keys)
         asked = {key: request.ask for request in requests if request.ask is not None for key in request.keys}
         for request in requests:
             if asked:
                 request.ask = next((asked[key] for key in request.keys if key in asked), None)
             address = request.ask or request.node
-            if address is None:
-                address = coordinators[request.slot] if request.slot >= 0 else self._candidates()[0]
+            if address is None and request.slot < 0:
+                address = self._candidates()[0]
+            elif address is None:
+                address = coordinators[request.slot]
+                if self._reads_copies and request.reads and written.isdisjoint(request.keys):
+                    address = self._reader(request.slot) or address
             if self._closed.is_set():
                 self._turn_away(request, operation, CLOSED)
             elif address is None:
@@ -510,6 +577,17 @@ class Client:
             else:
                 groups[address] = [request]
         return sorted(groups.items()) if len(groups) > 1 else list(groups.items())
+
+    def _reader(self, slot: int) -> str | None:
+        """Any of the nodes that may be read for a slot; one that gave trouble lately only if all did."""
+        long_ago = monotonic() - AVOIDED_SECONDS
+        nodes = self._nodes
+
+        def trouble(address: str) -> float:
+            failed_at = nodes[address].failed_at if address in nodes else 0.0
+            return failed_at if failed_at > long_ago else 0.0
+
+        return min(self._map.members[slot], key=lambda address: (trouble(address), random.random()), default=None)
 
     def _call_off(self, flights: list[Flight], operation: Operation) -> None:
         """It took too long to get the connections. What stood in the way before says more than this."""
@@ -525,6 +603,7 @@ class Client:
         node = flight.node
         if flight.is_clean:
             node.failed_at = 0.0
+            flight.connection.acks = flight.acks
             node.release(flight.connection)
         else:
             node.discard(flight.connection)
@@ -544,7 +623,7 @@ class Client:
             trouble = trouble._replace(code="closed", says="had not answered when the client was closed")
         end = 0
         for position, request in enumerate(flight.expected):
-            end += len(ASKING if request is None else request.packed)
+            end += len(flight.parts[position])
             if request is None or position < len(flight.replies):
                 continue
             if request.reads or end > flight.sent:
@@ -562,7 +641,7 @@ class Client:
             if code == "ASK":
                 request.ask = target
             else:
-                self._map.coordinators[slot] = target
+                self._map.correct(slot, target)
                 self._doubted_at = monotonic()
                 if request.slot < 0:
                     request.slot = slot
@@ -750,7 +829,13 @@ class Client:
             with self._nodes_lock:
                 node = self._nodes.get(address)
                 if node is None:
-                    node = Node(address, self._login, self._connections_per_node_max, self._count)
+                    node = Node(
+                        address,
+                        self._login,
+                        self._connections_per_node_max,
+                        self._count,
+                        reads_copies=self._reads_copies,
+                    )
                     self._nodes[address] = node
                     if self._closed.is_set():
                         node.end()
@@ -796,8 +881,9 @@ class Pipeline:
     them share the time of one operation. Not safe for threads.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, acks: Acks | None = None) -> None:
         self._client = client
+        self._acks = acks
         self._requests: list[Request] = []
 
     def __enter__(self) -> Self:
@@ -816,7 +902,7 @@ class Pipeline:
         when no command changed anything, else PartlyDone with ``errors`` by position and ``results``.
         """
         requests, self._requests = self._requests, []
-        self._client._settle(requests)
+        self._client._settle(requests, acks=self._acks)
         results = [
             request.error or (request.reply if request.convert is None else request.convert(request.reply))
             for request in requests

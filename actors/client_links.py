@@ -25,13 +25,15 @@ import hiredis
 from hiredis import PushNotification, ReplyError
 
 from .client_errors import REFUSALS, TRANSIENT
-from .client_requests import Request
+from .client_requests import Request, pack
+from .rules.ring import Acks
 
 REPLY_BYTES_MAX = 1 << 30
 """What is not a whole reply after so many bytes is garbage."""
 READ_BYTES = 1 << 16
 
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
+ACKS = {acks: pack(("RING", "ACKS", acks or "default")) for acks in ("all", "one", None)}
 NOTHING = object()
 """What a reader gives when it has no whole reply; no reply is this."""
 
@@ -48,10 +50,12 @@ class NoConnection(Exception):
 class Connection:
     """A socket that never blocks, and the reader of its replies."""
 
-    __slots__ = ("buffer", "descriptor", "poller", "reader", "socket")
+    __slots__ = ("acks", "buffer", "descriptor", "poller", "reader", "socket")
 
     def __init__(self, address: str, deadline: float) -> None:
         """Dial. Raises OSError."""
+        self.acks: Acks | None = None
+        """As the node was last told on it."""
         host, _, port = address.rpartition(":")
         failure: OSError = ConnectionRefusedError()
         for family, kind, protocol, _, where in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
@@ -92,9 +96,17 @@ class Node:
     """The connections to one node: at most ``connections_max``, the one used last first."""
 
     def __init__(
-        self, address: str, login: tuple[str, ...], connections_max: int, count: Callable[[str], None]
+        self,
+        address: str,
+        login: tuple[str, ...],
+        connections_max: int,
+        count: Callable[[str], None],
+        *,
+        reads_copies: bool = False,
     ) -> None:
+        """``reads_copies``: also what the node only holds as a successor."""
         self.address = address
+        self._reads_copies = reads_copies
         self.failed_at = 0.0
         """When it last gave trouble (monotonic); 0 when it answered since."""
         self._login = login
@@ -219,8 +231,10 @@ class Node:
         return connection
 
     def _greet(self, connection: Connection, deadline: float) -> None:
-        hello = Request(("HELLO", "3", *self._login), (), reads=True)
-        flight = Flight(self, connection, [hello])
+        greeting = [Request(("HELLO", "3", *self._login), (), reads=True)]
+        if self._reads_copies:
+            greeting.append(Request(("READONLY",), (), reads=True))
+        flight = Flight(self, connection, greeting)
         exchange([flight], deadline)
         if flight.trouble is not None:
             raise NoConnection(*flight.trouble)
@@ -232,26 +246,35 @@ class Node:
             raise NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
         if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
             raise NoConnection("garbage", "did not greet as a Redis server does")
+        if isinstance(flight.replies[-1], ReplyError):
+            raise NoConnection("NOCLUSTER", quote(flight.replies[-1]))
 
 
 class Flight:
     """The part of an attempt that one node has: its requests on one connection, written together."""
 
-    __slots__ = ("connection", "data", "expected", "node", "replies", "sent", "trouble")
+    __slots__ = ("acks", "connection", "data", "expected", "node", "parts", "replies", "sent", "trouble")
 
     def __init__(self, node: Node, connection: Connection, requests: list[Request]) -> None:
         self.node = node
         self.connection = connection
         self.expected: list[Request | None] = []
-        """Whose reply comes when; None for that of ASKING."""
-        parts = []
+        """Whose reply comes when; None for that of what is said before a request."""
+        self.acks = connection.acks
+        """What the connection's node will have been told."""
+        self.parts: list[bytes] = []
+        """What each of these is a reply to."""
         for request in requests:
+            if request.acks != self.acks and not request.reads:
+                self.acks = request.acks
+                self.expected.append(None)
+                self.parts.append(ACKS[request.acks])
             if request.ask is not None:
                 self.expected.append(None)
-                parts.append(ASKING)
+                self.parts.append(ASKING)
             self.expected.append(request)
-            parts.append(request.packed)
-        self.data = b"".join(parts)
+            self.parts.append(request.packed)
+        self.data = b"".join(self.parts)
         self.sent = 0
         self.replies: list[Any] = []
         self.trouble: tuple[str, str] | None = None

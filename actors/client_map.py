@@ -24,6 +24,8 @@ class ClusterMap:
     epoch: int = 0
     coordinators: list[str | None] = field(default_factory=lambda: [None] * SLOTS)
     """Address by slot. MOVED corrects single entries."""
+    members: list[tuple[str, ...]] = field(default_factory=lambda: [()] * SLOTS)
+    """Addresses by slot, successors included: any of them may be read. MOVED corrects single entries."""
     nodes: frozenset[str] = frozenset()
     """Every address it names, successors included."""
 
@@ -35,14 +37,21 @@ class ClusterMap:
         """
         epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
         coordinators: list[str | None] = [None] * SLOTS
+        readable: list[tuple[str, ...]] = [()] * SLOTS
         named: set[str] = set()
         for first, last, *members in slots:
             if not 0 <= first <= last < SLOTS:
                 raise ValueError(f"slots {first} to {last}")
-            addresses = [_address(member[0], int(member[1]), host) for member in members]
+            addresses = tuple(_address(member[0], int(member[1]), host) for member in members)
             coordinators[first : last + 1] = [addresses[0]] * (last + 1 - first)
+            readable[first : last + 1] = [addresses] * (last + 1 - first)
             named.update(addresses)
-        return cls(int(epoch[1]) if epoch else 0, coordinators, frozenset(named))
+        return cls(int(epoch[1]) if epoch else 0, coordinators, readable, frozenset(named))
+
+    def correct(self, slot: int, coordinator: str) -> None:
+        """A node knows better who coordinates a slot."""
+        self.coordinators[slot] = coordinator
+        self.members[slot] = (coordinator,)
 
 
 def together(troubles: list[Trouble]) -> Trouble:

@@ -14,6 +14,7 @@ import hiredis
 
 from .client_errors import ClientError, Trouble
 from .rules.commands import COMMANDS, find
+from .rules.ring import Acks
 from .rules.slots import slot as slot_of
 
 Key = bytes | str
@@ -37,7 +38,20 @@ class Request:
     It is open (``trouble`` says why the last attempt did not end it), or ended by a ``reply`` or by an ``error``.
     """
 
-    __slots__ = ("args", "ask", "convert", "error", "keys", "node", "packed", "reads", "reply", "slot", "trouble")
+    __slots__ = (
+        "acks",
+        "args",
+        "ask",
+        "convert",
+        "error",
+        "keys",
+        "node",
+        "packed",
+        "reads",
+        "reply",
+        "slot",
+        "trouble",
+    )
 
     def __init__(
         self,
@@ -55,6 +69,8 @@ class Request:
         self.convert = convert
         self.node = node
         """Only this node will do."""
+        self.acks: Acks | None = None
+        """When it is answered, if it writes; None: as the ring says."""
         self.ask: str | None = None
         """The next attempt goes to this node, with ASKING before it."""
         self.packed = pack(args)

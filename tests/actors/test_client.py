@@ -86,6 +86,10 @@ class FakeCluster:
     def __init__(self, nodes: int = 3) -> None:
         self.values: dict[bytes, bytes] = {}
         self.epoch = 7
+        self.copies = 1
+        """So many nodes are shown for each slot, the coordinator first."""
+        self.eager: list[bytes] = []
+        """Keys written on connections that want to be answered by one."""
         self.table = [slot * nodes // SLOTS for slot in range(SLOTS)]
         self.views: dict[int, tuple[int, list[int]]] = {}
         """What a node shows of the ring, when that is not the truth."""
@@ -230,7 +234,7 @@ class FakeCluster:
         words[0] = name = words[0].upper()
         self.log.append((index, tuple(words)))
         asked = state.pop("asking", False)
-        about_data = name not in (b"HELLO", b"CLUSTER", b"ASKING", b"PING")
+        about_data = name not in (b"HELLO", b"CLUSTER", b"ASKING", b"PING", b"READONLY") and words[1:2] != [b"ACKS"]
         act = EXECUTE
         if self.acts[index, name]:
             act = self.acts[index, name].popleft()
@@ -251,11 +255,20 @@ class FakeCluster:
         if act is ASK and keys:
             self.acts[other, name].appendleft(EXECUTE)
             return f"-ASK {slot(keys[0])} {self.address(other)}\r\n".encode()
-        if keys and not asked and self.table[slot(keys[0])] != index:
+        if name == b"READONLY":
+            state["readonly"] = True
+            return b"+OK\r\n"
+        if words[:2] == [b"RING", b"ACKS"]:
+            state["eager"] = words[2] == b"one"
+            return b"+OK\r\n"
+        reads_here = name in (b"GET", b"EXISTS", b"MGET") and state.get("readonly") and index in self._members(keys)
+        if keys and not asked and not reads_here and self.table[slot(keys[0])] != index:
             return f"-MOVED {slot(keys[0])} {self.address(self.table[slot(keys[0])])}\r\n".encode()
         if name == b"ASKING":
             state["asking"] = True
             return b"+OK\r\n"
+        if state.get("eager") and name in (b"SET", b"DEL", b"MSET", b"INCRBY"):
+            self.eager += keys
         result = encoded(self._execute(index, words))
         if act is EXECUTE_INDOUBT:
             return INDOUBT
@@ -286,7 +299,7 @@ class FakeCluster:
                 table = self._view(index)[1]
                 cuts = [0, *(s for s in range(1, SLOTS) if table[s] != table[s - 1]), SLOTS]
                 return [
-                    [first, end - 1, [b"127.0.0.1", self.ports[table[first]], b"id"]]
+                    [first, end - 1, *([b"127.0.0.1", self.ports[n], b"id"] for n in self._from(table[first]))]
                     for first, end in zip(cuts, cuts[1:], strict=False)
                 ]
             case [b"RING", b"SHOW"]:
@@ -334,6 +347,13 @@ class FakeCluster:
                     del values[key]
                 return "OK"
         raise Refusal(f"ERR unknown command '{words[0].decode()}'")
+
+    def _from(self, index: int) -> list[int]:
+        """A coordinator and its successors."""
+        return [(index + place) % len(self.ports) for place in range(self.copies)]
+
+    def _members(self, keys: list[bytes]) -> list[int]:
+        return self._from(self.table[slot(keys[0])]) if keys else []
 
     def _view(self, index: int) -> tuple[int, list[int]]:
         return self.views.get(index, (self.epoch, self.table))
@@ -1003,6 +1023,95 @@ def test_the_budget_lets_a_burst_through_and_then_its_rate(monkeypatch: pytest.M
     assert budget.take(within_seconds=0.5) == 0.5
     now += 60
     assert [budget.take(within_seconds=1) for _ in range(6)] == [0, 0, 0, 0, 0, 0.25]
+
+
+# Copies.
+
+
+def test_a_write_is_answered_when_its_caller_wants_it_whatever_was_asked_before(cluster: FakeCluster) -> None:
+    with Client(cluster.address(0), connections_per_node_max=1) as client:
+        client.set("a", 1)
+        client.set("b", 1, acks="one")
+        client.get("b")
+        client.incr("c", acks="one")
+        client.mset({"d": 1}, acks="all")
+        client.delete("e")
+        with client.pipeline(acks="one") as pipeline:
+            pipeline.set("f", 1).get("f").set("g", 1).execute()
+        client.execute("SET", "h", 1)
+    assert sorted(cluster.eager) == [b"b", b"c", b"f", b"g"]
+    assert len(cluster.commands("RING")) < 10, "what a node was told already is not said again"
+    with Client(cluster.address(0), acks="one") as client:
+        client.set("i", 1)
+        client.set("j", 1, acks="all")
+        client.set("k", 1)
+    assert cluster.eager[4:] == [b"i", b"k"]
+
+
+def test_a_connection_that_was_not_used_after_all_has_not_been_told_anything(cluster: FakeCluster) -> None:
+    with Client(cluster.address(0), connections_per_node_max=1) as client:
+        client.set("a", 1)
+        node = client._node(client.locate("a")[1])
+        connection = node.acquire(time.monotonic() + 1)
+        eager = client_requests.setnx("a", 2)
+        eager.acks = "one"
+        Flight(node, connection, [eager])
+        node.release(connection)
+        client.set("a", 3, acks="one")
+    assert cluster.eager == [b"a"]
+
+
+def test_a_wrong_word_about_acks_or_reading_is_refused_before_anything_is_sent(cluster: FakeCluster) -> None:
+    for options in ({"acks": "two"}, {"read_from": "anywhere"}):
+        with pytest.raises(ValueError, match="must be"):
+            Client(cluster.address(0), **options)  # type: ignore[arg-type]
+    with Client(cluster.address(0)) as client, pytest.raises(ValueError, match="must be one of all, one"):
+        client.set("a", 1, acks="some")  # type: ignore[call-overload]
+    assert cluster.log == []
+
+
+def test_reads_go_to_any_copy_when_the_caller_wants_it_and_writes_to_the_coordinator(cluster: FakeCluster) -> None:
+    cluster.copies = 2
+    key = cluster.key(0)
+    with Client(cluster.address(0), read_from="any") as client:
+        for _ in range(40):
+            client.set(key, "x")
+            assert client.get(key) == b"x" and client.mget([key]) == [b"x"]
+    assert {index for index, _ in cluster.commands("SET")} == {0}
+    assert {index for index, _ in cluster.commands("GET")} == {index for index, _ in cluster.commands("MGET")} == {0, 1}
+    assert client.statistics.moved == 0
+    with Client(cluster.address(0)) as client:
+        cluster.log.clear()
+        assert {client.get(key) for _ in range(20)} == {b"x"}
+    assert {index for index, _ in cluster.commands("GET")} == {0} and not cluster.commands("READONLY")
+
+
+def test_a_pipeline_that_writes_a_key_reads_it_where_it_writes_it(cluster: FakeCluster) -> None:
+    cluster.copies = 3
+    key, other = cluster.key(0), cluster.key(0, 1)
+    with Client(cluster.address(0), read_from="any") as client:
+        for number in range(20):
+            with client.pipeline() as pipeline:
+                pipeline.set(key, number).get(key).get(other)
+                assert pipeline.execute()[1] == b"%d" % number
+    read_at = defaultdict(set)
+    for index, words in cluster.log:
+        if words[0] == b"GET":
+            read_at[words[1].decode()].add(index)
+    assert read_at[key] == {0} and len(read_at[other]) > 1
+
+
+def test_a_copy_that_does_not_answer_or_turns_a_read_away_costs_no_read(cluster: FakeCluster) -> None:
+    cluster.copies = 3
+    keys = [cluster.key(index) for index in range(3)]
+    with Client(cluster.address(0), read_from="any") as client:
+        client.mset(dict.fromkeys(keys, "x"))
+        cluster.stop_node(1)
+        assert [client.get(key) for key in keys * 10] == [b"x"] * 30
+        refused = client.statistics.troubles.get("refused", 0) + client.statistics.troubles.get("broken", 0)
+        assert refused <= 2, "a node that gave trouble is avoided"
+        cluster.copies = 1  # the others are no successors any more: they send the client to the coordinator
+        assert client.get(keys[0]) == b"x" and client.get(keys[2]) == b"x"
 
 
 # Pipelines.
