@@ -74,6 +74,19 @@ class LinkLost:
     why: str
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEnded:
+    """Nobody listens any more where this process did, to which there was a link: it has ended. Bridge -> subscribers.
+
+    Told after LinkLost. As certain as the address that the process advertises is its own.
+    """
+
+    peer: str
+    node: str
+    incarnation: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeConfig:
     """Who a process is towards others, and its limits. Raises ValueError when it would be unsafe or senseless."""
@@ -202,7 +215,7 @@ class Bridge:
         return made
 
     def subscribe(self, ref: Ref) -> None:
-        """Have an actor told LinkUp and LinkLost of every peer, beginning with the links that are up."""
+        """Have an actor told LinkUp, LinkLost and PeerEnded of every peer, beginning with the links that are up."""
         self._subscribers.append(ref)
         for peer in self._peers.values():
             if peer.up:
@@ -318,6 +331,10 @@ class Bridge:
         self.post.link_lost(peer, why)
         for ref in self._subscribers:
             self.tell(ref, LinkLost(peer=peer.address, node=peer.node, incarnation=peer.incarnation, why=why))
+
+    def peer_ended(self, peer: Peer) -> None:
+        for ref in self._subscribers:
+            self.tell(ref, PeerEnded(peer=peer.address, node=peer.node, incarnation=peer.incarnation))
 
     def forget(self, peer: Peer) -> None:
         """Nothing is to be sent there, and there is no link: what is known of it is not worth keeping."""

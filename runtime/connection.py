@@ -82,7 +82,8 @@ class Connection(asyncio.Protocol):
             self._bridge.stranger_came(self)
 
     def connect_failed(self, error: OSError) -> None:
-        self._end_handshake(f"cannot connect to {self.where}: {error.strerror or error}")
+        refused = isinstance(error, ConnectionRefusedError)
+        self._end_handshake(f"cannot connect to {self.where}: {error.strerror or error}", nobody_listens=refused)
 
     def data_received(self, chunk: bytes) -> None:
         try:
@@ -194,13 +195,15 @@ class Connection(asyncio.Protocol):
         assert self.peer is not None
         self.peer.lose(f"it broke the protocol: {why}", why)
 
-    def _end_handshake(self, why: str, refused: bool = False, crossing: bool = False) -> None:
+    def _end_handshake(
+        self, why: str, *, refused: bool = False, crossing: bool = False, nobody_listens: bool = False
+    ) -> None:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
         self._no_more_limit()
         if self._dialed is not None:
-            self._dialed.dial_failed(self, why, refused=refused, crossing=crossing)
+            self._dialed.dial_failed(self, why, refused=refused, crossing=crossing, nobody_listens=nobody_listens)
         else:
             self._bridge.stranger_went(self)
             if not crossing:

@@ -101,7 +101,7 @@ class TcpNetwork:
             raise
 
     async def _connected(self, host: str, port: int) -> socket.socket:
-        failure = OSError(errno.EHOSTUNREACH, f"{host} has no address")
+        failure: OSError | None = None
         for family, address in await self._resolve(host, port):
             dialing = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
@@ -111,11 +111,12 @@ class TcpNetwork:
                 return dialing
             except OSError as error:
                 dialing.close()
-                failure = error
+                if failure is None or not isinstance(error, ConnectionRefusedError):
+                    failure = error  # a dial was refused only if it was at every address
             except BaseException:
                 dialing.close()
                 raise
-        raise failure
+        raise failure or OSError(errno.EHOSTUNREACH, f"{host} has no address")
 
     async def _resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
         try:

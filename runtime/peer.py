@@ -2,6 +2,10 @@
 
     quiet -> dialing -> up -> lost -> waiting -> dialing ...      (-> quiet when nothing wants to be sent)
 
+After a link was lost the first dial is soon, if something is to be sent. If it finds that nobody listens there, the
+process that did has ended, and ``PeerEnded`` says so. One that is paused, or behind a broken network, does not refuse:
+it does not answer.
+
 The link has two *lanes*, each one TCP connection used in both directions: ``data``, whose order matters, and
 ``control`` for what is urgent. It is up from the first lane that opens, and lost with the first that breaks; the second
 lane has to open soon after the first. When a lane ends in order, the last words on the other one are still read. So
@@ -120,6 +124,8 @@ class Peer:
         self._tick_timer: Timer | None = None
         self._why = ""
         """Why the lane that ended first did."""
+        self._ended = ""
+        """The last incarnation that is known to have ended."""
         self._ticks = 0
         self._silent_ticks = 0
         self._pinged = 0.0
@@ -174,7 +180,9 @@ class Peer:
             if state.connection is None and state.dial is None:
                 state.dial = self._bridge.dial(self, lane)
 
-    def dial_failed(self, connection: Connection, why: str, *, refused: bool, crossing: bool) -> None:
+    def dial_failed(
+        self, connection: Connection, why: str, *, refused: bool, crossing: bool, nobody_listens: bool
+    ) -> None:
         state = self.lanes[connection.lane]
         assert state.dial is connection
         state.dial = None
@@ -194,6 +202,9 @@ class Peer:
         self._give_dials_up()
         self._back_off()
         self._expire(why)
+        if nobody_listens and self.incarnation not in ("", self._ended):
+            self._ended = self.incarnation
+            self._bridge.peer_ended(self)
 
     def _give_dials_up(self) -> None:
         for state in self.lanes.values():
@@ -274,6 +285,7 @@ class Peer:
     def _begin(self, connection: Connection) -> None:
         config = self._bridge.config
         self.up = True
+        self._ended = ""
         self._up_since = self._loop.time()
         self._silent_ticks = 0
         self._pairing = self._loop.call_later(config.handshake_seconds, self._unpaired)

@@ -8,7 +8,7 @@ import pykka
 import pytest
 from pykka import ActorDeadError
 from ringkeeper.runtime.actor import Actor, Ref
-from ringkeeper.runtime.bridge import BridgeConfig, LinkLost, LinkUp
+from ringkeeper.runtime.bridge import BridgeConfig, LinkLost, LinkUp, PeerEnded
 from ringkeeper.runtime.message import message
 from ringkeeper.runtime.remote import RemoteError, RemoteRef, Unanswered, Unsent, parse_address, parse_process
 from ringkeeper.runtime.system import Terminated
@@ -477,6 +477,40 @@ def test_a_dead_host_is_noticed_by_its_silence(world: World) -> None:
     assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
     assert "no sign of life for 5 s" in ann.entries[1].why
     assert 34 < world.loop.time() < 38
+
+
+def test_a_process_that_has_ended_refuses_the_next_dial_and_that_is_told_once(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002, incarnation="first")
+    ann.bridge.subscribe(ann.diary)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance(30)
+    world.network.listeners.pop(7002)
+    world.network.break_all()
+    world.advance(0.01)
+    assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
+    ann.far(bob).tell(Remark(n=2))
+    world.advance(0.06)
+    ended = PeerEnded(peer="127.0.0.1:7002", node="node-7002", incarnation="first")
+    assert ann.entries[2:] == [ended], "the first dial after a lost link comes soon"
+    world.advance(3)
+    assert ann.entries[2:] == [ended]
+    world.home(7002, incarnation="second")
+    world.advance(3)
+    assert [type(e) for e in ann.entries[3:]] == [LinkUp]
+
+
+def test_who_does_not_answer_or_was_never_linked_has_not_ended(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.subscribe(ann.diary)
+    ann.bridge.ref("ringkeeper://127.0.0.1:7009/diary").tell(Remark(n=0))  # nobody has been there yet
+    ann.far(bob).tell(Remark(n=1))
+    world.advance(1)
+    world.network.silent.add(7002)
+    world.network.break_all()
+    for n in range(40):
+        ann.far(bob).tell(Remark(n=n))
+        world.advance(0.5)
+    assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
 
 
 def test_a_process_that_slept_itself_declares_nobody_dead(world: World) -> None:

@@ -97,6 +97,19 @@ def test_a_dial_that_nobody_answers_fails_once(loop: asyncio.AbstractEventLoop) 
     assert any(isinstance(event, ConnectionRefusedError) for event in events)
 
 
+def test_a_dial_is_refused_only_if_every_address_of_the_host_refuses(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, events = TcpNetwork(loop), list[Any]()
+    listener = network.listen("127.0.0.1", 0, lambda: Recorder([]))
+    listener.close()
+    addresses = [(socket.AF_INET, (host, listener.port)) for host in ("255.255.255.255", "127.0.0.1")]
+    monkeypatch.setattr("ringkeeper.runtime.network._addresses", lambda host, port, flags: addresses)
+    network.connect("two-addresses", listener.port, lambda: Recorder(events), events.append)
+    run_until(loop, lambda: events)
+    assert isinstance(events[0], OSError) and not isinstance(events[0], ConnectionRefusedError)
+
+
 def test_a_dial_that_takes_too_long_fails_once(loop: asyncio.AbstractEventLoop) -> None:
     with socket.socket() as full:  # its backlog is full, so the kernel answers no further dial
         full.bind(("127.0.0.1", 0))
