@@ -6,7 +6,7 @@ Hears   Elected, Deposed                                       from Election
         RunVerb                                                from Gateway of any node
         Figures, ChangeReported                                from StorageNode of every node
         NodesStarted, NodeRestarted                            from a Launcher
-        Suspected                                              from FailureDetector of any node
+        Suspected, PeersHeard                                  from FailureDetector of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
         StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
@@ -26,7 +26,8 @@ What a look may write, the first that applies:
                copy. A life that the ring calls up ends with that at once (R3); who is down waits for the change in
                flight (R8), unless slots wait for it that nobody answers for
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
-               enough for everybody to have come back: all of them in one write
+               enough for everybody to have come back; or their peers say that they have ended, or are silent
+               (R22, ``rules/suspicion.py``): all of them in one write
     kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15);
                after a power cut more of them are waited for, and asked how much they hold (R16, ``recovery.py``)
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
@@ -70,7 +71,7 @@ from ..runtime.world import Timer
 from .config import BRIDGE_PORT_OFFSET
 from .ecs_verbs import LAUNCHER, Order, Verbs
 from .launcher import NodeRestarted, NodesStarted
-from .messages import ChangeReported, Figures, HandoffProgress, RunVerb, Suspected, VerbRun
+from .messages import ChangeReported, Figures, HandoffProgress, PeersHeard, RunVerb, Suspected, VerbRun
 from .rules import paths
 from .rules.change import Wish
 from .rules.fields import RingError
@@ -80,6 +81,7 @@ from .rules.plan import Plan
 from .rules.recovery import recovery
 from .rules.ring import Acks, Node, Ring
 from .rules.slots import Run
+from .rules.suspicion import Suspicions
 from .rules.transitions import (
     advanced,
     awaited,
@@ -195,7 +197,9 @@ class Ecs(Actor):
         self._being_written: Ring | None = None
         self._trouble = ""
         self._refused: dict[str, str] = {}
-        self._suspicions: dict[tuple[str, str], dict[str, float]] = {}
+        self._suspicions = Suspicions()
+        self._phi: dict[str, dict[str, float]] = {}
+        """By node, how sure it is of each other one's silence, as it has said last."""
         self.verbs = Verbs(self, cluster_name, watches, node_command)
         self.waiting_because: dict[int, str] = {}
         """Why a job of the queue cannot begin, as the last look found."""
@@ -246,6 +250,7 @@ class Ecs(Actor):
         | NodesStarted
         | NodeRestarted
         | Suspected
+        | PeersHeard
         | LookAgain
         | AnswersDue,
     ) -> None:
@@ -280,6 +285,8 @@ class Ecs(Actor):
                 self.look()
             case Suspected():
                 self._suspected(message)
+            case PeersHeard():
+                self._phi |= {message.by: dict(message.phi)} if message.by in self._phi else {}
             case LookAgain():
                 self._look_due = None
                 self._read_again()
@@ -361,7 +368,8 @@ class Ecs(Actor):
                 return
             if self.ring is None or ring.stamp != self.ring.stamp:
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
-                self._forget_suspicions(self.ring, ring)
+                self._suspicions.obey(ring)
+                self._phi = {node.id: self._phi.get(node.id, {}) for node in ring.circle if node.state == "up"}
                 self._note_deaths(self.ring, ring)
             self.ring = ring
             carried_out, self._carried_out = self._carried_out, []
@@ -511,6 +519,11 @@ class Ecs(Actor):
         gone = {id: life for id, life in absent.items() if id in ring.by_id and ring.by_id[id].incarnation == life}
         if gone:
             return downed(ring, gone, why="no longer registered in ZooKeeper", **self.write_fields())
+        verdict = self._suspicions.judged(ring, self.now())
+        if verdict.again_at is not None:
+            self._look_in(verdict.again_at - self.now())
+        if verdict.gone:
+            return downed(ring, verdict.gone, why=verdict.why, **self.write_fields())
         if keepers := self._keepers(ring):
             return kept(ring, keepers, why="a complete member is back", **self.write_fields())
         if ring.change is None:
@@ -954,42 +967,24 @@ class Ecs(Actor):
             "bytes": figures.bytes if figures is not None else None,
             "pid": figures.pid if figures is not None else None,
             "epoch": figures.epoch if figures is not None else None,
-            "suspected_by": sorted(self._suspicions.get((node.id, node.incarnation), {})),
+            "suspected_by": sorted(self._suspicions.by((node.id, node.incarnation), self.now())),
+            "phi": {by: phi[node.id] for by, phi in sorted(self._phi.items()) if node.id in phi},
         }
 
-    # Suspicions: for people so far; nobody is taken down by them
+    # Suspicions
 
     def _suspected(self, message: Suspected) -> None:
-        life = self.ring.by_id.get(message.node) if self.ring is not None else None
-        if life is None or life.incarnation != message.incarnation or life.state == "out":
-            log.debug("%s suspects a life of %s that is past", message.by, message.node)
+        if self.ring is None:
             return
-        by = self._suspicions.setdefault((message.node, message.incarnation), {})
-        if message.silent_seconds is None:
-            by.pop(message.by, None)
-        elif message.by not in by:
-            by[message.by] = message.silent_seconds
-            log.warning("%s has not heard %s for %.1f s", message.by, message.node, message.silent_seconds)
-        if not by:
-            del self._suspicions[message.node, message.incarnation]
-
-    def _forget_suspicions(self, before: Ring | None, ring: Ring) -> None:
-        """Only lives of this ring are suspected, and only by nodes that are up in the life they were: a new one begins
-        without suspicions, and takes none of the former's back."""
-        lives = {(node.id, node.incarnation) for node in ring.circle}
-        up = {(node.id, node.incarnation) for node in ring.circle if node.state == "up"}
-        same = {node.id for node in before.circle if (node.id, node.incarnation) in up} if before is not None else set()
-        suspicions = {
-            life: {by: seconds for by, seconds in reports.items() if by in same}
-            for life, reports in self._suspicions.items()
-            if life in lives
-        }
-        self._suspicions = {life: reports for life, reports in suspicions.items() if reports}
+        of, by = (message.node, message.incarnation), (message.by, message.by_incarnation)
+        if self._suspicions.report(self.ring, of, by, message.why, self.now()):
+            if message.why:
+                log.warning("%s suspects %s (%s for %.1f s)", message.by, message.node, message.why, message.seconds)
+            self.look()
 
     def check(self) -> None:
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)
-        assert all(self._suspicions.values())
 
 
 def _last_write(ring: Ring) -> str:

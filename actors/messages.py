@@ -18,6 +18,7 @@ from ..runtime.message import message
 from .rules.change import Phase
 from .rules.commands import Command
 from .rules.ring import Ring
+from .rules.suspicion import Why
 
 Position = tuple[int, bytes]
 """A place in the order of (slot, key); everything up to it, itself included, lies behind it. ``(slot, b"")`` is the
@@ -252,8 +253,8 @@ class TakenOver:
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookForRing:
-    """There may be a newer ring: read it again, from ZooKeeper's leader; local. StorageNode, Replica, Replicator ->
-    Member."""
+    """There may be a newer ring: read it again, from ZooKeeper's leader; local. StorageNode, Replica, Replicator,
+    FailureDetector -> Member."""
 
     question: int = 0
     reply_to: Ref | None = None
@@ -578,22 +579,38 @@ class Figures:
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """I am alive. FailureDetector -> FailureDetector of every other node."""
+    """I am alive, and have read the ring of this epoch. FailureDetector -> FailureDetector of every other node."""
 
     node: str
     incarnation: str
     number: int
+    epoch: int = 0
 
 
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspected:
-    """That incarnation has been silent to me for so long (None: it is heard again). FailureDetector -> Ecs."""
+    """What I think of that incarnation, at once and again as long as I think so. FailureDetector -> leading Ecs."""
 
     node: str
     incarnation: str
     by: str
-    silent_seconds: float | None
+    by_incarnation: str
+    why: Why
+    """silent: no heartbeat comes. refused: nobody listens there any more. stream: it does not acknowledge what I write
+    (R22). Nothing: all is well again."""
+    seconds: float
+    """For how long."""
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersHeard:
+    """How sure I am that each other node has fallen silent (phi), for people. FailureDetector -> leading Ecs."""
+
+    by: str
+    by_incarnation: str
+    phi: list[tuple[str, float]]
 
 
 @message(urgent=True)

@@ -212,7 +212,12 @@ def spawn_node(
         supervision=ESCALATE,
     )
     detector = system.spawn(
-        FailureDetector, id=config.id, incarnation=incarnation, name="failure-detector", supervision=ESCALATE
+        FailureDetector,
+        id=config.id,
+        incarnation=incarnation,
+        storage=storage,
+        name="failure-detector",
+        supervision=ESCALATE,
     )
     bridge_host, _, bridge_port = bridge_address.rpartition(":")
     life = Registration(
@@ -366,6 +371,7 @@ class NodeProcess:
             note_left=self._note_left,
             note_whole=self._note_whole,
         )
+        self._bridge.subscribe(actors.detector)
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(
                 process.loop,

@@ -257,6 +257,7 @@ class SimulatedNode(_Part):
             note_left=lambda: None,
             note_whole=self._note_whole,
         )
+        self.bridge.subscribe(self.actors.detector)
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
 
     def _start_again(self, why: str) -> None:

@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, STEADY_SECONDS, Ecs
-from ringkeeper.actors.messages import ChangeReported, Figures, ReportFigures, RunVerb, Suspected, VerbRun
+from ringkeeper.actors.messages import (
+    ChangeReported,
+    Figures,
+    PeersHeard,
+    ReportFigures,
+    RunVerb,
+    Suspected,
+    VerbRun,
+)
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration, Stamp
 from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.suspicion import REFUSED_SETTLE_SECONDS, Why
 from ringkeeper.actors.rules.transitions import planned
 from ringkeeper.runtime.election import Deposed, Elected
 from ringkeeper.runtime.harness import Harness
@@ -539,31 +548,47 @@ def test_an_unknown_verb_is_refused_with_its_name(stage: Stage) -> None:
     assert "DANCE" in answer.error
 
 
-def test_suspicions_are_shown_and_forgotten_and_take_nobody_down(founded: Stage) -> None:
-    node = founded.ring.by_id["127.0.0.1:7002"]
-    report = Suspected(node=node.id, incarnation=node.incarnation, by="127.0.0.1:7001", silent_seconds=4.0)
-    founded.harness.tell(report)
-    founded.pass_time()
-    suspected = {n["id"]: n["suspected_by"] for n in founded.status()["nodes"]}
-    assert suspected["127.0.0.1:7002"] == ["127.0.0.1:7001"]
+def suspected(ring: Ring, by: str, of: str, why: Why = "silent") -> Suspected:
+    lives = {node.id: node.incarnation for node in ring.nodes}
+    return Suspected(node=of, incarnation=lives[of], by=by, by_incarnation=lives[by], why=why, seconds=4.0)
+
+
+def test_what_one_node_suspects_is_shown_and_takes_nobody_down(founded: Stage) -> None:
+    one, other, third = (life(number).id for number in (1, 2, 3))
+    founded.harness.tell(suspected(founded.ring, one, other))
+    founded.harness.tell(PeersHeard(by=one, by_incarnation=hex64(1), phi=[(other, 17.5), (third, 0.3)]))
+    founded.harness.tell(PeersHeard(by="127.0.0.1:7009", by_incarnation=hex64(1), phi=[(other, 99.0)]))
+    shown = {n["id"]: (n["suspected_by"], n["phi"]) for n in founded.status()["nodes"]}
+    assert shown == {one: ([], {}), other: ([one], {one: 17.5}), third: ([], {one: 0.3})}
     assert founded.writes == 1
-    founded.harness.tell(
-        Suspected(node=node.id, incarnation=node.incarnation, by="127.0.0.1:7001", silent_seconds=None)
-    )
+    founded.harness.tell(suspected(founded.ring, one, other, why=""))
     assert not any(n["suspected_by"] for n in founded.status()["nodes"])
+
+
+def test_who_is_refused_by_two_is_taken_down_though_it_is_registered(founded: Stage) -> None:
+    one, other, third = (life(number).id for number in (1, 2, 3))
+    founded.harness.tell(suspected(founded.ring, one, other, why="refused"))
+    founded.play(founded.harness.tell(suspected(founded.ring, third, other, why="refused")))
+    founded.pass_time(2 * REFUSED_SETTLE_SECONDS)
+    assert founded.writes == 2
+    assert {node.id: node.state for node in founded.ring.nodes} == {one: "up", other: "down", third: "up"}
+    assert founded.ring.history[-1].why == f"{other} has ended, say {one} and {third}"
+    founded.pass_time(10.0)
+    assert founded.writes == 2
 
 
 def test_suspicions_go_with_the_life_that_they_are_about_and_with_the_life_that_had_them(founded: Stage) -> None:
     ids = [node.id for node in founded.ring.nodes]
-    lives = {node.id: node.incarnation for node in founded.ring.nodes}
+    past = founded.ring
     for by, of in ((ids[0], ids[1]), (ids[1], ids[2]), (ids[2], ids[0])):
-        founded.harness.tell(Suspected(node=of, incarnation=lives[of], by=by, silent_seconds=4.0))
+        founded.harness.tell(suspected(past, by, of))
     number = int(ids[1][-1])
     founded.register(life(number, incarnation=2, held=founded.ring.stamp))
-    suspected = {n["id"]: n["suspected_by"] for n in founded.status()["nodes"]}
-    assert suspected == {ids[0]: [ids[2]], ids[1]: [], ids[2]: []}
-    founded.harness.tell(Suspected(node=ids[1], incarnation=lives[ids[1]], by=ids[0], silent_seconds=4.0))
-    assert len(founded.harness.actor._suspicions) == 1, "what is said of a former life is past"
+    founded.harness.tell(suspected(past, ids[0], ids[1]))
+    founded.harness.tell(suspected(past, ids[1], ids[2]))
+    assert {n["id"]: n["suspected_by"] for n in founded.status()["nodes"]} == {
+        ids[0]: [ids[2]], ids[1]: [], ids[2]: [],
+    }  # fmt: skip
 
 
 # Lists of several copies
