@@ -70,6 +70,7 @@ from ..runtime.session import (
 from ..runtime.world import Timer
 from .config import BRIDGE_PORT_OFFSET
 from .ecs_verbs import LAUNCHER, Order, Verbs
+from .job_view import lists_in_trouble
 from .launcher import NodeRestarted, NodesStarted
 from .messages import ChangeReported, Figures, HandoffProgress, PeersHeard, RunVerb, Suspected, VerbRun
 from .rules import paths
@@ -654,7 +655,7 @@ class Ecs(Actor):
             try:
                 following = self._fulfilled(ring, wish)
             except RingError as error:
-                if all(node.state == "up" for node in ring.circle):  # no time will mend it
+                if wish.kind == "rest" or all(node.state == "up" for node in ring.circle):  # no time will mend it
                     log.warning("job %d (%s) is given up: %s", wish.job, wish, error)
                     return given_up(ring, wish.job, "aborted", why=str(error), **self.write_fields())
                 if self.waiting_because.get(wish.job) != str(error):
@@ -946,6 +947,7 @@ class Ecs(Actor):
             "waiting": sorted(waiting),
             "launchers": self.verbs.launchers(),
             "nodes": nodes,
+            "lists_in_trouble": lists_in_trouble(ring) if ring is not None else [],
             "history": [
                 {"epoch": write.epoch, "what": write.what, "why": write.why, "wall_seconds": write.wall_seconds}
                 for write in (ring.history if ring is not None else ())

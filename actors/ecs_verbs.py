@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.actor import Ref
 from ..runtime.session import Answered, ChildrenChanged, ReadNode, WatchChildren
-from .job_view import Holdings, job_in_flight, jobs_ended, jobs_waiting, plan_view
+from .job_view import Holdings, job_in_flight, jobs_ended, jobs_waiting, list_view, plan_view
 from .launcher import NodeRestarted, NodesStarted, RestartNode, StartNodes
 from .messages import Figures, ReportFigures, RunVerb, VerbRun
 from .rules import paths
@@ -24,7 +24,7 @@ from .rules.change import Kind
 from .rules.fields import RingError
 from .rules.plan import Plan, Transfer
 from .rules.ring import Node, Ring
-from .rules.transitions import begun, dismissed, given_up, planned, queued, served
+from .rules.transitions import abandoned, begun, dismissed, given_up, planned, queued, recovered, served
 
 if TYPE_CHECKING:
     from .ecs import Ecs
@@ -49,7 +49,7 @@ NODES_ADDED_MAX = 64
 
 ASKED = "asked for"
 
-VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP"})
+VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER"})
 
 LAUNCHER = "launcher "
 """What requests begin with that read a launcher's registration; the host follows."""
@@ -121,6 +121,8 @@ class Verbs:
                 self._restart(message, id, bool(force))
             case "CANCEL", [word] if (job := _number(word)) is not None:
                 self._cancel(message, job)
+            case "RECOVER", [id, *rest] if [word.upper() for word in rest] in ([], ["DRYRUN"]):
+                self._recover(message, id, bool(rest))
             case (("START" | "STOP"), []):
                 self._serve(message, message.verb == "START")
             case _:
@@ -276,6 +278,9 @@ class Verbs:
         if node is None or node.state == "out":
             self._answer(message, error=f"ERR {id} is not in ring {ring.epoch}")
             return
+        if ring.replicas > 1 and len(ring.circle) > 1:
+            self._rest(message, id, force)
+            return
         if not force:
             slots = sum(run.size for run in ring.coordinated_by(id))
             self._answer(
@@ -284,6 +289,31 @@ class Verbs:
                 "a second or so. FORCE restarts it all the same; nothing is lost by it",
             )
             return
+        self._restart_at_once(message, id)
+
+    def _rest(self, message: RunVerb, id: str, force: bool) -> None:
+        """Take a node down in order (R27): it starts again by itself, and returns. No client sees an error by it."""
+
+        def rest(ring: Ring) -> Ring:
+            following = queued(ring, "rest", [id], why=ASKED, **self._ecs.write_fields())
+            try:
+                self._plan(ring, "rest", [id])
+            except RingError as error:
+                raise RingError(
+                    f"{id} cannot be restarted in order now: {error}. FORCE restarts it all the same: what is asked of "
+                    "its slots waits or fails meanwhile, and nothing is lost"
+                ) from error
+            return following
+
+        if force:
+            try:
+                rest(self._ecs.known_ring())
+            except RingError:
+                self._restart_at_once(message, id)
+                return
+        self.order(message, rest, lambda ring: self._say(message, {"job": ring.epoch, "node": id}))
+
+    def _restart_at_once(self, message: RunVerb, id: str) -> None:
         launcher = self._launcher()
         if launcher is None:
             self._answer(message, error=f"ERR no launcher is registered that could restart {id}: restart it by hand")
@@ -316,6 +346,25 @@ class Verbs:
         else:
             self.order(message, serve, written)
 
+    def _recover(self, message: RunVerb, id: str, dry_run: bool) -> None:
+        """Go on with what one node holds of the slots that nobody answers for (R17), or say which these are."""
+
+        def view(ring: Ring) -> dict[str, Any]:
+            return {"node": id, "epoch": ring.epoch, "lists": [list_view(ring, each) for each in abandoned(ring, id)]}
+
+        def recover(ring: Ring) -> Ring:
+            return recovered(ring, id, why=ASKED, **self._ecs.write_fields())
+
+        try:
+            now = view(self._ecs.known_ring())
+        except RingError as error:
+            self._answer(message, error=f"ERR {error}")
+            return
+        if dry_run:
+            self._say(message, now)
+        else:
+            self.order(message, recover, lambda ring: self._say(message, {**now, "epoch": ring.epoch}))
+
     # Orders
 
     def order(self, message: RunVerb, make: Callable[[Ring], Ring], written: Callable[[Ring], None]) -> None:
@@ -343,7 +392,7 @@ class Verbs:
 
     def _figures_of_all(self) -> dict[Node, list[tuple[int, int]]]:
         ring = self._ecs.ring
-        return {node: [] for node in ring.circle if node.state == "up"} if ring is not None else {}
+        return {node: [] for node in ring.circle if node.state != "down"} if ring is not None else {}
 
     def gather(self, wanted: dict[Node, list[tuple[int, int]]], then: Callable[[dict[str, Figures]], None]) -> None:
         """Ask nodes for their figures, and of the runs given; go on with those that have answered in time."""

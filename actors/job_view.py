@@ -1,4 +1,4 @@
-"""Shows plans and jobs to people and programs: the JSON of ``RING ADD``, ``REMOVE``, ``JOBS`` and ``STATUS``.
+"""Shows plans, jobs and troubles to people and programs: the JSON of ``RING ADD``, ``REMOVE``, ``JOBS``, ``STATUS``.
 
 Pure: what is known of a change (the ring, the plan, the coordinators' reports) goes in, plain values come out.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from .messages import HandoffProgress
 from .rules.change import Wish
 from .rules.plan import Plan, Transfer
-from .rules.ring import Ring
+from .rules.ring import Ring, Trouble
 
 Holdings = Mapping[Transfer, tuple[int, int]]
 """Keys and bytes that the source of a transfer holds of its slots, as far as they are known."""
@@ -90,6 +90,28 @@ def jobs_ended(ring: Ring) -> list[dict[str, Any]]:
         }
         for write in ended
     ]
+
+
+def lists_in_trouble(ring: Ring) -> list[dict[str, Any]]:
+    """The lists with too few members up, why they take no writes, or nobody answers for them (R14)."""
+    return [list_view(ring, each) for each in ring.trouble]
+
+
+def list_view(ring: Ring, each: Trouble) -> dict[str, Any]:
+    """One of them: its slots, its complete members and whether their data directories are back, who answers."""
+    coordinator = ring.coordinators[each.slots.first]
+    up = [node.id for node in ring.lists[each.slots.first] if node.state == "up"]
+    return {
+        "slots": str(each.slots),
+        "complete": {
+            id: ring.by_id[id].state if ring.by_id[id].data_id == data_id else "another directory"
+            for id, data_id in each.complete
+        },
+        "keeper": each.keeper,
+        "coordinator": coordinator.id if coordinator is not None else None,
+        "up": up,
+        "copies_needed": ring.copies_needed,
+    }
 
 
 def _job(ring: Ring, wish: Wish, state: str, why: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         LookForRing                                           from anybody here who heard of a newer ring
-        RegisterAgain, KeepAgain, Lingered                    from itself
+        RegisterAgain, KeepAgain, Lingered, Rested            from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked
 
@@ -58,6 +58,10 @@ REGISTER_AGAIN_SECONDS = 1.0
 LEAVE_LINGER_SECONDS = 5.0
 """So long a node that has left the ring goes on answering MOVED."""
 
+REST_LINGER_SECONDS = 1.0
+"""So long a node that was taken down in order to be restarted (R27) goes on answering MOVED, so that clients go
+elsewhere before their connections end."""
+
 KEEP_AGAIN_SECONDS = 5.0
 """So long after a ring could not be put on disk it is tried again."""
 
@@ -93,6 +97,14 @@ class Lingered:
     why: str
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rested:
+    """This node was taken down in order a while ago; local. Member -> Member."""
+
+    why: str
+
+
 class Member(Actor):
     """One node's membership. ``life`` is what it registers; ``listeners`` are told of every ring that is taken."""
 
@@ -117,6 +129,7 @@ class Member(Actor):
         self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
         self._note_whole = note_whole
         self._lingers = False
+        self._rests = False
         self._ring: Ring | None = None
         self._named = False  # a ring has named this incarnation
         self._session: int | None = None
@@ -149,7 +162,8 @@ class Member(Actor):
         | LookForRing
         | RegisterAgain
         | KeepAgain
-        | Lingered,
+        | Lingered
+        | Rested,
     ) -> None:
         match message:
             case Connected():
@@ -175,6 +189,8 @@ class Member(Actor):
                 self._keep_again()
             case Lingered():
                 self._lingered(message)
+            case Rested():
+                self._start_again(message.why)
             case _:
                 assert_never(message)
 
@@ -268,14 +284,14 @@ class Member(Actor):
             return
         if new and not self._keep(ring, data):
             return
-        self._ring = ring
+        before, self._ring = self._ring, ring
         me = ring.by_id.get(self._life.id)
         if not self._life.whole and me is not None and me.incarnation == self._life.incarnation and me.state == "up":
             self._life = replace(self._life, whole=True)  # what a power cut took is made good, or given up (R16)
             self._note_whole()
         if new:
             self._update_registration()
-        self._obey(ring)
+        self._obey(ring, before)
 
     def _keep(self, ring: Ring, data: bytes) -> bool:
         """Put a ring on disk; if that fails, once more after a while, unless another has been read by then."""
@@ -299,13 +315,19 @@ class Member(Actor):
         if self._unkept is not None:
             self._ring_read(self._unkept)
 
-    def _obey(self, ring: Ring) -> None:
+    def _obey(self, ring: Ring, before: Ring | None) -> None:
         me = ring.by_id.get(self._life.id)
         mine = me is not None and me.incarnation == self._life.incarnation
         if mine and me is not None and me.state == "out":
             self._linger(f"{self._life.id} has left the ring (epoch {ring.epoch})")
         elif mine and me is not None and me.state == "down":
-            self._start_again(f"ring {ring.epoch} calls incarnation {self._life.incarnation} down")
+            why = f"ring {ring.epoch} calls incarnation {self._life.incarnation} down"
+            change = before.change if before is not None else None
+            if change is not None and change.wish.kind == "rest" and self._life.id in change.wish.ids:
+                self._rests = True
+                self.after(REST_LINGER_SECONDS, Rested(why=f"{why}: it is to be restarted"))
+            elif not self._rests:
+                self._start_again(why)
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine

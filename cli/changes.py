@@ -1,4 +1,4 @@
-"""The commands that change a running cluster: nodes add, remove and restart; jobs and jobs cancel; start and stop.
+"""The commands that change a running cluster: nodes add, remove, restart; jobs, jobs cancel; start, stop, recover.
 
 Each is one order to the leading ECS, given through any node. What takes time is a job of the cluster: it is followed
 until it has ended (``following.py``), unless somebody says --detach or presses Ctrl-C, which leaves the job alone.
@@ -200,7 +200,7 @@ def _shares(client: "Client") -> dict[str, float]:
 
 @nodes.command("restart")
 @click.argument("id", metavar="NODE", type=NodeId())
-@click.option("--force", is_flag=True, help="Even if some slots are not served meanwhile.")
+@click.option("--force", is_flag=True, help="Even if clients have to wait, or get errors, meanwhile.")
 @json_option
 @cluster_options
 def nodes_restart(
@@ -208,8 +208,10 @@ def nodes_restart(
 ) -> None:
     """Restart a node's process.
 
-    It ends in order and starts again with its data; `ringkeeper up`, where that runs, does it. Refused while slots
-    would have nobody to answer for them meanwhile, unless forced. Waits until the node is up in its new life.
+    Where other nodes have copies of its slots it hands them over first, starts again with its data and is made equal
+    to the others: no client sees an error. Refused where too few copies would be up meanwhile (one copy, two nodes, or
+    another node down), unless forced: then it is ended and started again as it is. Waits until the node is up in its
+    new life.
 
     \b
     Example:
@@ -357,6 +359,47 @@ def stop(as_json: bool, cluster: str, password: str | None, timeout_seconds: flo
         if as_json
         else f"ring {reply['epoch']}: client requests are refused until `ringkeeper start`; data and nodes stay"
     )
+
+
+@click.command()
+@click.argument("id", metavar="NODE", type=NodeId())
+@click.option("--accept-loss", is_flag=True, help="Give up what this node lacks of the slots that nobody answers for.")
+@json_option
+@cluster_options
+def recover(
+    id: str, accept_loss: bool, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
+) -> None:
+    """Serve slots again whose complete copies are lost.
+
+    When all copies of a slot that hold everything are gone, nobody answers for it until one of them is back. If none
+    can come back, the slot can go on with what another node holds, however old that is. What this node lacks is lost
+    for good, and it stays in the history of the ring that somebody wanted it so. Without --accept-loss it is only
+    said what would be given up.
+
+    
+    Examples:
+      ringkeeper recover 127.0.0.1:7002
+      ringkeeper recover 127.0.0.1:7002 --accept-loss
+    """
+    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
+        reply = _order(client, "RECOVER", id, *([] if accept_loss else ["DRYRUN"]))
+    lists = [f"slots {each['slots']}: {_complete(each['complete'])}" for each in reply["lists"]]
+    if not accept_loss:
+        raise Trouble(
+            f"nothing was changed. {id} would be taken as it is for what nobody answers for:\n  "
+            + "\n  ".join(lists)
+            + f"\nStart one of those again, if any can be: then nothing is lost. What {id} lacks is lost for good with "
+            "--accept-loss."
+        )
+    if as_json:
+        click.echo(json.dumps(reply, indent=2))
+    else:
+        click.echo("\n".join((f"ring {reply['epoch']}: what {id} holds is all there is of", *lists)))
+
+
+def _complete(members: dict[str, str]) -> str:
+    """Who held everything, and what is known of them."""
+    return ", ".join(f"{id} ({state}) held everything" for id, state in members.items())
 
 
 def _order(client: "Client", verb: str, *words: str) -> dict[str, Any]:

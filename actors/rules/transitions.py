@@ -5,6 +5,7 @@
     returned   another life of nodes that are down, up or returning -> returning, several at once; up, where each is the
                only copy of its slots
     kept       lists that nobody answers for get a keeper (R15)
+    recovered  lists that nobody answers for go on with what one member holds, whatever it lacks (R17)
 
     queued     a wish waits for its turn
     begun      the first wish that can be fulfilled, nodes that have registered, nodes that are returning -> a change in
@@ -145,6 +146,38 @@ def kept(ring: Ring, keepers: Mapping[Run, str], *, why: str, nonce: str, wall_s
         why=why,
         wall_seconds=wall_seconds,
         trouble=tuple(trouble),
+        **_without_the_change(ring),
+    )
+
+
+def abandoned(ring: Ring, id: str) -> tuple[Trouble, ...]:
+    """The lists that nobody answers for and that a node is a member of: what it could go on with alone (R17). Raises
+    RingError when there are none, or it is not back."""
+    node = _member(ring, id)
+    lists = tuple(
+        each
+        for each in ring.trouble
+        if ring.coordinators[each.slots.first] is None and node in ring.lists[each.slots.first]
+    )
+    if not lists:
+        raise RingError(f"nothing is to be recovered: somebody answers for each slot of {id}")
+    if node.state != "returning":
+        raise RingError(f"{id} is {node.state}: it has to run, so that others can be made equal to it")
+    return lists
+
+
+def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which one member counts as complete in all its lists that nobody answers for, and nobody else does:
+    what it lacks is given up (R17). Raises RingError as ``abandoned``."""
+    lists = abandoned(ring, id)
+    alone = ((id, ring.by_id[id].data_id),)
+    slots = ", ".join(str(each.slots) for each in lists)
+    return ring.amended(
+        nonce=nonce,
+        what=f"LOSS ACCEPTED: slots {slots} go on with what {id} holds, whatever it lacks",
+        why=why,
+        wall_seconds=wall_seconds,
+        trouble=tuple(replace(each, complete=alone) if each in lists else each for each in ring.trouble),
         **_without_the_change(ring),
     )
 

@@ -175,6 +175,15 @@ class Stage:
         status: dict[str, Any] = json.loads(answer.text)
         return status
 
+    def ask(self, verb: str, *words: str) -> VerbRun:
+        """Ask for something and have it answered, as soon as it is."""
+        gateway = self.harness.probe("gateway")
+        before = len(self.harness.sent)
+        self.play(self.harness.tell(RunVerb(question=7, verb=verb, arguments=words, reply_to=gateway)))
+        (answer,) = [message for name, message in self.harness.sent[before:] if name == "gateway"]
+        assert isinstance(answer, VerbRun)
+        return answer
+
 
 @pytest.fixture
 def stage() -> Any:
@@ -739,3 +748,71 @@ def test_a_whole_member_that_comes_while_others_are_waited_for_is_keeper_at_once
     copies.register(*cut(copies, 1))
     copies.register(again(copies, 3))
     assert {each.keeper for each in copies.ring.trouble} == {life(3).id}
+
+
+# Planned restarts
+
+
+def test_a_planned_restart_takes_the_node_down_in_order_and_it_comes_back_by_itself(copies: Stage) -> None:
+    answer = copies.ask("RESTART", life(2).id)
+    assert json.loads(answer.text) == {"job": copies.ring.epoch - 1, "node": life(2).id}
+    plan = planned(copies.ring)
+    assert not plan.transfers and {shift.coordinator for shift in plan.shifts} == {life(2).id}
+    assert all(shift.sealed for shift in plan.shifts), "nobody learns anything, but another will answer"
+    lists = copies.ring.lists
+    copies.finish()
+    assert copies.states() == {2: "down"} and copies.ring.trouble == ()
+    assert [[node.id for node in row] for row in copies.ring.lists] == [[node.id for node in row] for row in lists]
+    copies.register(again(copies, 2))
+    assert str(copies.ring.change) == f"return {life(2).id}"
+    copies.finish()
+    assert copies.states() == {}
+
+
+def test_a_planned_restart_is_refused_where_too_few_copies_would_be_up_and_can_be_forced(copies: Stage) -> None:
+    copies.vanish(life(3))
+    copies.pass_time(1.0)
+    epoch = copies.ring.epoch
+    refused = copies.ask("RESTART", life(2).id)
+    assert "too few copies of them would be up. FORCE" in refused.error and copies.ring.epoch == epoch
+    assert "no launcher" in copies.ask("RESTART", life(2).id, "FORCE").error
+    assert "is down" in copies.ask("RESTART", life(3).id).error
+
+
+def test_a_planned_restart_that_cannot_be_any_more_is_given_up_and_does_not_happen_later(copies: Stage) -> None:
+    copies.ask("RESTART", life(2).id)
+    copies.vanish(life(3))
+    copies.pass_time(1.0)
+    assert copies.ring.change is None and copies.ring.queue == () and copies.states() == {3: "down"}
+    assert copies.ring.history[-1].outcome == "aborted"
+
+
+# Lists that nobody answers for
+
+
+def test_the_status_names_the_lists_in_trouble_and_who_could_help(copies: Stage) -> None:
+    assert copies.status()["lists_in_trouble"] == []
+    copies.vanish(life(1), life(2), life(3))
+    copies.pass_time(1.0)
+    (first, *_) = copies.status()["lists_in_trouble"]
+    assert first == {
+        "slots": "0-5460", "complete": {life(n).id: "down" for n in (1, 2, 3)}, "keeper": None, "coordinator": None,
+        "up": [], "copies_needed": 2,
+    }  # fmt: skip
+
+
+def test_with_the_loss_accepted_a_list_goes_on_with_what_one_member_holds(copies: Stage) -> None:
+    for gone in (life(3), life(2), life(1)):  # so the first two were the last complete ones
+        copies.vanish(gone)
+        copies.pass_time(1.0)
+    copies.register(again(copies, 3))
+    copies.pass_time(100.0)
+    assert copies.states()[3] == "returning" and copies.ring.change is None
+    epoch = copies.ring.epoch
+    shown = json.loads(copies.ask("RECOVER", life(3).id, "DRYRUN").text)
+    assert shown["lists"][0]["complete"] == {life(1).id: "down", life(2).id: "down"} and copies.ring.epoch == epoch
+    assert "is down" in copies.ask("RECOVER", life(2).id).error
+    assert not copies.ask("RECOVER", life(3).id).error
+    assert any(write.what.startswith("LOSS ACCEPTED: slots 0-5460, ") for write in copies.ring.history)
+    assert copies.ring.by_id[life(3).id].state == "up"
+    assert "nothing is to be recovered" in copies.ask("RECOVER", life(3).id).error

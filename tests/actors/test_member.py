@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, Member
+from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
 from ringkeeper.actors.messages import RingChanged
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.transitions import found, returned
+from ringkeeper.actors.rules.transitions import advanced, begun, committed, found, queued, returned
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.session import Answered, Connected, CreateNode, DeleteNode, Lost, NodeChanged, SetNode
 from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
@@ -234,3 +234,18 @@ def test_who_may_lack_something_after_a_power_cut_says_so_until_the_ring_calls_i
     up = returned(replace(down, replicas=1), [me], nonce=hex64(3), wall_seconds=1.0)
     assert updated(member.read(up)).whole and noted == ["whole"]
     member.harness.stop()
+
+
+def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_starts_again(stage: Stage) -> None:
+    ring = founded(3, replicas=3)
+    fields: dict[str, Any] = {"why": "asked", "wall_seconds": 1.0}
+    ring = queued(ring, "rest", [life(1).id], nonce=hex64(2), **fields)
+    ring = begun(ring, ring.queue[0], nonce=hex64(3), **fields)
+    for nonce in (4, 5):
+        ring = advanced(ring, nonce=hex64(nonce), **fields)
+    stage.read(ring)
+    stage.read(down := committed(ring, nonce=hex64(6), **fields))
+    stage.read(lost(down, life(2).id))
+    assert stage.ends == []
+    stage.harness.advance(REST_LINGER_SECONDS + 0.01)
+    assert len(stage.ends) == 1 and "is to be restarted" in stage.ends[0]

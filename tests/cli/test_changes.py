@@ -467,10 +467,26 @@ def test_start_and_stop_say_what_clients_get_now(cluster: FakeRing) -> None:
     assert cluster.orders == [["STOP"], ["STOP"], ["START"]]
 
 
+# Recovering
+
+
+def test_recovering_says_what_would_be_lost_and_does_it_only_when_that_is_accepted(cluster: FakeRing) -> None:
+    node, other = cluster.address(1), cluster.address(2)
+    cluster.reply = {"node": node, "epoch": 9, "lists": [{"slots": "0-5460", "complete": {other: "down"}}]}
+    said = type_(cluster, "recover", node)
+    assert said.exit_code == 3
+    assert f"slots 0-5460: {other} (down) held everything" in said.stderr and "nothing was changed" in said.stderr
+    said = type_(cluster, "recover", node, "--accept-loss")
+    assert said.exit_code == 0 and said.stdout.startswith(f"ring 9: what {node} holds is all there is of\nslots 0-5460")
+    assert cluster.orders == [["RECOVER", node, "DRYRUN"], ["RECOVER", node]]
+
+
 # Help
 
 
-@pytest.mark.parametrize("words", [("nodes", name) for name in changes.nodes.commands] + [("jobs", "cancel")])
+@pytest.mark.parametrize(
+    "words", [("nodes", name) for name in changes.nodes.commands] + [("jobs", "cancel"), ("recover",)]
+)
 def test_every_command_of_a_group_has_help_with_an_example(words: tuple[str, ...]) -> None:
     said = CliRunner().invoke(ringkeeper, [*words, "--help"])
     assert said.exit_code == 0
