@@ -4,6 +4,7 @@ The command line, the launcher and embedding programs all fill in these same dat
 one into a running process.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,9 +131,14 @@ class EcsConfig(ProcessConfig):
     the coordinator's, alone; then a failover may lose it."""
     place: str = "even"
     """How a new ring places its nodes: even, or md5 (the seed's rule)."""
+    recovery_wait_seconds: float = 60.0
+    """After a power cut that took all copies of a slot at once: so long the others of them are waited for, once one is
+    back, before the slot is served from the best of those that are there."""
 
     def check(self) -> None:
         ProcessConfig.check(self)
+        if not 0 <= self.recovery_wait_seconds < math.inf:
+            raise ConfigError(f"copies cannot be waited for {self.recovery_wait_seconds} s after a power cut")
         check_copies(self.replicas, self.min_copies, self.acks)
 
 

@@ -279,6 +279,7 @@ def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, wa
         min_copies=config.min_copies,
         acks=config.acks,
         place=config.place,
+        recovery_wait_seconds=config.recovery_wait_seconds,
         patience_seconds=config.session_timeout_seconds,
         name="ecs",
         supervision=ESCALATE,
