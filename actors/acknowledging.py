@@ -127,8 +127,11 @@ class Acknowledging(Generic[T]):
         return max(found, self._dirty_slots.get(slot, 0)) if self._dirty_slots else found
 
     def hold(self, waiting: Waiting[T]) -> None:
+        """Behind those that wait in its group already, and at least as long."""
         group = self.group_of(waiting.slot)
         assert group is not None, f"nobody answers for slot {waiting.slot}"
+        if group.waiting and group.waiting[-1].batch > waiting.batch:
+            waiting = waiting._replace(batch=group.waiting[-1].batch)
         group.waiting.append(waiting)
         self.count += 1
 
@@ -247,8 +250,6 @@ class Acknowledging(Generic[T]):
                 self.hold(entry._replace(batch=max(entry.batch, mine.since)))
         for group in self.groups:
             group.dirty = deque(sorted(group.dirty, key=lambda each: each.batch))
-        for group in (*self.groups, self.whole):
-            group.waiting = deque(sorted(group.waiting, key=lambda each: each.batch))
         return lost
 
     def check(self) -> None:

@@ -458,6 +458,8 @@ class StorageNode(Actor):
         self._resume_parked()
         self._ask_whether_alone()
         self._report()
+        if self.fsync == "always":
+            self._sync()
 
     def _regroup(self) -> None:
         """Find out who must hold the writes to which slots (R1, R3), now that the ring, or the tenures, are others."""
