@@ -1,6 +1,9 @@
 """The keys of one slot as the command that runs in a `StorageNode` sees them.
 
 A part of it: what a command changes is stamped by the node, staged in its store, and told to whoever follows the slot.
+What has expired is not seen, at the coordinator as at a copy; giving back its space is the sweep's work (`expiry.py`),
+so no read ever writes. Near the moment of expiry clocks show: a key that one node has hidden may be seen again, for as
+long as their clocks differ, at the node that takes over from it.
 """
 
 from typing import TYPE_CHECKING
@@ -18,16 +21,18 @@ class TooMuch(Exception):
 class SlotView:
     """One slot's data as the running command sees it; every change is stamped."""
 
-    __slots__ = ("_node", "_store", "left", "slot", "value_bytes_max")
+    __slots__ = ("_node", "_store", "left", "now_ms", "slot", "value_bytes_max")
 
     def __init__(self, node: "StorageNode", store: Store, value_bytes_max: int) -> None:
         self._node, self._store, self.value_bytes_max = node, store, value_bytes_max
         self.slot = 0
         self.left = 0
         """Bytes that may still be read in this turn."""
+        self.now_ms = 0
+        """This turn's time: milliseconds since the Unix epoch."""
 
     def get(self, key: bytes) -> bytes | None:
-        record = self._store.get(self.slot, key)
+        record = self._living(key)
         if record is None:
             return None
         self.left -= len(record.value)
@@ -35,14 +40,38 @@ class SlotView:
             raise TooMuch
         return record.value
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def expiry(self, key: bytes) -> int | None:
+        record = self._living(key)
+        return None if record is None else record.expiry
+
+    def _living(self, key: bytes) -> Record | None:
+        record = self._store.get(self.slot, key)
+        if record is not None and expired(record, self.now_ms):
+            self._node.expiry.met(self.slot, key)
+            return None
+        return record
+
+    def put(self, key: bytes, value: bytes, expiry: int = 0) -> None:
         epoch, seq = self._node.stamp()
-        self._store.put(self.slot, key, Record(value, epoch, seq, 0))
-        self._node.wrote((self.slot, key, value, epoch, seq, 0))
+        self._store.put(self.slot, key, Record(value, epoch, seq, expiry))
+        self._node.wrote((self.slot, key, value, epoch, seq, expiry))
+        if expiry:
+            self._node.expiry.noted(self.slot, expiry)
 
     def delete(self, key: bytes) -> bool:
-        if self._store.get(self.slot, key) is None:
+        if self._living(key) is None:
             return False
-        epoch, seq = self._node.stamp()
-        self._node.wrote((self.slot, key, None, epoch, seq, 0))
-        return self._store.delete(self.slot, key, epoch, seq)
+        stage_delete(self._node, self._store, self.slot, key)
+        return True
+
+
+def expired(record: Record, now_ms: int) -> bool:
+    """Whether nobody may see the record any more; at the very millisecond that it names it is gone."""
+    return 0 < record.expiry <= now_ms
+
+
+def stage_delete(node: "StorageNode", store: Store, slot: int, key: bytes) -> None:
+    """Stage the delete of a key that is there, stamped as any other write (R4)."""
+    epoch, seq = node.stamp()
+    store.delete(slot, key, epoch, seq)
+    node.wrote((slot, key, None, epoch, seq, 0))

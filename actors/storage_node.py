@@ -9,7 +9,7 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         PeerGone           from FailureDetector
         RingSeen           from Member
         LearnerHolds, HandoffReached, HandoffProgress      from its Handoffs
-        SyncSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
+        SyncSoon, SweepSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
         ReportFigures      from Ecs and Gateway
 Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
         Follow, Prove -> Handoff; ChangeReported -> the leading Ecs; LookForRing -> Member; Figures -> whoever asked
@@ -67,6 +67,7 @@ from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
 from ..runtime.system import ESCALATE
 from .acknowledging import WHOLE, Acknowledging, Group, Waiting
+from .expiry import Expiry, SweepSoon
 from .handoff import Handoff
 from .messages import (
     LATER,
@@ -335,6 +336,7 @@ class StorageNode(Actor):
         self._seq = 0
         self._view = SlotView(self, store, value_bytes_max)
         self._whole_node = WholeNode(self, store)
+        self.expiry = Expiry(self, store)
         self.staged = False
         """Whether the batch that is running holds a write."""
         self._operations: list[Operation] = []  # of that batch, while there are handoffs
@@ -385,6 +387,7 @@ class StorageNode(Actor):
         | HandoffReached
         | HandoffProgress
         | SyncSoon
+        | SweepSoon
         | ReportSoon
         | Overdue
         | RingChanged
@@ -420,6 +423,8 @@ class StorageNode(Actor):
                 self._handoff_progress(message)
             case SyncSoon():
                 self._sync_soon()
+            case SweepSoon():
+                self.expiry.sweep()
             case ReportSoon():
                 self._report_comes = False
                 self._report()
@@ -667,6 +672,7 @@ class StorageNode(Actor):
         }
         if self.serves and ring is not None:
             self._reads = self._tenures.marks()
+            self.expiry.coordinates(self._reads)
             for run, group in self._acknowledging.runs:
                 if group.peers == TAKING_OVER or id(group) in self._without_lease:
                     self._park(run, PARK_ALL)
@@ -709,6 +715,9 @@ class StorageNode(Actor):
 
     def serves_reads_of(self, slot: int) -> bool:
         return bool(self._reads[slot])
+
+    def serves_writes_of(self, slot: int) -> bool:
+        return bool(self._writes[slot])
 
     @property
     def last_stamp(self) -> tuple[int, int]:
@@ -825,8 +834,7 @@ class StorageNode(Actor):
         replies: list[Reply] = [None] * len(requests)
         reads, self._reads = self._reads, self._copies
         try:
-            self._view.left = READ_BYTES_PER_TURN_MAX
-            self._whole_node.begin_turn()
+            self._begin_turn()
             for index, reply in zip(here, self._run([requests[index] for index in here]), strict=True):
                 replies[index] = reply
         finally:
@@ -850,8 +858,7 @@ class StorageNode(Actor):
         that do not wait for others."""
         replies: list[Reply] = []
         later = 0
-        self._view.left = READ_BYTES_PER_TURN_MAX
-        self._whole_node.begin_turn()
+        self._begin_turn()
         while len(replies) < len(requests):
             done = len(replies)
             part = requests[done:] if done else requests
@@ -877,6 +884,11 @@ class StorageNode(Actor):
             replies = replies + answers if done else answers
         return replies, later
 
+    def _begin_turn(self) -> None:
+        self._view.left = READ_BYTES_PER_TURN_MAX
+        self._view.now_ms = now_ms = int(self.wall() * 1000)
+        self._whole_node.begin_turn(now_ms)
+
     def _run(self, requests: list[tuple[Command, list[bytes]]]) -> list[Reply]:
         """Run commands in order; what they write is staged in the store. Stops early, with fewer replies than requests,
         before a command that looks at the whole node when something is staged, since scans see what is committed.
@@ -885,6 +897,7 @@ class StorageNode(Actor):
         microsecond more, a third of all that a pipelined command costs.
         """
         reads, writes, view = self._reads, self._writes, self._view
+        now_ms = view.now_ms
         get, put = self._store.get, self._store.put
         follows, operations, whole_node = self._follows, self._operations, self._whole_node.commands
         key_bytes_max, value_bytes_max = self._key_bytes_max, view.value_bytes_max
@@ -901,6 +914,9 @@ class StorageNode(Actor):
                         if reads[slot]:
                             record = get(slot, key)
                             if record is None:
+                                add(None)
+                            elif record.expiry and record.expiry <= now_ms:
+                                self.expiry.met(slot, key)
                                 add(None)
                             else:
                                 value = record.value
@@ -985,6 +1001,19 @@ class StorageNode(Actor):
         self.staged = False
         self._store.commit()
         self._batch += 1
+
+    def commit_unasked(self) -> bool:
+        """Commit what is staged though nobody asked for it: nobody waits. False when the disk refuses it."""
+        try:
+            self._commit()
+        except StoreError:
+            self._operations.clear()
+            return False
+        if self._operations:
+            self._pass_on()
+        if self.fsync == "always":
+            self._sync()
+        return True
 
     # Writes that others must hold
 
@@ -1410,6 +1439,7 @@ class StorageNode(Actor):
         assert ring is None or self._epoch == ring.epoch
         assert self._synced <= self._batch
         assert not self.staged and not self._to_park and not self._operations
+        self.expiry.check()
         assert self._parked_bytes == sum(each.size for each in self._parked)
         assert part is None or (ring is not None and ring.change is not None and ring.change.epoch == part.change)
         ready = part is not None and ring is not None and part.ready_epoch == ring.epoch

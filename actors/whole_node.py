@@ -8,11 +8,12 @@ long is soon taken for dead.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.store import Store
+from ..runtime.store import Record, Store
 from .rules.data_commands import NOT_AN_INTEGER, PATTERN_BYTES_MAX, SYNTAX_ERROR, glob, parse_integer
 from .rules.replies import OK, Reply, bulk, error, refusal
 from .rules.slots import SLOTS
 from .rules.slots import slot as slot_of
+from .slot_view import expired
 
 if TYPE_CHECKING:
     from .storage_node import StorageNode
@@ -26,6 +27,9 @@ SCAN_BYTES_MAX = 4 * 1024 * 1024
 LOOKS_PER_TURN_MAX = 200_000
 """Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much. That is
 about a second, and a node that stands still for longer is soon taken for dead. KEYS is refused where there are more."""
+
+RANDOM_TRIES_MAX = 10
+"""Slots in which RANDOMKEY looks for a key that has not expired."""
 
 CURSORS_MAX = 1024
 """Open SCAN cursors remembered; one that was forgotten starts its slot again (SCAN may return a key twice)."""
@@ -43,6 +47,7 @@ class WholeNode:
     def __init__(self, node: "StorageNode", store: Store) -> None:
         self._node, self._store = node, store
         self._looks_left = 0  # keys that this turn may still look at
+        self._now_ms = 0
         self._counted: tuple[tuple[int, int], int] | None = None  # stamp and DBSIZE when it was counted last
         self._cursors: dict[int, tuple[int, bytes]] = {}
         self._next_cursor = 0
@@ -58,8 +63,8 @@ class WholeNode:
             "ring|version": self._version,
         }
 
-    def begin_turn(self) -> None:
-        self._looks_left = LOOKS_PER_TURN_MAX
+    def begin_turn(self, now_ms: int) -> None:
+        self._looks_left, self._now_ms = LOOKS_PER_TURN_MAX, now_ms
 
     def _dbsize(self, args: list[bytes]) -> Reply:
         if not self._node.serves:
@@ -101,9 +106,12 @@ class WholeNode:
         for first, last in self._node.own_runs():
             after = None
             while part := self._scanned(first, last, after, SCAN_KEYS_MAX):
-                found += [bulk(key) for _, key, _ in part if matches(key)]
+                found += [bulk(key) for _, key, record in part if self._lives(record) and matches(key)]
                 after = part[-1][:2]
         return found
+
+    def _lives(self, record: Record) -> bool:
+        return not expired(record, self._now_ms)
 
     def _scan(self, args: list[bytes]) -> Reply:
         """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]: a cursor names a slot and a place in it."""
@@ -145,7 +153,9 @@ class WholeNode:
             part = self._scanned(max(first, slot), last, after, count)
             after = None
             if part:
-                found: list[Reply] = [bulk(key) for _, key, _ in part if matches(key)] if wanted == b"string" else []
+                found: list[Reply] = []
+                if wanted == b"string":
+                    found += [bulk(key) for _, key, record in part if self._lives(record) and matches(key)]
                 return [bulk(b"%d" % self._remember(part[-1][:2])), found]
         return [bulk(b"0"), []]
 
@@ -170,9 +180,11 @@ class WholeNode:
         slots, weights = zip(*[each for each in counts if each[1]] or [(0, 0)], strict=True)
         if not any(weights):
             return None
-        slot = self._node.random.choices(slots, weights)[0]
-        part = self._scanned(slot, slot, None, min(self._store.keys_in(slot), SCAN_KEYS_MAX))
-        return bulk(self._node.random.choice(part)[1]) if part else None
+        for slot in self._node.random.choices(slots, weights, k=RANDOM_TRIES_MAX):
+            part = self._scanned(slot, slot, None, min(self._store.keys_in(slot), SCAN_KEYS_MAX))
+            if living := [key for _, key, record in part if self._lives(record)]:
+                return bulk(self._node.random.choice(living))
+        return None
 
     def _flush(self, args: list[bytes]) -> Reply:
         if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"SYNC", b"ASYNC")):
@@ -210,7 +222,7 @@ class WholeNode:
         if not self._node.serves_reads_of(slot):
             return self._node.refuse(slot)
         record = self._store.get(slot, args[2])
-        return None if record is None else [record.epoch, record.seq]
+        return None if record is None or expired(record, self._now_ms) else [record.epoch, record.seq]
 
 
 def _slot_argument(text: bytes) -> int | None:

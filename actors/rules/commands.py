@@ -280,7 +280,7 @@ def _arguments(command: Command) -> list[Reply]:
 
 _INTEGERS = {
     "count", "cursor", "increment", "decrement", "index", "job", "slot", "protover", "client-id", "numreplicas",
-    "timeout",
+    "timeout", "seconds", "milliseconds", "unix-time-seconds", "unix-time-milliseconds",
 }  # fmt: skip
 
 
@@ -375,9 +375,19 @@ _STRINGS = (
         since="1.0.0", keys=ONE_KEY, key_flags="RO access", run=data_commands.get,
     ),
     _command(
-        "SET key value [NX | XX | IFEQ comparison-value] [GET]", -3, "write denyoom", "string",
-        "Set the value of a key, if a condition holds; GET answers with the old value.",
+        "SET key value [NX | XX | IFEQ comparison-value] [GET] "
+        "[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        -3, "write denyoom", "string",
+        "Set the value of a key, and when it expires, if a condition holds; GET answers with the old value.",
         since="1.0.0", keys=ONE_KEY, key_flags="RW access update variable_flags", run=data_commands.set_,
+    ),
+    _command(
+        "SETEX key seconds value", 4, "write denyoom", "string", "Set the value of a key that expires.",
+        since="2.0.0", keys=ONE_KEY, key_flags="OW update", run=data_commands.setex,
+    ),
+    _command(
+        "PSETEX key milliseconds value", 4, "write denyoom", "string", "Set the value of a key that expires.",
+        since="2.6.0", keys=ONE_KEY, key_flags="OW update", run=data_commands.psetex,
     ),
     _command(
         "SETNX key value", 3, "write denyoom fast", "string", "Set the value of a key that does not exist.",
@@ -390,6 +400,11 @@ _STRINGS = (
     _command(
         "GETDEL key", 2, "write fast", "string", "Read the value of a key and delete the key.",
         since="6.2.0", keys=ONE_KEY, key_flags="RW access delete", run=data_commands.getdel,
+    ),
+    _command(
+        "GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]", -2,
+        "write fast", "string", "Read the value of a key and set when it expires.",
+        since="6.2.0", keys=ONE_KEY, key_flags="RW access update", run=data_commands.getex,
     ),
     _command(
         "MGET key [key ...]", -2, "readonly fast", "string", "Read the values of keys of one slot.",
@@ -453,6 +468,50 @@ _KEYS = (
     _command(
         "TYPE key", 2, "readonly fast", "keyspace", "Type of the value of a key: string, or none if it is missing.",
         group="generic", since="1.0.0", keys=ONE_KEY, key_flags="RO", run=data_commands.type_,
+    ),
+    _command(
+        "EXPIRE key seconds [NX | XX | GT | LT]", -3, "write fast", "keyspace",
+        "Set after how many seconds a key expires.", group="generic",
+        since="1.0.0", keys=ONE_KEY, key_flags="RW update", run=data_commands.expire,
+    ),
+    _command(
+        "PEXPIRE key milliseconds [NX | XX | GT | LT]", -3, "write fast", "keyspace",
+        "Set after how many milliseconds a key expires.", group="generic",
+        since="2.6.0", keys=ONE_KEY, key_flags="RW update", run=data_commands.pexpire,
+    ),
+    _command(
+        "EXPIREAT key unix-time-seconds [NX | XX | GT | LT]", -3, "write fast", "keyspace",
+        "Set when a key expires, in seconds since 1970.", group="generic",
+        since="1.2.0", keys=ONE_KEY, key_flags="RW update", run=data_commands.expireat,
+    ),
+    _command(
+        "PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]", -3, "write fast", "keyspace",
+        "Set when a key expires, in milliseconds since 1970.", group="generic",
+        since="2.6.0", keys=ONE_KEY, key_flags="RW update", run=data_commands.pexpireat,
+    ),
+    _command(
+        "TTL key", 2, "readonly fast", "keyspace",
+        "In how many seconds a key expires; -1: never, -2: no such key.", group="generic",
+        since="1.0.0", keys=ONE_KEY, key_flags="RO access", tips=(CHANGING,), run=data_commands.ttl,
+    ),
+    _command(
+        "PTTL key", 2, "readonly fast", "keyspace",
+        "In how many milliseconds a key expires; -1: never, -2: no such key.", group="generic",
+        since="2.6.0", keys=ONE_KEY, key_flags="RO access", tips=(CHANGING,), run=data_commands.pttl,
+    ),
+    _command(
+        "EXPIRETIME key", 2, "readonly fast", "keyspace",
+        "When a key expires, in seconds since 1970; -1: never, -2: no such key.", group="generic",
+        since="7.0.0", keys=ONE_KEY, key_flags="RO access", run=data_commands.expiretime,
+    ),
+    _command(
+        "PEXPIRETIME key", 2, "readonly fast", "keyspace",
+        "When a key expires, in milliseconds since 1970; -1: never, -2: no such key.", group="generic",
+        since="7.0.0", keys=ONE_KEY, key_flags="RO access", run=data_commands.pexpiretime,
+    ),
+    _command(
+        "PERSIST key", 2, "write fast", "keyspace", "Make a key never expire.", group="generic",
+        since="2.2.0", keys=ONE_KEY, key_flags="RW update", run=data_commands.persist,
     ),
     _command(
         "KEYS pattern", 2, "readonly", "keyspace dangerous", "The keys this node coordinates that match a pattern.",

@@ -8,9 +8,12 @@ corner cases are Redis' own; the tests compare them with a real server byte by b
 - a write is an outcome (put this value, delete this key), never the command, so that copies need not know commands;
 - no value grows beyond ``view.value_bytes_max``.
 
+A key may expire: its put says when, in milliseconds since the Unix epoch, reckoned once from the clock of the node that
+runs the command; copies get that instant, never a duration. The view shows a key that has expired as missing. What
+replaces a value (SET, GETSET, MSET) makes it stay for good unless it says otherwise; what changes one (APPEND, INCR
+and their like) leaves its expiry as it is.
+
 `StorageNode` does GET and the plain SET by itself, for speed; the functions here are their definition all the same.
-Expiry is not built: options that ask for it are refused, because a key that should be gone and stays is worse than an
-error.
 """
 
 import re
@@ -31,20 +34,33 @@ NEGATION_OVERFLOW = error(b"ERR decrement would overflow")
 VALUE_TOO_LONG = error(b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 MSET_ARITY = error(b"ERR wrong number of arguments for 'mset' command")
 MSETNX_ARITY = error(b"ERR wrong number of arguments for 'msetnx' command")
+EXPIRE_NX_ALONE = error(b"ERR NX and XX, GT or LT options at the same time are not compatible")
+EXPIRE_GT_OR_LT = error(b"ERR GT and LT options at the same time are not compatible")
 STRING, NONE = b"+string\r\n", b"+none\r\n"
+NO_KEY, NO_EXPIRY = integer(-2), integer(-1)
+"""What TTL and its like answer when they have no time to tell."""
+
+SECOND, MILLISECOND = 1000, 1
+"""Units of what expires, in milliseconds."""
 
 PATTERN_BYTES_MAX = 4096
 """Longest glob that is worth compiling; a longer one could only match a key that is longer still."""
 
 
 class View(Protocol):
-    """The keys of one slot as a command sees them: what it has put before it reads back."""
+    """The keys of one slot as a command sees them: it reads back what it has put; what has expired is not there."""
 
     value_bytes_max: int
     """Longest value that may be stored."""
+    now_ms: int
+    """This turn's time: milliseconds since the Unix epoch."""
 
     def get(self, key: bytes) -> bytes | None: ...
-    def put(self, key: bytes, value: bytes) -> None: ...
+    def expiry(self, key: bytes) -> int | None:
+        """When the key expires, in milliseconds since the Unix epoch; 0: never; None: there is no such key."""
+        ...
+
+    def put(self, key: bytes, value: bytes, expiry: int = 0) -> None: ...
     def delete(self, key: bytes) -> bool:
         """True when the key existed."""
         ...
@@ -75,27 +91,40 @@ def get(view: View, request: list[bytes]) -> Reply:
 
 
 def set_(view: View, request: list[bytes]) -> Reply:
-    """SET key value [NX | XX | IFEQ comparison-value] [GET]. IFEQ as in Valkey 8.1 and Redis 8.4: no key, no write."""
+    """SET key value [NX | XX | IFEQ comparison-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds |
+    PXAT unix-time-milliseconds | KEEPTTL]. IFEQ as in Valkey 8.1 and Redis 8.4: no key, no write."""
     _, key, value, *options = request
     if len(value) > view.value_bytes_max:
         return VALUE_TOO_LONG
     if not options:
         view.put(key, value)
         return OK
-    condition, comparison, give_old = b"", b"", False
+    condition, comparison, give_old, timing, operand = b"", b"", False, b"", b""
     words = iter(options)
     for word in words:
         match option := word.upper():
             case b"NX" | b"XX" if condition in (b"", option):
                 condition = option
-            case b"IFEQ" if not condition and (operand := next(words, None)) is not None:
-                condition, comparison = option, operand
+            case b"IFEQ" if not condition and (following := next(words, None)) is not None:
+                condition, comparison = option, following
             case b"GET":
                 give_old = True
-            case b"EX" | b"PX" | b"EXAT" | b"PXAT" | b"KEEPTTL":
-                return _expiry_is_not_built(option)
+            case b"KEEPTTL" if timing in (b"", option):
+                timing = option
+            case b"EX" | b"PX" | b"EXAT" | b"PXAT" if (
+                timing in (b"", option) and (following := next(words, None)) is not None
+            ):
+                timing, operand = option, following
             case _:
                 return SYNTAX_ERROR
+    expiry = 0
+    if timing == b"KEEPTTL":
+        expiry = view.expiry(key) or 0
+    elif timing:
+        named = _expiry(view, request, timing, operand)
+        if isinstance(named, bytes):
+            return named
+        expiry = named
     old = view.get(key) if condition or give_old else None
     match condition:
         case b"NX":
@@ -107,17 +136,44 @@ def set_(view: View, request: list[bytes]) -> Reply:
         case _:
             holds = True
     if holds:
-        view.put(key, value)
+        view.put(key, value, expiry)
     if give_old:
         return None if old is None else bulk(old)
     return OK if holds else None
 
 
-def _expiry_is_not_built(option: bytes) -> bytes:
-    return error(
-        b"ERR %b is not built yet: this release keeps no expiry; nothing was written. "
-        b"Without %b the key is stored for good" % (option, option)
-    )
+def _expiry(view: View, request: list[bytes], timing: bytes, operand: bytes) -> int | bytes:
+    """The instant that EX, PX, EXAT or PXAT and what follows it name, or the error."""
+    number = parse_integer(operand)
+    if number is None:
+        return NOT_AN_INTEGER
+    expiry = number * (SECOND if timing in (b"EX", b"EXAT") else MILLISECOND)
+    if timing in (b"EX", b"PX"):
+        expiry += view.now_ms
+    return expiry if number > 0 and expiry <= INTEGER_MAX else _invalid_expire_time(request)
+
+
+def _invalid_expire_time(request: list[bytes]) -> bytes:
+    return error(b"ERR invalid expire time in '%b' command" % request[0].lower())
+
+
+def setex(view: View, request: list[bytes]) -> Reply:
+    return _set_for(view, request, b"EX")
+
+
+def psetex(view: View, request: list[bytes]) -> Reply:
+    return _set_for(view, request, b"PX")
+
+
+def _set_for(view: View, request: list[bytes], timing: bytes) -> Reply:
+    _, key, operand, value = request
+    if len(value) > view.value_bytes_max:
+        return VALUE_TOO_LONG
+    expiry = _expiry(view, request, timing, operand)
+    if isinstance(expiry, bytes):
+        return expiry
+    view.put(key, value, expiry)
+    return OK
 
 
 def setnx(view: View, request: list[bytes]) -> Reply:
@@ -145,6 +201,43 @@ def getdel(view: View, request: list[bytes]) -> Reply:
         return None
     view.delete(request[1])
     return bulk(old)
+
+
+def getex(view: View, request: list[bytes]) -> Reply:
+    """GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]"""
+    _, key, *options = request
+    timing, operand = b"", b""
+    words = iter(options)
+    for word in words:
+        match option := word.upper():
+            case b"PERSIST" if timing in (b"", option):
+                timing = option
+            case b"EX" | b"PX" | b"EXAT" | b"PXAT" if (
+                timing in (b"", option) and (following := next(words, None)) is not None
+            ):
+                timing, operand = option, following
+            case _:
+                return SYNTAX_ERROR
+    value = view.get(key)
+    if value is None:
+        return None
+    if timing == b"PERSIST":
+        if view.expiry(key):
+            view.put(key, value)
+    elif timing:
+        expiry = _expiry(view, request, timing, operand)
+        if isinstance(expiry, bytes):
+            return expiry
+        _put_until(view, key, value, expiry)
+    return bulk(value)
+
+
+def _put_until(view: View, key: bytes, value: bytes, expiry: int) -> None:
+    """Put what expires, or delete it when that time has come."""
+    if expiry <= view.now_ms:
+        view.delete(key)
+    else:
+        view.put(key, value, expiry)
 
 
 def mget(view: View, request: list[bytes]) -> Reply:
@@ -183,7 +276,7 @@ def append(view: View, request: list[bytes]) -> Reply:
     value = (view.get(key) or b"") + more
     if len(value) > view.value_bytes_max:
         return VALUE_TOO_LONG
-    view.put(key, value)
+    view.put(key, value, view.expiry(key) or 0)
     return integer(len(value))
 
 
@@ -215,7 +308,7 @@ def _add(view: View, key: bytes, step: int) -> bytes:
     number += step
     if not INTEGER_MIN <= number <= INTEGER_MAX:
         return OVERFLOW
-    view.put(key, b"%d" % number)
+    view.put(key, b"%d" % number, view.expiry(key) or 0)
     return integer(number)
 
 
@@ -234,6 +327,94 @@ def exists(view: View, request: list[bytes]) -> Reply:
 
 def type_(view: View, request: list[bytes]) -> Reply:
     return NONE if view.get(request[1]) is None else STRING
+
+
+def expire(view: View, request: list[bytes]) -> Reply:
+    return _expire(view, request, SECOND, view.now_ms)
+
+
+def pexpire(view: View, request: list[bytes]) -> Reply:
+    return _expire(view, request, MILLISECOND, view.now_ms)
+
+
+def expireat(view: View, request: list[bytes]) -> Reply:
+    return _expire(view, request, SECOND, 0)
+
+
+def pexpireat(view: View, request: list[bytes]) -> Reply:
+    return _expire(view, request, MILLISECOND, 0)
+
+
+def _expire(view: View, request: list[bytes], unit: int, since_ms: int) -> Reply:
+    """EXPIRE and its like: key time [NX | XX | GT | LT]. For GT and LT a key that never expires does so later than any
+    other; a time that has passed deletes the key."""
+    _, key, time, *options = request
+    conditions = set()
+    for option in options:
+        if option.upper() not in (b"NX", b"XX", b"GT", b"LT"):
+            shown = option.partition(b"\0")[0].rstrip(b"\r\n")  # a zero byte ends a string in Redis' language
+            return error(b"ERR Unsupported option %b" % shown)
+        conditions.add(option.upper())
+    if b"NX" in conditions and len(conditions) > 1:
+        return EXPIRE_NX_ALONE
+    if {b"GT", b"LT"} <= conditions:
+        return EXPIRE_GT_OR_LT
+    number = parse_integer(time)
+    if number is None:
+        return NOT_AN_INTEGER
+    expiry = number * unit + since_ms
+    if expiry > INTEGER_MAX or number * unit < INTEGER_MIN:
+        return _invalid_expire_time(request)
+    value = view.get(key)
+    if value is None:
+        return ZERO
+    old = view.expiry(key) or 0
+    for condition in conditions:
+        match condition:
+            case b"NX":
+                holds = not old
+            case b"XX":
+                holds = old > 0
+            case b"GT":
+                holds = 0 < old < expiry
+            case _:
+                holds = not old or expiry < old
+        if not holds:
+            return ZERO
+    _put_until(view, key, value, expiry)
+    return ONE
+
+
+def ttl(view: View, request: list[bytes]) -> Reply:
+    return _time_of(view, request[1], SECOND, view.now_ms)
+
+
+def pttl(view: View, request: list[bytes]) -> Reply:
+    return _time_of(view, request[1], MILLISECOND, view.now_ms)
+
+
+def expiretime(view: View, request: list[bytes]) -> Reply:
+    return _time_of(view, request[1], SECOND, 0)
+
+
+def pexpiretime(view: View, request: list[bytes]) -> Reply:
+    return _time_of(view, request[1], MILLISECOND, 0)
+
+
+def _time_of(view: View, key: bytes, unit: int, since_ms: int) -> Reply:
+    """When the key expires, rounded to the unit."""
+    expiry = view.expiry(key)
+    if not expiry:
+        return NO_KEY if expiry is None else NO_EXPIRY
+    return integer((expiry - since_ms + unit // 2) // unit)
+
+
+def persist(view: View, request: list[bytes]) -> Reply:
+    value = view.get(request[1])
+    if value is None or not view.expiry(request[1]):
+        return ZERO
+    view.put(request[1], value)
+    return ONE
 
 
 @lru_cache(maxsize=64)

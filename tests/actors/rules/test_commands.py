@@ -117,7 +117,9 @@ def shape(arguments: list[Any]) -> list[Any]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", [b"get", b"mset", b"del", b"auth", b"incrby", b"cluster|getkeysinslot", b"ping"])
+@pytest.mark.parametrize(
+    "name", [b"get", b"getex", b"mset", b"del", b"expire", b"auth", b"incrby", b"cluster|getkeysinslot", b"ping"]
+)
 def test_the_arguments_in_the_documents_have_the_shape_they_have_in_redis(redis: RealRedis, name: bytes) -> None:
     redis.speak(2)
     theirs, ours = (
@@ -131,11 +133,14 @@ def test_a_usage_line_becomes_a_tree_of_arguments() -> None:
     _, document = ask(b"COMMAND", b"DOCS", b"set")
     arguments = dict(zip(document[::2], document[1::2], strict=True))[b"arguments"]
     choices: list[Any] = [(b"pure-token", b"NX", [], []), (b"pure-token", b"XX", [], []), (b"value", b"IFEQ", [], [])]
+    times: list[Any] = [(b"value", token, [], []) for token in (b"EX", b"PX", b"EXAT", b"PXAT")]
+    times.append((b"pure-token", b"KEEPTTL", [], []))
     assert shape(arguments) == [
         (b"key", None, [], []),
         (b"value", None, [], []),
         (b"oneof", None, [b"optional"], choices),
         (b"pure-token", b"GET", [b"optional"], []),
+        (b"oneof", None, [b"optional"], times),
     ]
 
 

@@ -1,5 +1,6 @@
 """Data commands: every reply and every effect is Redis' own, byte by byte, whatever was said before."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,21 +17,28 @@ VALUE_TOO_LONG = b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)
 class Slot:
     """One slot in a dictionary: the simplest `View`."""
 
-    def __init__(self, value_bytes_max: int = 1024) -> None:
+    def __init__(self, value_bytes_max: int = 1024, now_ms: int = 1_700_000_000_000) -> None:
         self.keys: dict[bytes, bytes] = {}
-        self.value_bytes_max = value_bytes_max
+        self.expiries: dict[bytes, int] = {}
+        self.value_bytes_max, self.now_ms = value_bytes_max, now_ms
         self.writes = 0
 
     def get(self, key: bytes) -> bytes | None:
-        return self.keys.get(key)
+        return None if 0 < self.expiries.get(key, 0) <= self.now_ms else self.keys.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def expiry(self, key: bytes) -> int | None:
+        return None if self.get(key) is None else self.expiries.get(key, 0)
+
+    def put(self, key: bytes, value: bytes, expiry: int = 0) -> None:
         self.writes += 1
         self.keys[key] = value
+        self.expiries[key] = expiry
 
     def delete(self, key: bytes) -> bool:
         self.writes += 1
-        return self.keys.pop(key, None) is not None
+        lived = self.get(key) is not None
+        self.keys.pop(key, None)
+        return lived
 
 
 def ask(slot: Slot, *request: bytes, protocol: int = 2) -> bytes:
@@ -175,13 +183,124 @@ def test_options_of_set_that_contradict_each_other_are_a_syntax_error(options: b
     assert slot.writes == 0
 
 
-@pytest.mark.parametrize("options", [b"EX 10", b"px 10", b"NX EXAT 99", b"PXAT 99 GET", b"KEEPTTL", b"GET keepttl"])
-def test_expiry_is_refused_with_its_reason_and_nothing_is_written(options: bytes) -> None:
+NOW = 1_700_000_000_000
+FAR = [b"1000", b"2000", b"1e3", b"9223372036854775807", b"9223372036854775", b"9223372036854776", b"-5", b"0", b""]
+"""Durations and instants that mean the same to two clocks that differ by a moment: long, long ago, and no number."""
+SPANS = st.sampled_from([b"1000000", b"2000000", *FAR, b"-9223372036854775808", b"-9223372036854775809"])
+INSTANTS = st.sampled_from([b"9999999999", b"9999999999999", b"1", *FAR, b"-9223372036854775", b"-9223372036854776"])
+TIMINGS = st.one_of(
+    st.tuples(st.sampled_from([b"EX", b"px", b"PX"]), SPANS).map(list),
+    st.tuples(st.sampled_from([b"exat", b"PXAT"]), INSTANTS).map(list),
+    st.sampled_from([[b"KEEPTTL"], [b"PERSIST"], [b"EX"], [b"NX"], [b"XX"], [b"GET"]]),
+)
+CONDITIONS = st.lists(st.sampled_from([b"NX", b"xx", b"GT", b"lt", b"LT", b"Soon\r\n", b"a\0b"]), max_size=2)
+UNCONDITIONAL = st.lists(st.sampled_from([b"NX", b"xx", b"FOO"]), max_size=1)
+"""Of a span: GT and LT would compare it with one that began on another clock."""
+
+
+def timed(name: bytes, *words: st.SearchStrategy[list[bytes]]) -> st.SearchStrategy[list[bytes]]:
+    return st.tuples(*words).map(lambda found: [name, *(word for words in found for word in words)])
+
+
+ONE = KEYS.map(lambda key: [key])
+WORD = VALUES.map(lambda value: [value])
+TIMED_REQUESTS = st.one_of(
+    timed(b"SET", ONE, WORD, TIMINGS),
+    timed(b"set", ONE, WORD, TIMINGS, TIMINGS),
+    timed(b"GETEX", ONE),
+    timed(b"GetEx", ONE, TIMINGS),
+    timed(b"GETEX", ONE, TIMINGS, TIMINGS),
+    named(b"SETEX", KEYS, SPANS, VALUES),
+    named(b"PSETEX", KEYS, SPANS, VALUES),
+    timed(b"EXPIRE", ONE, SPANS.map(lambda span: [span]), UNCONDITIONAL),
+    timed(b"PExpire", ONE, SPANS.map(lambda span: [span]), UNCONDITIONAL),
+    timed(b"EXPIREAT", ONE, INSTANTS.map(lambda instant: [instant]), CONDITIONS),
+    timed(b"PEXPIREAT", ONE, INSTANTS.map(lambda instant: [instant]), CONDITIONS),
+    named(b"PERSIST", KEYS),
+)
+
+
+def same_time(ours: bytes, theirs: bytes) -> bool:
+    """Whether two answers about times are the same, but for how long the test took."""
+    mine, real = (int(reply.removeprefix(b":")) for reply in (ours, theirs))
+    return mine == real or (mine > 0 and real > 0 and abs(mine - real) < 60_000)
+
+
+@pytest.mark.processes
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=st.lists(st.one_of(TIMED_REQUESTS, TIMED_REQUESTS, REQUESTS), min_size=1, max_size=20))
+def test_what_is_said_about_expiry_is_answered_as_redis_does(redis: RealRedis, requests: list[list[bytes]]) -> None:
+    redis.speak(2)
+    redis.replies([[b"FLUSHALL"]])
+    slot = Slot(now_ms=int(time.time() * 1000))
+    for request in requests:
+        assert ask(slot, *request) == redis.replies([request]), request
+        for key in {request[1]}:
+            for name in (b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"):
+                assert same_time(ask(slot, name, key), redis.replies([[name, key]])), (request, name)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"EXPIRE k 50 GT", b"EXPIRE k 50 LT", b"EXPIRE k 500 GT", b"PEXPIRE k 500000 lt", b"EXPIRE k 500 XX GT",
+        b"EXPIRE k 50 xx LT", b"EXPIRE k 50 NX", b"EXPIRE k 50 XX XX", b"EXPIRE k -1 GT", b"EXPIRE k -1 LT",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", [b"SET k v", b"SET k v EX 100", b"DEL k"])
+def test_a_condition_compares_a_new_expiry_with_the_old_one(redis: RealRedis, before: bytes, line: bytes) -> None:
+    redis.speak(2)
+    slot = Slot(now_ms=int(time.time() * 1000))
+    requests = [before.split(), line.split(), [b"EXISTS", b"k"]]
+    assert b"".join(ask(slot, *request) for request in requests) == redis.replies(requests)
+    assert same_time(ask(slot, b"TTL", b"k"), redis.replies([[b"TTL", b"k"]]))
+
+
+@given(seconds=st.integers(1, INTEGER_MAX // 1000 + 1), passed_ms=st.integers(0, 2**40))
+def test_a_key_lives_for_exactly_as_long_as_was_said(seconds: int, passed_ms: int) -> None:
+    slot = Slot(now_ms=NOW)
+    reply = ask(slot, b"SET", b"k", b"v", b"EX", b"%d" % seconds)
+    if NOW + seconds * 1000 > INTEGER_MAX:
+        assert reply == b"-ERR invalid expire time in 'set' command\r\n"
+        assert slot.writes == 0
+        return
+    left = seconds * 1000 - passed_ms
+    slot.now_ms += passed_ms
+    assert ask(slot, b"GET", b"k") == (b"$1\r\nv\r\n" if left > 0 else b"$-1\r\n")
+    assert ask(slot, b"PTTL", b"k") == b":%d\r\n" % (left if left > 0 else -2)
+    assert ask(slot, b"TTL", b"k") == b":%d\r\n" % ((left + 500) // 1000 if left > 0 else -2)
+    assert ask(slot, b"EXPIRE", b"k", b"10", b"GT") == b":%d\r\n" % (0 < left < 10_000)
+
+
+@pytest.mark.parametrize(
+    "line", [b"APPEND k 1", b"INCR k", b"DECRBY k 2", b"SET k 2 KEEPTTL", b"SET k 2 XX KEEPTTL GET", b"GETEX k"]
+)
+def test_what_changes_a_value_leaves_its_expiry_as_it_is(line: bytes) -> None:
     slot = Slot()
-    reply = ask(slot, b"SET", b"k", b"v", *options.split())
-    assert reply.startswith(b"-ERR ")
-    assert b"is not built yet: this release keeps no expiry" in reply
-    assert slot.writes == 0
+    ask(slot, b"SET", b"k", b"1", b"PX", b"5000")
+    ask(slot, *line.split())
+    assert ask(slot, b"PTTL", b"k") == b":5000\r\n"
+
+
+@pytest.mark.parametrize("line", [b"SET k 2", b"GETSET k 2", b"MSET k 2", b"PERSIST k", b"GETEX k PERSIST"])
+def test_what_replaces_a_value_makes_it_stay_for_good(line: bytes) -> None:
+    slot = Slot()
+    ask(slot, b"SET", b"k", b"1", b"PX", b"5000")
+    ask(slot, *line.split())
+    assert ask(slot, b"PTTL", b"k") == b":-1\r\n"
+
+
+@pytest.mark.parametrize("line", [b"SETNX k 2", b"MSETNX k 2", b"SET k 2 NX", b"APPEND k 2", b"INCRBY k 2"])
+def test_what_comes_after_the_expiry_finds_nothing_and_inherits_nothing(line: bytes) -> None:
+    slot = Slot()
+    ask(slot, b"SET", b"k", b"1", b"PX", b"5000")
+    slot.now_ms += 5000
+    for name in (b"PERSIST", b"DEL", b"EXISTS"):
+        assert ask(slot, name, b"k") == b":0\r\n"
+    ask(slot, *line.split())
+    assert ask(slot, b"GET", b"k") == b"$1\r\n2\r\n"
+    assert ask(slot, b"PTTL", b"k") == b":-1\r\n"
 
 
 @pytest.mark.parametrize(
