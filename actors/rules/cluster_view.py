@@ -6,11 +6,15 @@ successors that are up follow their coordinator as its replicas. NODES has one l
 everybody is a master. Clients that read roles from NODES (Lettuce, StackExchange.Redis) therefore find no replica, and
 read at the coordinators. Every node of the cluster gives the same answers, but for the ``myself`` flag.
 
-What clients make of SLOTS was read in their sources. redis-py and node-redis take the role in which a node is *first*
-named for its role altogether, and send what is for all primaries (DBSIZE, FLUSHALL, SCAN...) only to those; so every
-coordinator is named as one before it is named as a successor, see `slots`. go-redis, Jedis and redis-rs keep both
-roles. ioredis (``scaleReads``) counts such a node as a master and sends it no READONLY: a program has to do that itself
-when a node appears, or each of its reads at a successor is sent on by MOVED.
+What clients make of SLOTS, by their sources and by trying. redis-py and node-redis take the role in which a node is
+*first* named for its role altogether, and send what is for all primaries (DBSIZE, FLUSHALL, SCAN...) only to those; so
+every coordinator is named as one before it is named as a successor, see `slots`. Then redis-py reads at successors,
+since it says READONLY to everybody; so does go-redis. ioredis (``scaleReads``) says READONLY only to what is nobody's
+master, and gives up after some MOVED, unless the program sees to it:
+
+    cluster.on("+node", (node) => node.on("connect", () => node.readonly()))
+
+node-redis (``useReplicas``) cannot be told: it gets there by MOVED, slowly. Better leave it off.
 """
 
 import ipaddress
