@@ -62,6 +62,9 @@ def headline(ring: Ring) -> Text:
     text = Text(f"ring {ring.epoch} of cluster {ring.cluster_name}: {up} of {len(ring.circle)} nodes up, {copies}")
     if not ring.serving:
         text.append(", stopped", style="bold red")
+    unwritten = sum(each.slots.size for each in ring.trouble if ring.coordinators[each.slots.first] is not None)
+    if unwritten:
+        text.append(f", {unwritten} slots not written to", style="bold red")
     unserved = ring.coordinators.count(None)
     if unserved:
         text.append(f", {unserved} slots without a coordinator", style="bold red")

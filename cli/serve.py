@@ -119,6 +119,14 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
     type=click.Choice(ACKS),
     help="Of a new ring: a write is answered once all copies that are up have it, or one; then a failover may lose it.",
 )
+@setting(
+    EcsConfig,
+    "recovery_wait_seconds",
+    "--recovery-wait",
+    type=float,
+    metavar="SECONDS",
+    help="After a power cut that took all copies of a slot: so long the others are waited for once one is back.",
+)
 @setting(EcsConfig, "place", type=click.Choice(PLACES), help="How a new ring places its nodes.")
 @process_options
 @log_options

@@ -1,6 +1,7 @@
 """The commands that show how things are: ring, status."""
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..actors.client import Client
+
+RUNS_SHOWN_MAX = 4
+"""So many runs of slots a sentence names."""
 
 
 @click.command()
@@ -87,6 +91,7 @@ def read_status(client: "Client") -> dict[str, Any]:
 
 def status_without_leader(client: "Client") -> dict[str, Any]:
     """The same fields as RING STATUS from the ring that the nodes have read last and from each node by itself."""
+    from ..actors.job_view import lists_in_trouble
     from ..actors.rules.ring import Ring
 
     known = Ring.from_json(client.execute("RING", "SHOW"))
@@ -97,6 +102,7 @@ def status_without_leader(client: "Client") -> dict[str, Any]:
         "serving": known.serving and all(known.coordinators),
         "stopped": not known.serving,
         "replicas": known.replicas,
+        "lists_in_trouble": lists_in_trouble(known),
         "change": None,
         "queue": [],
         "trouble": "no ECS leads: data is served as this ring says, only ring changes wait",
@@ -140,14 +146,19 @@ def print_status(now: dict[str, Any]) -> None:
     serves = "serves" if now["serving"] else stopped if now.get("stopped") else "does not serve all slots"
     leads = f"the ECS at {now['leader']} leads" if now["leader"] else "no ECS leads"
     change = "a change is in flight" if now["change"] else "no change in flight"
-    console.print(f"cluster {now['cluster']}: ring {now['epoch']} {serves}; {leads}; {change}")
+    copies = _copies_wanted(now)
+    console.print(f"cluster {now['cluster']}: ring {now['epoch']} {serves}{copies}; {leads}; {change}")
     if now["change"]:
         console.print(sentence(now["change"]))
     for job in now.get("queue", ()):
         console.print(sentence(job))
     if now["nodes"]:
         console.print(nodes_table(now["nodes"]))
+    for text in troubles_of_lists(now.get("lists_in_trouble", ())):
+        console.print(text)
     for node in now["nodes"]:
+        if node["state"] == "returning":
+            console.print(f"{node['id']} is back, and being made equal to the others before it is up")
         if node["state"] == "up" and not node["reachable"]:
             console.print(f"{node['id']} is up in the ring and does not answer")
         if node.get("suspected_by"):
@@ -158,6 +169,40 @@ def print_status(now: dict[str, Any]) -> None:
         console.print(f"registered, and not in the ring: {', '.join(waiting)}")
     if now["trouble"]:
         console.print(f"trouble: {now['trouble']}")
+
+
+def _copies_wanted(now: dict[str, Any]) -> str:
+    """How many copies there are of each slot when all is well, as part of the first sentence."""
+    members = sum(node["state"] != "out" for node in now["nodes"])
+    copies = min(now.get("replicas", 1), members)
+    return f" with {copies} copies of each slot" if copies > 1 else ""
+
+
+def troubles_of_lists(lists: Iterable[dict[str, Any]]) -> list[str]:
+    """Why some slots are not written to, or not answered for, as RING STATUS has it; alike ones in one sentence."""
+    slots: dict[str, list[str]] = {}
+    for each in lists:
+        slots.setdefault(_trouble_of(each), []).append(each["slots"])
+    told = []
+    for text, runs in slots.items():
+        some = ", ".join(runs[:RUNS_SHOWN_MAX]) + f" and {len(runs) - RUNS_SHOWN_MAX} more" * (
+            len(runs) > RUNS_SHOWN_MAX
+        )
+        told.append(f"slots {some}: {text}")
+    return told
+
+
+def _trouble_of(each: dict[str, Any]) -> str:
+    needed, up = each["copies_needed"], len(each["up"])
+    if each["keeper"] is not None:
+        return (
+            f"read at {each['keeper']}, which is back and held everything; written to again once {needed} copies are up"
+        )
+    if each["coordinator"] is not None:
+        return f"read at {each['coordinator']}, not written to: {up} of {needed} copies that a write needs are up"
+    return "nobody answers; everything was on " + ", ".join(
+        f"{id} ({is_now})" for id, is_now in each["complete"].items()
+    )
 
 
 def nodes_table(nodes: list[dict[str, Any]]) -> "Table":

@@ -743,7 +743,7 @@ _RING = _command(
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
-            "RING|RECOVER id", 3, "admin stale", "",
+            "RING|RECOVER id [DRYRUN]", -3, "admin stale", "",
             "Go on with what a node holds of the lists that nobody answers for: what only others had is lost.",
             group="ring", since="0.1.0", tips=(CHANGING,),
         ),

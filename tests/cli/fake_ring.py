@@ -4,6 +4,7 @@ import json
 from collections import deque
 from typing import Any
 
+from ringkeeper.actors.job_view import lists_in_trouble
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot
@@ -85,6 +86,8 @@ class FakeRing(FakeCluster):
             "change": self.change,
             "queue": self.queue,
             "trouble": None,
+            "replicas": self.ring.replicas,
+            "lists_in_trouble": lists_in_trouble(self.ring),
             "refused": {"127.0.0.1:1": "it is a stranger"},
             "waiting": ["127.0.0.1:2"],
             "nodes": nodes,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ringkeeper.cli import load as loading
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.runtime.process import free_port
 from ringkeeper.runtime.store import StoreError
+from ringkeeper.tests.actors.rules.rings import lost
 from ringkeeper.tests.actors.test_client import CLOSE, INDOUBT
 from ringkeeper.tests.cli.fake_ring import VALUE_BYTES_MAX, FakeRing
 from ringkeeper.version import VERSION
@@ -157,6 +159,26 @@ def test_status_shows_a_table_and_what_is_wrong(cluster: FakeRing) -> None:
     assert all(node.id in said.stdout for node in cluster.ring.nodes)
     assert "127.0.0.1:1 is not taken into the ring: it is a stranger" in said.stdout
     assert "registered, and not in the ring: 127.0.0.1:2" in said.stdout
+
+
+def test_status_says_how_many_copies_there_are_and_what_is_not_written_to(cluster: FakeRing) -> None:
+    names = [cluster.address(index) for index in range(3)]
+    cluster.ring = lost(replace(cluster.ring, replicas=3), names[0])
+    assert "ring 2 serves with 3 copies of each slot; the ECS" in type_(cluster, "status").stdout
+    cluster.ring = lost(cluster.ring, names[1])
+    said = type_(cluster, "status").stdout
+    assert f"read at {names[2]}, not written to: 1 of 2 copies that a write needs are up" in said
+    cluster.ring = lost(cluster.ring, names[2])
+    complete = ", ".join(f"{id} (down)" for id in sorted(names[1:]))
+    assert f"nobody answers; everything was on {complete}" in type_(cluster, "status").stdout
+    nodes = tuple(replace(node, state="returning" if node.id == names[1] else "down") for node in cluster.ring.nodes)
+    kept = tuple(replace(each, keeper=names[1]) for each in cluster.ring.trouble)
+    cluster.ring = replace(cluster.ring, nodes=nodes, trouble=kept)
+    said = type_(cluster, "status").stdout
+    assert f"read at {names[1]}, which is back and held everything; written to again once 2 copies are up" in said
+    assert f"{names[1]} is back, and being made equal to the others before it is up" in said
+    cluster.leader = ""
+    assert "held everything; written to again" in type_(cluster, "status", "--timeout", "0.3").stdout
 
 
 def test_status_for_programs_has_the_promised_fields(cluster: FakeRing) -> None:

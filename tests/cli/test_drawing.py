@@ -96,10 +96,12 @@ def test_a_range_across_the_seam_is_told_in_two_lines() -> None:
         (founded(3), "ring 1 of cluster test: 3 of 3 nodes up, 1 copy of each slot"),
         (founded(5, replicas=3), "5 of 5 nodes up, 3 copies of each slot, 2 needed to write"),
         (founded(2, replicas=3), "2 of 2 nodes up, 2 copies of each slot (3 with more nodes), 2 needed to write"),
+        (lost(founded(3, 3), A), "2 of 3 nodes up, 3 copies of each slot, 2 needed to write"),
+        (lost(founded(3, 3), A, B), "3 copies of each slot, 2 needed to write, 16384 slots not written to"),
         (lost(founded(3), A), "2 of 3 nodes up, 1 copy of each slot, 5462 slots without a coordinator"),
         (replace(founded(1), serving=False), "1 copy of each slot, stopped"),
     ],
-    ids=["three", "copies", "few nodes", "one down", "stopped"],
+    ids=["three", "copies", "few nodes", "one of three down", "two of three down", "one down", "stopped"],
 )
 def test_the_headline_says_what_the_ring_is(ring: Ring, sentence: str) -> None:
     assert str(headline(ring)).endswith(sentence)
