@@ -281,7 +281,7 @@ class RealStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return RealLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None:
         folder = Path(self._home.name) / "data"
         self._local = LocalCluster(nodes, data=folder, fsync=fsync, replicas=replicas, password="")
         self._runs = True

@@ -64,7 +64,7 @@ class RecordedSimulatedStage(RecordedStage, SimulatedStage):
 
     _ring_seen = b""
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None:
         super()._start(nodes, ecs, fsync, replicas)
         self.wiretap = Wiretap(self.cluster.world, on_sent=self._said)
 

@@ -205,11 +205,15 @@ class SimulatedStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return SimulatedLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None:
-        copies: dict[str, Any] = {} if replicas is None else {"replicas": replicas}
-        trace = Trace(tell=self._tell_trace)
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None:
         self._cluster = SimulatedCluster(
-            self.seed, nodes=nodes, ecs=ecs, fsync=fsync, check=self._check, trace=trace, **copies
+            self.seed,
+            nodes=nodes,
+            ecs=ecs,
+            fsync=fsync,
+            replicas=replicas,
+            check=self._check,
+            trace=Trace(tell=self._tell_trace),
         )
         self._note_tenures()
 

@@ -37,6 +37,8 @@ Phase = change.Phase
 PHASES: tuple[Phase, ...] = get_args(Phase)
 """Those that a change of the ring goes through, in order."""
 
+REPLICAS = 1
+"""Copies of each slot, where a story does not say."""
 SERVES_SECONDS_MAX = 60.0
 CALM_SECONDS_MAX = 180.0
 """So long a cluster may take, once nothing befalls it any more, until it is steady: a start of a node that was tried
@@ -190,11 +192,11 @@ class Stage(ABC):
     # The cluster
 
     def start(self, nodes: int = 3, ecs: int = 1, *, fsync: str = "everysec", replicas: int | None = None) -> None:
-        """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: as usual."""
+        """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS."""
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
-        self._start(nodes, ecs, fsync, replicas)
+        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
     def join(self, count: int = 1) -> tuple[str, ...]:
@@ -497,7 +499,7 @@ class Stage(ABC):
     @abstractmethod
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
     @abstractmethod
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int | None) -> None: ...
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None: ...
     @abstractmethod
     def _join(self, count: int) -> tuple[str, ...]: ...
     @abstractmethod
