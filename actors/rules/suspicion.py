@@ -80,10 +80,13 @@ class Suspicions:
         said = self._said.get(of, {})
         before = said.get(by)
         if why:
-            same = before is not None and before.why == why and now - before.told <= SUSPICION_SECONDS_MAX
+            if before is not None and now - before.told > SUSPICION_SECONDS_MAX:
+                before = None
+            # Who is silent, and then does not acknowledge either, is accused of the same.
+            same = before is not None and (why == before.why or "refused" not in (why, before.why))
             since = before.since if before is not None and same else now
             self._said[of] = {**said, by: Suspicion(why, since, now)}
-            return not same
+            return before is None or before.why != why
         self._said[of] = {life: each for life, each in said.items() if life != by}
         return before is not None
 

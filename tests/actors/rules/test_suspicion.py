@@ -177,7 +177,12 @@ def test_what_is_said_stands_until_it_is_taken_back_and_since_it_was_first_said(
     assert kept.by(of, 0.5) == {by[0][0]: "silent", by[1][0]: "silent"}
     assert kept.report(three, of, by[0], "", 0.5)
     assert not kept.judged(three, 0.6).gone
-    assert kept.report(three, of, by[0], "refused", 0.7), "another reason stands for as long as it is said"
+    assert kept.report(three, of, by[0], "stream", 0.7)
+    assert not kept.judged(three, 0.9).gone
+    assert kept.report(three, of, by[0], "silent", 0.8), "that it does not acknowledge is a kind of silence"
+    assert kept.judged(three, 0.9).again_at == pytest.approx(0.7 + SETTLE_SECONDS)
+    assert kept.report(three, of, by[0], "refused", 0.95), "that it has ended is not"
+    assert kept.judged(three, 0.96).again_at == pytest.approx(0.95 + SETTLE_SECONDS)
 
 
 def test_only_lives_of_the_ring_count_and_only_by_nodes_that_are_up() -> None:
