@@ -180,6 +180,8 @@ WAITS = Later()
 
 TAKING_OVER = ("takeover",)
 """Stands for the peers of a group while nobody knows what they hold: nobody of that name ever holds anything."""
+NEVER = float("-inf")
+
 ALONE = "the ring"
 """Who confirms the tenure of a coordinator without other up members."""
 
@@ -415,6 +417,7 @@ class StorageNode(Actor):
                 self._ask_whether_alone()
             case LeasesOver():
                 self._release()
+                self._report()
             case LearnerHolds():
                 self._learner_holds(message)
             case HandoffReached():
@@ -602,8 +605,8 @@ class StorageNode(Actor):
             return True
         held, oldest = self._acknowledging.held, now - LEASE_SECONDS
         if not group.peers:
-            return self._confirmed.get(ALONE, 0.0) > oldest
-        return all(self._confirmed.get(peer, 0.0) > oldest and held.get(peer, 0) >= group.since for peer in group.peers)
+            return self._confirmed.get(ALONE, NEVER) > oldest
+        return all(self._confirmed.get(peer, NEVER) > oldest and held.get(peer, 0) >= group.since for peer in group.peers)
 
     def _renew_leases(self, now: float) -> None:
         """See until when every lease lasts. One that is over has its reads parked until it is confirmed again."""
@@ -657,7 +660,7 @@ class StorageNode(Actor):
 
     def _ring_seen(self, message: RingSeen) -> None:
         if message.epoch == self._epoch:
-            self._confirmed[ALONE] = max(self._confirmed.get(ALONE, 0.0), message.question / 1e6)
+            self._confirmed[ALONE] = max(self._confirmed.get(ALONE, NEVER), message.question / 1e6)
             if self._lapsed:
                 self._look_at_leases()
 
@@ -1345,15 +1348,17 @@ class StorageNode(Actor):
         return reached
 
     def _sealed_slots_are_held(self, part: Part) -> bool:
-        """Whether everything that was stamped before the seal is held by every up member, whatever clients were told
-        (R9)."""
+        """Whether everything that was stamped before the seal is held by every up member (R9). What may not be answered
+        before a lease is over is waited for, too, so that nobody is left in doubt."""
         sealed = [shift.slots for shift in part.shifts if shift.sealed]
         held = self._acknowledging.held
-        return all(
-            held.get(peer, 0) >= part.sealed_batch
+        groups = [
+            group
             for run, group in self._acknowledging.runs
             if any(run.first <= slots.last and slots.first <= run.last for slots in sealed)
-            for peer in group.peers
+        ]
+        return all(held.get(peer, 0) >= part.sealed_batch for group in groups for peer in group.peers) and not any(
+            group.waiting and self.now() < group.not_before for group in groups
         )
 
     # Durability

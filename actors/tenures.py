@@ -168,12 +168,11 @@ def pieces(run: Run, cuts: Iterable[int]) -> list[Run]:
 
 
 def _may_have_changed_hands(before: Ring, ring: Ring) -> bool:
-    """Whether some slot may have had another coordinator between two rings: some were not read, and what their writes
-    did besides carrying a job on is not known (R13)."""
+    """Whether some slot may have had another coordinator in the rings between two, which were not read (R13)."""
     between = [write for write in ring.history if before.epoch < write.epoch < ring.epoch]
     if len(between) != ring.epoch - before.epoch - 1:
         return True
-    return any(not write.job or write.outcome == "done" for write in between)
+    return any(write.moved for write in between)
 
 
 def _was_planned(before: Ring, ring: Ring) -> bool:

@@ -129,6 +129,9 @@ class Write:
     """The job that it carried on; 0: of none."""
     outcome: Outcome = ""
     """How that job ended with it."""
+    moved: bool = True
+    """Whether some slot has another coordinator since, or the same in another life: whoever has not read this ring
+    cannot know that it has coordinated all the time (R13)."""
 
     def __post_init__(self) -> None:
         whole("job of a write in history", self.job, 0, EPOCH_MAX)
@@ -137,6 +140,7 @@ class Write:
         prose(f"what write {self.epoch} did", self.what, PROSE_CHARACTERS_MAX)
         prose(f"why write {self.epoch} was made", self.why, PROSE_CHARACTERS_MAX)
         wall_seconds(f"wall_seconds of write {self.epoch}", self.wall_seconds)
+        flag(f"moved of write {self.epoch}", self.moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +331,7 @@ class Ring:
             job=job,
             outcome=outcome,
         )
-        return replace(
+        following = replace(
             self,
             epoch=epoch,
             nonce=nonce,
@@ -336,6 +340,10 @@ class Ring:
             history=(*self.history, write)[-HISTORY_MAX:],
             **fields,
         )
+        if following._tenures == self._tenures:
+            unmoved = replace(write, moved=False)
+            following = replace(following, history=(*following.history[:-1], unmoved))
+        return following
 
     # ---- JSON
 
@@ -501,6 +509,11 @@ class Ring:
         return _grouped((run, members[0].id) for run, members in self.list_runs)
 
     @cached_property
+    def _tenures(self) -> Mapping[tuple[str, str], tuple[Run, ...]]:
+        """Who coordinates which slots, in which lives."""
+        return {(id, self.by_id[id].incarnation): slots for id, slots in self._coordinated.items()}
+
+    @cached_property
     def _coordinated(self) -> Mapping[str, tuple[Run, ...]]:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
 
@@ -576,7 +589,9 @@ def _trouble_from_json(item: object) -> Trouble:
 def _write_from_json(item: object) -> Write:
     fields = Fields("a write in history", item)
     known = {name: fields.take(name) for name in ("epoch", "what", "why", "wall_seconds")}
-    return Write(job=fields.take("job", 0), outcome=fields.take("outcome", ""), **known)
+    return Write(
+        job=fields.take("job", 0), outcome=fields.take("outcome", ""), moved=fields.take("moved", True), **known
+    )
 
 
 def _link_from_json(item: object) -> tuple[int, str]:
