@@ -335,9 +335,9 @@ class Replica(Actor):
             self.after(SYNC_SECONDS, SyncLearned())
         self._tell_appended(stream)
 
-    def _tell_appended(self, stream: Inbound, gap: bool = False) -> None:
+    def _tell_appended(self, stream: Inbound, gap: bool = False, answers: bool = True) -> None:
         assert self._ring is not None
-        if self._is_coordinator(stream):
+        if answers and self._is_coordinator(stream):
             stream.confirmed_at = self.now()
         appended = Appended(
             stream=stream.id, number=stream.number, synced=stream.synced, epoch=self._ring.epoch, gap=gap
@@ -566,7 +566,7 @@ class Replica(Actor):
             each.synced = max(each.synced, number)
             if isinstance(each, Inbound):
                 if each.open:
-                    self._tell_appended(each)
+                    self._tell_appended(each, answers=False)
             elif self._walks.get(each.id) is each:
                 self._acknowledge(each)
 

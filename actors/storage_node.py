@@ -606,7 +606,8 @@ class StorageNode(Actor):
         held, oldest = self._acknowledging.held, now - LEASE_SECONDS
         if not group.peers:
             return self._confirmed.get(ALONE, NEVER) > oldest
-        return all(self._confirmed.get(peer, NEVER) > oldest and held.get(peer, 0) >= group.since for peer in group.peers)
+        confirmed = self._confirmed
+        return all(confirmed.get(peer, NEVER) > oldest and held.get(peer, 0) >= group.since for peer in group.peers)
 
     def _renew_leases(self, now: float) -> None:
         """See until when every lease lasts. One that is over has its reads parked until it is confirmed again."""
