@@ -235,7 +235,7 @@ def a_run_of_random_faults(seed: int, seconds: float = 60.0) -> None:
     dice = random.Random(seed)
     with SimulatedCluster(seed=seed, nodes=3, ecs=2, zookeepers=1 + seed % 2) as cluster:
         cluster.run_until(cluster.serves, 10)
-        client, possible, writing = cluster.client(), dict[str, set[str | None]](), [True]
+        client, possible, writing, ended = cluster.client(), dict[str, set[str | None]](), [True], list[int]()
         names = [*cluster.machines, *cluster.ecs]
 
         def write(number: int) -> None:
@@ -248,6 +248,8 @@ def a_run_of_random_faults(seed: int, seconds: float = 60.0) -> None:
                     possible.setdefault(key, {None}).add(value)
                 if writing:
                     cluster.world.loop.call_later(dice.uniform(0.0, 0.1), write, number + 1)
+                else:
+                    ended.append(number)
 
             client.call(("SET", key, value), written)
 
@@ -289,6 +291,7 @@ def a_run_of_random_faults(seed: int, seconds: float = 60.0) -> None:
             if not cluster.process(name).alive:
                 cluster.restart(name)
         cluster.run_until(cluster.serves, 60)
+        cluster.run_until(lambda: bool(ended), 30)
         for key, values in sorted(possible.items()):
             reply = call(cluster, "GET", key).reply
             assert (reply if reply is None else reply.decode()) in values, key
