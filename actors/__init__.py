@@ -1,15 +1,17 @@
 """The database, one actor a file. This is the map: who talks to whom, and what happens when.
 
     clients <--RESP--> Gateway <--> StorageNode <--> Syncer          in every node process
-                          ^              ^   '--> Handoff ----------> Replica of another node
+                          ^              ^   |--> Replicator -------> Replica of every successor
+                          |              |   '--> Handoff ----------> Replica of a learner
                           |   Member ----+---- FailureDetector
                           |     ^                    ^
        (verbs, figures)   |     | the ring           | heartbeats
                           v     v                    v
                          Ecs --> ZooKeeper          the other nodes
 
-A node process runs `Member`, `Gateway`, `StorageNode` (with `whole_node.py`), `Replica`, `Syncer` and
-`FailureDetector`, and a `Handoff` for each run of slots that it makes another node equal for; an ECS process runs
+A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
+`whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer` and `FailureDetector`, a `Handoff` for each run of
+slots that it makes another node equal for, and for a moment a `Takeover`; an ECS process runs
 `Ecs` (with `ecs_verbs.py` and `job_view.py`); both run `Watches`, which turns ZooKeeper into messages, and
 `Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each other is in
 `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or rings, is in
@@ -38,7 +40,11 @@ A node process runs `Member`, `Gateway`, `StorageNode` (with `whole_node.py`), `
 3.  `StorageNode` runs them in order, stamps each write with epoch and number, and commits one batch to the store. For
     a slot of another node it answers MOVED instead.
 4.  Under ``fsync = always`` the replies wait: `Sync` to the `Syncer`, then `Synced`.
-5.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.
+5.  Where there are successors it tells the `Replicator` by `Follow` what was written; that sends each of them an
+    `Append`. `Replica` there looks whether the sender coordinates the slots in the newest ring that it has read,
+    applies what is above their numbers, and says `Appended`; `PeerHolds` brings it back. When all hold it, the replies
+    that were LATER in `Executed` come by `Settled`.
+6.  `Executed` goes back; `Gateway` writes each connection's replies in the order of its requests, once per turn.
 
 *A node joins*
 
@@ -88,12 +94,29 @@ A node process runs `Member`, `Gateway`, `StorageNode` (with `whole_node.py`), `
 
 *A node dies*
 
-1.  Its connections break: `FailureDetector` misses its `Heartbeat` and reports `Suspected` to the `Ecs`, for people.
-2.  Its session ends: the registration vanishes and `Ecs` is told `ChildrenChanged`. If half a second later it is
-    still not there, `Ecs` writes one ring in which all the nodes that are gone are down. Clients get CLUSTERDOWN for
-    their slots until they are back.
-3.  The node starts again: the first story, with a new incarnation on the same data.
-4.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again.
+1.  Its links break and its port refuses (`PeerEnded` of the bridge), or its `Heartbeat` is missed, or its stream
+    stands still (`StreamSilent` of the `Replicator`): each `FailureDetector` reports `Suspected` to the `Ecs`, which
+    believes two of them (`suspicion.py`). Or its session ends: the registration vanishes, `Ecs` is told
+    `ChildrenChanged`, and half a second later it is still not there. `Ecs` writes one ring in which all the nodes that
+    are gone are down.
+2.  The next up member of each list reads that it coordinates now. `StorageNode` spawns a `Takeover`: `AskTail` goes to
+    the `Replica` of every other up member, and its own; `Tails` tell what of these slots not everybody holds. Whoever
+    has answered has read the ring, and admits nothing of the dead one any more.
+3.  `TakenOver`: what was missing is stored, `BeginTenure` has the `Replicator` send all of it to everybody, requests
+    that were parked meanwhile are run. Nothing is acknowledged before the lease of the former coordinator is over, or
+    `PeerGone` says that its process has ended; reads are served as soon as all others have confirmed the tenure.
+4.  With one copy of each slot nobody can: clients get CLUSTERDOWN for its slots until it is back.
+5.  The node starts again: the first story, with a new incarnation on the same data. `Ecs` writes it *returning*, and
+    then a change that makes it up again, as if it joined: its handoffs send only the difference.
+6.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again. What
+    it had not got acknowledged is answered INDOUBT.
+
+*No member of a list is up*
+
+1.  The ring that took the list below ``min_copies`` has written down who was complete. The first of those that is back,
+    returning, is named its *keeper* by the `Ecs`: it answers reads and stamps nothing.
+2.  A change with the keeper as source raises all that are back and have caught up; with enough of them up the list
+    takes writes again.
 
 *ZooKeeper goes away*
 
