@@ -305,7 +305,7 @@ class Replicator(Actor):
         self, stream: Stream, batch: int, operations: list[Operation], begins: list[tuple[int, int]] | None = None
     ) -> None:
         parts = _parts(operations)
-        for index, part in enumerate(parts):
+        for index, (part, size) in enumerate(parts):
             stream.number += 1
             last = index == len(parts) - 1
             append = Append(
@@ -321,9 +321,8 @@ class Replicator(Actor):
             now = self.now()
             if not stream.kept:
                 stream.moved_at = now
-            kept = Kept(append, _size(part), now)
-            stream.kept.append(kept)
-            stream.kept_bytes += kept.size
+            stream.kept.append(Kept(append, size, now))
+            stream.kept_bytes += size
             if not stream.refused_epoch:
                 self.send(stream.replica, append)
         if stream.kept_bytes > KEPT_BYTES_MAX or len(stream.kept) > KEPT_MESSAGES_MAX:
@@ -473,19 +472,28 @@ class Replicator(Actor):
 
 
 def _size(operations: list[Operation]) -> int:
-    return sum(len(key or b"") + len(value or b"") for _, key, value, _, _, _ in operations)
+    size = 0
+    for _, key, value, _, _, _ in operations:
+        if key is not None:
+            size += len(key)
+        if value is not None:
+            size += len(value)
+    return size
 
 
-def _parts(operations: list[Operation]) -> list[list[Operation]]:
-    """A batch cut into messages of about APPEND_BYTES_MAX at most."""
-    if len(operations) < 64 and _size(operations) <= APPEND_BYTES_MAX:
-        return [operations]
-    parts: list[list[Operation]] = [[]]
+def _parts(operations: list[Operation]) -> list[tuple[list[Operation], int]]:
+    """A batch cut into messages of about APPEND_BYTES_MAX at most, with the bytes of each."""
+    whole = _size(operations)
+    if whole <= APPEND_BYTES_MAX:
+        return [(operations, whole)]
+    parts: list[tuple[list[Operation], int]] = []
+    part: list[Operation] = []
     size = 0
     for operation in operations:
-        size += _size([operation])
-        if parts[-1] and size > APPEND_BYTES_MAX:
-            parts.append([])
-            size = _size([operation])
-        parts[-1].append(operation)
-    return parts
+        own = _size([operation])
+        if part and size + own > APPEND_BYTES_MAX:
+            parts.append((part, size))
+            part, size = [], 0
+        part.append(operation)
+        size += own
+    return [*parts, (part, size)]
