@@ -123,7 +123,7 @@ def test_nodes_come_start_again_and_go_as_the_ecs_asks(tmp_path: Path) -> None:
             document = json.loads((home / "node.json").read_text())
             (home / "node.json").write_text(json.dumps({**document, "left": True}))
             assert has_left(home)
-            os.kill(node(cluster, second).pid, signal.SIGTERM)
+            os.kill(node(cluster, second).pid, signal.SIGKILL)  # in order it would write its own mind into that file
             wait_until(lambda: cluster.seeds == (first,))
             with pytest.raises(KeyError):
                 cluster.kill(second)
