@@ -337,11 +337,22 @@ class LocalCluster:
         StartFailed; TimeoutError.
         """
         deadline = time.monotonic() + seconds_max
-        before = self._find(id)
+        node = self._find(id).id
+        before = self._incarnation(node)
         with suppress(InDoubt):  # the node that was to pass the answer on may be the one that ends
-            self._order("RESTART", before.id, *(["FORCE"] if force else []))
-        self._wait(lambda: self._find(id).pid != before.pid, deadline - time.monotonic())
-        self._wait_until_up(before.id, deadline)
+            self._order("RESTART", node, *(["FORCE"] if force else []))
+        while self._incarnation(node) in ("", before):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"node {node} has no new life yet, and was waited for no longer")
+            self.wait_for_news(LOOK_SECONDS)
+        self._wait_until_up(node, deadline)
+
+    def _incarnation(self, id: str) -> str:
+        """The life that the ring names; "" when nobody can say."""
+        with suppress(ClientError), self.client(timeout_seconds=2.0) as client:
+            nodes = json.loads(client.execute("RING", "STATUS"))["nodes"]
+            return next((str(node["incarnation"]) for node in nodes if node["id"] == id), "")
+        return ""
 
     def _order(self, verb: str, *arguments: str | int) -> dict[str, Any]:
         with self.client() as client:

@@ -104,6 +104,8 @@ class Lead:
 
     ring: Ring
     runs: list[tuple[int, int]]
+    taking: list[tuple[int, int]]
+    """Slots that are being taken over: what was sent of them and is not held everywhere is still of use (R18)."""
     batch: int
 
 
@@ -151,6 +153,7 @@ class Append:
     epoch: int
     """Of the ring that the sender obeys."""
     batch: int
+    """The sender's, that it is of."""
     held: int
     """The sender's batches up to this one are held by every up member (R5)."""
     operations: list[Operation] = field(default_factory=list)
@@ -159,6 +162,8 @@ class Append:
     be (R18)."""
     sync: bool = False
     """Say when this, and all before it, is on your disk."""
+    more: bool = False
+    """More of the same batch follows."""
 
 
 @message

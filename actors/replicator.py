@@ -148,6 +148,8 @@ class Replicator(Actor):
         self._batch = 0
         self._log: deque[tuple[int, list[Operation]]] = deque()
         """By batch, what not everybody holds."""
+        self._aside: list[Operation] = []
+        """The same, of slots that the node takes over again: its takeover asks for it."""
         self._learners: int | None = None
         self._full = False
 
@@ -217,12 +219,22 @@ class Replicator(Actor):
                 self._open(node)
         for low, high, others in led:
             self._to[low : high + 1] = [tuple(self._streams[node.id] for node in others)] * (high + 1 - low)
+        self._set_aside(message.taking)
         for stream in self._streams.values():
             self._take_back(stream)
             fresh = [each for each in self._unheld() if self._is_new(stream, each[0], before)]
             self._append(stream, message.batch, fresh)
         self._forget_held()
         self._look_at_backlog()
+
+    def _set_aside(self, taking: list[tuple[int, int]]) -> None:
+        """Of what is logged, keep that of the slots that are led, and apart from it that of those being taken over."""
+        taken = {slot for first, last in taking for slot in range(first, last + 1)}
+        logged = list(self._log)
+        self._aside = [each for each in self._aside if each[0] in taken]
+        self._aside += [each for _, operations in logged for each in operations if each[0] in taken]
+        led = [(batch, [each for each in operations if self._to[each[0]] is not None]) for batch, operations in logged]
+        self._log = deque(each for each in led if each[1])
 
     def _is_new(self, stream: Stream, slot: int, before: list[tuple[Stream, ...] | None]) -> bool:
         """Whether a stream gets a slot now and did not before, though this node coordinated it already."""
@@ -312,11 +324,12 @@ class Replicator(Actor):
                 stream=stream.id,
                 number=stream.number,
                 epoch=self._epoch,
-                batch=batch if last else batch - 1,
+                batch=batch,
                 held=self._held(),
                 operations=part,
                 begins=(begins or []) if index == 0 else [],
                 sync=self._only_synced and bool(part or begins),
+                more=not last,
             )
             now = self.now()
             if not stream.kept:
@@ -357,9 +370,9 @@ class Replicator(Actor):
             if self._only_synced and gone.append.sync:
                 stream.unsynced.append(gone)
             elif not stream.unsynced:
-                batch = gone.append.batch
+                batch = _completes(gone.append)
         while stream.unsynced and stream.unsynced[0].append.number <= message.synced:
-            batch = stream.unsynced.popleft().append.batch
+            batch = _completes(stream.unsynced.popleft().append)
         if not kept and not stream.unsynced:
             batch = max(batch, self._batch)
         if message.gap and stream.resent_from != message.number:
@@ -402,14 +415,15 @@ class Replicator(Actor):
 
     def _unheld(self) -> list[Operation]:
         """The node's own tail, of the slots that it coordinates."""
-        return [each for _, operations in self._log for each in operations if self._to[each[0]] is not None]
+        return [each for _, operations in self._log for each in operations]
 
     def _tell_tail(self, message: AskTail) -> None:
         """What was sent from here and may not be everywhere: this node takes over again what it has coordinated."""
         asked: set[int] = set()
         for first, last in message.runs:
             asked.update(range(first, last + 1))
-        operations = [each for _, operations in self._log for each in operations if each[0] in asked]
+        operations = [each for each in self._aside if each[0] in asked]
+        operations += [each for _, operations in self._log for each in operations if each[0] in asked]
         tails = Tails(
             takeover=message.takeover, node=self.id, operations=operations, numbers=[], confirmed=[], own=True
         )
@@ -469,6 +483,11 @@ class Replicator(Actor):
         batches = [batch for batch, _ in self._log]
         assert batches == sorted(batches)
         assert not batches or batches[0] > self._held()
+
+
+def _completes(append: Append) -> int:
+    """The batch up to which somebody has everything who has everything up to this message."""
+    return append.batch - 1 if append.more else append.batch
 
 
 def _size(operations: list[Operation]) -> int:

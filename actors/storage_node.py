@@ -459,7 +459,7 @@ class StorageNode(Actor):
         else:
             self._take_part(ring)
         self._regroup()
-        self._lead()
+        self._lead(self._batch)
         self._take_over()
         self._serve()
         self._release()
@@ -503,13 +503,15 @@ class StorageNode(Actor):
         if later:
             self.after(min(later) - self.now() + LEASES_LOOK_SECONDS, LeasesOver())
 
-    def _lead(self) -> None:
-        """Tell the Replicator which slots are this node's, and whom it has to wait for besides the successors."""
+    def _lead(self, batch: int) -> None:
+        """Tell the Replicator which slots are this node's, as part of a batch, and whom it has to wait for besides the
+        successors."""
         ring = self._ring
         if self._replicator is None or ring is None or ring.replicas == 1:
             return
         own = [(tenure.slots.first, tenure.slots.last) for tenure in self._tenures.held]
-        self.send(self._replicator, Lead(ring=ring, runs=own, batch=self._batch))
+        taking = [(run.first, run.last) for run in self._tenures.taking]
+        self.send(self._replicator, Lead(ring=ring, runs=own, taking=taking, batch=batch))
         self._tell_learners()
 
     def _tell_learners(self) -> None:
@@ -572,13 +574,13 @@ class StorageNode(Actor):
                     f"{self.id} is not in sync: somebody holds {epoch}.{seq} of slot {slot}, it holds {number(slot)} "
                     "after taking over"
                 )
-        self._batch += 1
+        self._batch += 2  # one for the ring, in which more is led, one for what was taken over
         confirmed = {(id, incarnation): at for id, incarnation, at in message.confirmed}
         taken = self._tenures.begin(ring, confirmed, batch=self._batch, now=self.now())
         self._take_part(ring)
         self._regroup()
         self._acknowledging.wrote(self._batch, message.operations)
-        self._lead()
+        self._lead(self._batch - 1)
         if self._replicator is not None:
             own = [(run.first, run.last) for run in taken]
             self.send(self._replicator, BeginTenure(batch=self._batch, runs=own, operations=message.operations))
