@@ -213,7 +213,7 @@ class Acknowledging(Generic[T]):
         """Other groups from now on. Those who wait, wait at least for the batch since which a group is what it is: who
         came new to it holds nothing of what was before. Returns those who waited for slots that the node does not
         answer for any more."""
-        self.runs = tuple(runs)
+        before, self.runs = self.runs, tuple(runs)
         waiting = self.take_all()
         dirt = [each for group in self.groups for each in group.dirty]
         self._dirty.clear()
@@ -241,10 +241,11 @@ class Acknowledging(Generic[T]):
                     self._dirty_slots[each.slot] = each.batch
                 else:
                     self._dirty[each.key] = each.batch
+        fewer = any(None in self._by_slot[run.first : run.last + 1] for run, _ in before)
         lost = []
         for entry in waiting:
             mine = self.group_of(entry.slot)
-            if mine is None:
+            if mine is None or (entry.slot == WHOLE and fewer):  # what concerned all slots did concern those that went
                 lost.append(entry)
             else:
                 self.hold(entry._replace(batch=max(entry.batch, mine.since)))
