@@ -122,7 +122,7 @@ class EcsConfig(ProcessConfig):
     """Of the bridge; 0: a free one."""
     found_with: int = 1
     """A new ring is founded once so many nodes have registered."""
-    replicas: int = 1
+    replicas: int = 3
     """Copies of each slot in a new ring, the coordinator's included; fewer while the ring has fewer nodes."""
     min_copies: int = 2
     """So many of them must be up for a write; fewer where a slot cannot have as many."""

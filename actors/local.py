@@ -82,7 +82,7 @@ CHANGE_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.05
 """The pause between two looks whether the cluster serves, or a job has ended."""
 NEWS_MAX = 256
-REPLICAS = 1
+REPLICAS = 3
 """Copies of each slot, unless somebody wishes otherwise."""
 HOST = "127.0.0.1"
 """Where all of it listens."""
@@ -120,8 +120,8 @@ class LocalCluster:
     ``nodes``: 3. ``port``: of the first node, the others follow upwards; without it every node gets a free one.
     ``data``: a folder that is kept; without it a temporary one, removed at the end. ``zookeeper``: ``host:port,...`` of
     one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
-    ``replicas``: copies of each slot, 1. ``min_copies``: how many of them must be up for a write, 2 or as many as there
-    can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
+    ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them must be up for a write, 2
+    or as many as there can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None.
 
     ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on

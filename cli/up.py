@@ -53,7 +53,7 @@ class _Asked(BaseException):
     type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk; only a power cut can tell.  [default: everysec]",
 )
-@click.option("--replicas", type=int, metavar="COPIES", help="Of each slot, on as many nodes.  [default: 1]")
+@click.option("--replicas", type=int, metavar="COPIES", help="Of each slot, on as many nodes.  [default: 3]")
 @click.option(
     "--min-copies",
     type=int,

@@ -375,6 +375,7 @@ class SimulatedCluster:
 
     def ecs_config(self, port: int) -> EcsConfig:
         settings = {name: value for name, value in self._settings.items() if name in EcsConfig.__dataclass_fields__}
+        settings.setdefault("replicas", 1)
         return EcsConfig(
             cluster_name=self.name,
             session_timeout_seconds=self.session_timeout_seconds,

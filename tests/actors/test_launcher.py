@@ -805,6 +805,7 @@ def test_a_new_cluster_gets_ports_that_are_free_and_distinct(tmp_path: Path) -> 
     nodes = cluster.node_ports
     ports = {*nodes, *(port + BRIDGE_PORT_OFFSET for port in nodes), cluster.zookeeper_port, cluster.ecs_port}
     assert len(ports) == 12
+    assert (cluster.replicas, cluster.min_copies, cluster.acks) == (3, 2, "all")
     assert settle(ClusterFolder(tmp_path), Wishes(), {}) == cluster
     assert settle(ClusterFolder(tmp_path), Wishes(nodes=5, port=nodes[0], place="even"), {}) == cluster
 

@@ -127,7 +127,7 @@ def work(number: int, seeds: tuple[str, ...], ending: Any, results: Any) -> None
 
 def main(keys: int = 100_000, changes: int = 3) -> int:
     context = multiprocessing.get_context("spawn")
-    with LocalCluster(nodes=3) as cluster:
+    with LocalCluster(nodes=3, replicas=1) as cluster:
         with cluster.client() as client:
             for start in range(0, keys, 1000):
                 with client.pipeline() as pipeline:

@@ -25,7 +25,7 @@ SECONDS_BEFORE = 3.0
 def main(keys: int = 200_000, sizes: tuple[int, ...] = (100, 16 * 1024)) -> None:
     for size in sizes:
         count = min(keys, 600_000_000 // size)
-        with LocalCluster(nodes=1) as cluster:
+        with LocalCluster(nodes=1, replicas=1) as cluster:
             with cluster.client(timeout_seconds=30.0) as client:
                 fill(client, count, size)
                 watch = Bystander(cluster.client())

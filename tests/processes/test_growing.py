@@ -82,8 +82,8 @@ def test_the_last_node_and_a_stranger_cannot_be_removed(tmp_path: Path) -> None:
         assert cluster.status()["epoch"] == before
 
 
-def test_a_dead_node_cannot_be_removed_and_comes_back_by_its_name(tmp_path: Path) -> None:
-    with LocalCluster(nodes=2, data=tmp_path) as cluster, cluster.client() as client:
+def test_a_dead_node_with_an_only_copy_cannot_be_removed_and_comes_back(tmp_path: Path) -> None:
+    with LocalCluster(nodes=2, data=tmp_path, replicas=1) as cluster, cluster.client() as client:
         values = fill(client)
         cluster.kill(cluster.seeds[1])
         wait_until(lambda: not cluster.status()["serving"], 30.0)
@@ -94,7 +94,7 @@ def test_a_dead_node_cannot_be_removed_and_comes_back_by_its_name(tmp_path: Path
 
 
 def test_a_restart_with_one_copy_must_be_forced_and_loses_nothing(tmp_path: Path) -> None:
-    with LocalCluster(nodes=2, data=tmp_path) as cluster, cluster.client() as client:
+    with LocalCluster(nodes=2, data=tmp_path, replicas=1) as cluster, cluster.client() as client:
         values = fill(client)
         id = cluster.seeds[0]
         before = {process.id: process.pid for process in cluster.processes()}
@@ -132,7 +132,7 @@ def test_a_node_whose_joining_was_cancelled_waits_and_is_taken_in_when_somebody_
 
 
 def test_from_the_command_line_nodes_come_and_go_with_what_was_said_of_it_first(shell: Shell) -> None:
-    assert shell.up().returncode == 0
+    assert shell.up("--replicas", 1).returncode == 0
     with shell.client() as client:
         values = fill(client)
     would = json.loads(shell.type("nodes", "add", "--dry-run", "--json").stdout)
@@ -202,7 +202,7 @@ def test_stopped_a_cluster_refuses_clients_and_keeps_everything(shell: Shell) ->
 
 
 def test_a_node_that_was_told_to_wait_is_taken_in_when_somebody_asks(shell: Shell, tmp_path: Path) -> None:
-    assert shell.up().returncode == 0
+    assert shell.up("--replicas", 1).returncode == 0
     with shell.client() as client:
         values = fill(client)
     cluster = shell.folder.cluster()
