@@ -70,6 +70,11 @@ class Group(Generic[T]):
     dirty: deque[Dirty] = field(default_factory=deque)
 
     @property
+    def may_dirty(self) -> bool:
+        """Whether something may be written and not be held by all who must hold it: others, or as many as it takes."""
+        return bool(self.peers or self.learners) or not self.writable
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Who must hold a write."""
         return self.peers + self.learners
@@ -113,7 +118,7 @@ class Acknowledging(Generic[T]):
         by_slot, dirty = self._by_slot, self._dirty
         for slot, key, _, _, _, _ in operations:
             group = by_slot[slot]
-            if group is not None and (group.peers or group.learners):
+            if group is not None and group.may_dirty:
                 group.dirty.append(Dirty(batch, slot, key))
                 if key is None:
                     self._dirty_slots[slot] = batch
@@ -234,7 +239,7 @@ class Acknowledging(Generic[T]):
         self.held = {name: self.held.get(name, 0) for name in sorted(names)}
         for each in dirt:
             now = self._by_slot[each.slot]
-            if now is not None and (now.peers or now.learners):
+            if now is not None and now.may_dirty:
                 each = each._replace(batch=max(each.batch, now.since))
                 now.dirty.append(each)
                 if each.key is None:

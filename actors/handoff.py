@@ -32,7 +32,6 @@ Invariants (``check``): numbers kept are without a gap; no more is kept than the
 """
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 from zlib import crc32
@@ -63,6 +62,7 @@ from .messages import (
     Survey,
     Surveyed,
 )
+from .operations import parts_of
 from .rules.change import Phase
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of
 from .rules.plan import Transfer
@@ -425,11 +425,11 @@ class Handoff(Actor):
             if slot < cursor[0] or (slot == cursor[0] and cursor[1] and (key is None or key <= cursor[1])):
                 behind.append(operation)
         if behind and self._state != "asking":
-            for part in _parts(behind):
+            for part, size in parts_of(behind, CHUNK_BYTES_MAX):
                 self._number += 1
                 replicate = Replicate(walk=self._walk, number=self._number, operations=part, sync=self._only_synced)
                 self._batches.append((self._number, message.batch))
-                self._put(Kept(self._number, replicate, _size(part)))
+                self._put(Kept(self._number, replicate, size))
             if len(self._kept) > UNACKNOWLEDGED_MESSAGES_MAX or self._kept_bytes > UNACKNOWLEDGED_BYTES_MAX:
                 self._trouble = "the learner acknowledges too slowly: it is walked through anew"
                 self._ask_to_learn()
@@ -563,22 +563,3 @@ class Handoff(Actor):
 
 def _listed(slot: int, key: bytes, record: Record) -> Listed:
     return slot, key, record.epoch, record.seq, record.expiry, crc32(record.value)
-
-
-def _size(operations: Sequence[Operation]) -> int:
-    return sum(len(key or b"") + len(value or b"") for _, key, value, _, _, _ in operations)
-
-
-def _parts(operations: list[Operation]) -> list[list[Operation]]:
-    """Cut writes into messages of about CHUNK_BYTES_MAX at most."""
-    if _size(operations) <= CHUNK_BYTES_MAX:
-        return [operations]
-    parts: list[list[Operation]] = [[]]
-    size = 0
-    for operation in operations:
-        size += _size([operation])
-        if parts[-1] and size > CHUNK_BYTES_MAX:
-            parts.append([])
-            size = _size([operation])
-        parts[-1].append(operation)
-    return parts

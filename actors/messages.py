@@ -233,9 +233,13 @@ class Tails:
     takeover: int
     node: str
     operations: list[Operation]
-    numbers: list[Numbered]
+    numbers: list[Numbered] = field(default_factory=list)
     """Of all of the slots that have one."""
-    confirmed: list[tuple[str, str, float]]
+    part: int = 0
+    """A long tail is told in parts, one after the other; numbers and confirmed are told with the first."""
+    more: bool = False
+    """There is another part."""
+    confirmed: list[tuple[str, str, float]] = field(default_factory=list)
     """Coordinators (id, incarnation) to whom their tenure was confirmed; so many seconds ago the last time (R21)."""
     own: bool = False
     """From the Replicator: what it has sent itself."""

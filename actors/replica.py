@@ -77,6 +77,7 @@ from .messages import (
     Synced,
     Tails,
 )
+from .operations import parts_of
 from .rules.fields import RingError
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of
 from .rules.plan import Plan, Transfer
@@ -102,6 +103,9 @@ LISTED_KEYS_MAX = 4096
 
 WAITING_MAX = 10_000
 """Messages of one stream, or questions, that wait for a ring to be read (R20)."""
+
+TAIL_BYTES_MAX = 1024 * 1024
+"""A longer tail is told in parts."""
 
 REFUSE, SKIP, APPLY = 0, 1, 2
 
@@ -396,18 +400,24 @@ class Replica(Actor):
             if asked[each[0]]
         ]
         now = self.now()
-        tails = Tails(
-            takeover=question.takeover,
-            node=self.id,
-            operations=operations,
-            numbers=[each for first, last in question.runs for each in self._store.numbers(first, last + 1)],
-            confirmed=[
-                (stream.node, stream.incarnation, now - stream.confirmed_at)
-                for stream in self._streams.values()
-                if stream.confirmed_at is not None
-            ],
-        )
-        self.send(question.reply_to, tails)
+        numbers = [each for first, last in question.runs for each in self._store.numbers(first, last + 1)]
+        confirmed = [
+            (stream.node, stream.incarnation, now - stream.confirmed_at)
+            for stream in self._streams.values()
+            if stream.confirmed_at is not None
+        ]
+        parts = parts_of(operations, TAIL_BYTES_MAX)
+        for place, (part, _) in enumerate(parts):
+            tails = Tails(
+                takeover=question.takeover,
+                node=self.id,
+                operations=part,
+                numbers=numbers if place == 0 else [],
+                part=place,
+                more=place < len(parts) - 1,
+                confirmed=confirmed if place == 0 else [],
+            )
+            self.send(question.reply_to, tails)
 
     # Walks
 

@@ -56,6 +56,7 @@ from .messages import (
     StreamSilent,
     Tails,
 )
+from .operations import parts_of, size_of
 from .rules.ring import Node, Ring
 from .rules.slots import SLOTS, runs
 
@@ -276,7 +277,7 @@ class Replicator(Actor):
             begins = self._own_parts(append.begins)
             again = again or operations != append.operations or begins != append.begins
             kept.append = replace(append, epoch=self._epoch, operations=operations, begins=begins)
-            size = _size(operations)
+            size = size_of(operations)
             if kept in stream.kept:
                 stream.kept_bytes += size - kept.size
             kept.size = size
@@ -316,7 +317,7 @@ class Replicator(Actor):
     def _append(
         self, stream: Stream, batch: int, operations: list[Operation], begins: list[tuple[int, int]] | None = None
     ) -> None:
-        parts = _parts(operations)
+        parts = parts_of(operations, APPEND_BYTES_MAX)
         for index, (part, size) in enumerate(parts):
             stream.number += 1
             last = index == len(parts) - 1
@@ -424,9 +425,7 @@ class Replicator(Actor):
             asked.update(range(first, last + 1))
         operations = [each for each in self._aside if each[0] in asked]
         operations += [each for _, operations in self._log for each in operations if each[0] in asked]
-        tails = Tails(
-            takeover=message.takeover, node=self.id, operations=operations, numbers=[], confirmed=[], own=True
-        )
+        tails = Tails(takeover=message.takeover, node=self.id, operations=operations, own=True)
         self.send(message.reply_to, tails)
 
     # Time
@@ -488,31 +487,3 @@ class Replicator(Actor):
 def _completes(append: Append) -> int:
     """The batch up to which somebody has everything who has everything up to this message."""
     return append.batch - 1 if append.more else append.batch
-
-
-def _size(operations: list[Operation]) -> int:
-    size = 0
-    for _, key, value, _, _, _ in operations:
-        if key is not None:
-            size += len(key)
-        if value is not None:
-            size += len(value)
-    return size
-
-
-def _parts(operations: list[Operation]) -> list[tuple[list[Operation], int]]:
-    """A batch cut into messages of about APPEND_BYTES_MAX at most, with the bytes of each."""
-    whole = _size(operations)
-    if whole <= APPEND_BYTES_MAX:
-        return [(operations, whole)]
-    parts: list[tuple[list[Operation], int]] = []
-    part: list[Operation] = []
-    size = 0
-    for operation in operations:
-        own = _size([operation])
-        if part and size + own > APPEND_BYTES_MAX:
-            parts.append((part, size))
-            part, size = [], 0
-        part.append(operation)
-        size += own
-    return [*parts, (part, size)]

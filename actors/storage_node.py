@@ -418,6 +418,7 @@ class StorageNode(Actor):
             case LeasesOver():
                 self._release()
                 self._report()
+                self._await_leases()
             case LearnerHolds():
                 self._learner_holds(message)
             case HandoffReached():
@@ -499,9 +500,14 @@ class StorageNode(Actor):
         self._settle([(each.asked, DEPOSED if each.writes else UNREAD) for each in lost])
         self._follows = self._acknowledging.needs_others or (self._part is not None and bool(self._part.moves))
         self._confirmed = {name: at for name, at in self._confirmed.items() if name in self._acknowledging.held}
-        later = [group.not_before for group in groups.values() if group.not_before > self.now()]
+        self._await_leases()
+
+    def _await_leases(self) -> None:
+        """Be told when the next lease is over that something waits for."""
+        now = self.now()
+        later = [group.not_before for group in self._acknowledging.groups if group.not_before > now]
         if later:
-            self.after(min(later) - self.now() + LEASES_LOOK_SECONDS, LeasesOver())
+            self.after(min(later) - now + LEASES_LOOK_SECONDS, LeasesOver())
 
     def _lead(self, batch: int) -> None:
         """Tell the Replicator which slots are this node's, as part of a batch, and whom it has to wait for besides the
@@ -547,6 +553,7 @@ class StorageNode(Actor):
             storage=self.ref,
             replicator=self._replicator,
             replica=replica,
+            detector=self._detector,
             name=f"takeover-{ring.epoch}",
         )
 
@@ -879,7 +886,7 @@ class StorageNode(Actor):
                 else:
                     if self._operations:
                         self._pass_on()
-            if self._follows and (self._acknowledging.any_dirty or self._waits_asked):
+            if self._acknowledging.any_dirty or self._waits_asked:
                 later += self._hold_back(part, answers, asked, done, eager)
             if self._to_park:
                 later += len(self._to_park)

@@ -1,9 +1,9 @@
 """Knows which slots a node coordinates, since when, and what it must wait for before it answers for them.
 
 A part of `StorageNode`. A *tenure* is the time in which a node coordinates slots without a break, in every ring (R13).
-Where others have copies it begins with a `Takeover`; until that is over the slots are being *taken*.
+In lists of several it begins with a `Takeover`; until that is over the slots are being *taken*.
 
-    the ring names it --others have copies--> taking --TakenOver--> tenure --the ring names another--> over
+    the ring names it --lists of several----> taking --TakenOver--> tenure --the ring names another--> over
                        '--nobody has--------------------------------^
 
 Whoever coordinated the slots before may still serve reads, by the lease that its successors gave it (R21). So for a
@@ -75,8 +75,8 @@ class Tenures:
             if tenure is not None:
                 fresh = not set(peers) <= set(tenure.peers)
                 held.append(self._tenure(ring, slots, batch if fresh else tenure.since, tenure))
-            elif peers:
-                taking.append(slots)
+            elif len(ring.lists[slots.first]) > 1:
+                taking.append(slots)  # also alone: what not everybody holds is to be known
             else:
                 held += self._begun(ring, slots, {}, batch, now)
         self.held, self.taking = tuple(held), tuple(taking)
