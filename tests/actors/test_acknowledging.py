@@ -109,6 +109,7 @@ def test_with_too_few_up_writes_are_in_doubt_and_reads_of_them_wait_until_enough
     acknowledging.heard("b", 1)
     acknowledging.regroup([(LOW, Group(copies=1, writable=False))])
     assert released(acknowledging) == ["write in doubt"]
+    assert acknowledging.dirt(0, [key_of(0)]), "who reads it later waits, too"
     acknowledging.regroup([(LOW, Group(peers=("b",), since=2))])
     assert released(acknowledging) == []
     acknowledging.heard("b", 2)

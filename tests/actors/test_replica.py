@@ -241,6 +241,22 @@ def test_tails_are_of_the_slots_asked_for_and_of_whatever_coordinator(copy: Copy
     assert tails.operations == [put(slot + 1, 2)] and tails.numbers == [(slot + 1, 1, 2)]
 
 
+def test_a_long_tail_is_told_in_parts(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "TAIL_BYTES_MAX", 250)
+    slot = slot_of(FIRST)
+    written = [put(slot, seq, value=b"x" * 97) for seq in range(1, 6)]
+    for operation in written:
+        copy.append(1, operation)
+    parts = copy.tails(1)
+    assert [(each.part, each.more, len(each.operations)) for each in parts] == [
+        (0, True, 2),
+        (1, True, 2),
+        (2, False, 1),
+    ]
+    assert [each for part in parts for each in part.operations] == written
+    assert [bool(each.numbers) for each in parts] == [True, False, False]
+
+
 def test_a_new_tenure_settles_all_earlier_tails_of_its_slots(copy: Copy) -> None:
     """R18: what of them is to be is among its first operations."""
     slot, other = slot_of(FIRST), slot_of(FIRST, 1)

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ringkeeper.actors.messages import AskTail, Operation, Tails, TakenOver
+from ringkeeper.actors.messages import AskTail, Operation, StreamSilent, Tails, TakenOver
 from ringkeeper.actors.rules.slots import Run
-from ringkeeper.actors.takeover import ASK_AGAIN_SECONDS, Takeover
+from ringkeeper.actors.takeover import ASK_AGAIN_SECONDS, SILENT_SECONDS, Takeover
 from ringkeeper.runtime.harness import Harness
-from ringkeeper.tests.actors.rules.rings import node
+from ringkeeper.tests.actors.rules.rings import node, registration
+from ringkeeper.tests.actors.trio import Ear
 
 ME, OTHER, THIRD = "127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"
 RUNS = (Run(0, 9), Run(20, 29))
@@ -30,9 +31,11 @@ class Questions:
     def __init__(self) -> None:
         self.harness = Harness(
             Takeover, id=ME, epoch=7, runs=RUNS, storage="probe:storage", replicator="probe:replicator",
-            replica="probe:replica",
+            replica="probe:replica", detector="failure-detector",
             members={OTHER: (node(OTHER, 1), RUNS), THIRD: (node(THIRD, 2), RUNS[1:])},
         )  # fmt: skip
+        self.to_detector: list[Any] = []
+        self.harness.system.spawn(Ear, self.to_detector, name="failure-detector")
         self.asked = self.questions(self.harness.sent)
 
     @staticmethod
@@ -67,13 +70,41 @@ def test_everybody_is_asked_for_the_slots_that_they_have_the_own_replica_and_rep
     assert {message.epoch for message in questions.asked.values()} == {7}
 
 
-def test_who_is_silent_is_asked_again_and_who_has_answered_is_not(questions: Questions) -> None:
+def test_who_is_silent_is_asked_again_and_reported_and_who_has_answered_is_not(questions: Questions) -> None:
+    """R22: a successor that does not answer is as good as one that does not acknowledge."""
     questions.answer(OTHER)
     questions.answer(ME, own=True)
-    again = questions.questions(questions.harness.advance(ASK_AGAIN_SECONDS))
+    assert not questions.harness.advance(SILENT_SECONDS - ASK_AGAIN_SECONDS) and not questions.to_detector
+    again = questions.questions(questions.harness.advance(2 * ASK_AGAIN_SECONDS))
     assert set(again) == {"replica", replica_of(THIRD)}
+    (silent,) = questions.to_detector
+    assert (silent.node, silent.incarnation) == (THIRD, registration(THIRD).incarnation) and silent.seconds
     assert not questions.answer(OTHER) and not questions.answer(ME)
     assert len(questions.answer(THIRD)) == 1
+    assert questions.to_detector[-1] == StreamSilent(node=THIRD, incarnation=silent.incarnation, seconds=0.0)
+
+
+def test_a_report_is_taken_back_when_a_newer_ring_ends_the_questions(questions: Questions) -> None:
+    questions.harness.advance(SILENT_SECONDS + ASK_AGAIN_SECONDS)
+    assert {each.node for each in questions.to_detector} == {OTHER, THIRD}
+    questions.harness.ref.stop(block=False)
+    questions.harness.advance(0.0)
+    assert [(each.node, each.seconds) for each in questions.to_detector[2:]] == [(OTHER, 0.0), (THIRD, 0.0)]
+
+
+def test_a_long_tail_comes_in_parts_and_when_one_is_lost_it_is_asked_for_anew(questions: Questions) -> None:
+    one, two, three = (operation(1, 5, seq) for seq in (1, 2, 3))
+    questions.answer(ME, own=True)
+    questions.answer(ME)
+    questions.answer(THIRD)
+    assert not questions.answer(OTHER, one, more=True, numbers=[(1, 5, 3)])
+    assert not questions.answer(OTHER, three, part=2), "the second was lost"
+    again = questions.questions(questions.harness.advance(SILENT_SECONDS + ASK_AGAIN_SECONDS))
+    assert set(again) == {replica_of(OTHER)}
+    assert not questions.answer(OTHER, one, more=True, numbers=[(1, 5, 3)])
+    assert not questions.answer(OTHER, two, more=True, part=1)
+    (told,) = questions.answer(OTHER, three, part=2)
+    assert told.operations == [one, two, three] and told.numbers == [(1, 5, 3)]
 
 
 def test_nothing_is_told_before_the_last_has_answered_and_then_once(questions: Questions) -> None:
