@@ -221,8 +221,15 @@ class Replicator(Actor):
         for low, high, others in led:
             self._to[low : high + 1] = [tuple(self._streams[node.id] for node in others)] * (high + 1 - low)
         self._set_aside(message.taking)
+        lost = any(then is not None and now is None for then, now in zip(before, self._to, strict=True))
         for stream in self._streams.values():
-            self._take_back(stream)
+            refused = 0 < stream.refused_epoch <= self._epoch
+            if refused:
+                stream.refused_epoch = 0
+            if lost:
+                self._take_back(stream)
+            if lost or refused:  # what is under way will be refused, or has been
+                self._send_again(stream)
             fresh = [each for each in self._unheld() if self._is_new(stream, each[0], before)]
             self._append(stream, message.batch, fresh)
         self._forget_held()
@@ -268,22 +275,12 @@ class Replicator(Actor):
             self._report(stream, 0.0)
 
     def _take_back(self, stream: Stream) -> None:
-        """What is under way, without the slots that are another's by now; sent again where it was, or may have been,
-        refused because of them."""
-        again = 0 < stream.refused_epoch <= self._epoch
+        """Take what is another's by now out of what is under way."""
         for kept in (*stream.kept, *stream.unsynced):
-            append = kept.append
-            operations = [each for each in append.operations if self._to[each[0]] is not None]
-            begins = self._own_parts(append.begins)
-            again = again or operations != append.operations or begins != append.begins
-            kept.append = replace(append, epoch=self._epoch, operations=operations, begins=begins)
-            size = size_of(operations)
-            if kept in stream.kept:
-                stream.kept_bytes += size - kept.size
-            kept.size = size
-        if again:
-            stream.refused_epoch = 0
-            self._send_again(stream)
+            operations = [each for each in kept.append.operations if self._to[each[0]] is not None]
+            kept.append = replace(kept.append, operations=operations, begins=self._own_parts(kept.append.begins))
+            kept.size = size_of(operations)
+        stream.kept_bytes = sum(kept.size for kept in stream.kept)
 
     def _own_parts(self, begun: list[tuple[int, int]]) -> list[tuple[int, int]]:
         parts = []
