@@ -15,6 +15,10 @@ What clients saw                                    what is held in the end
 
 `every_check` runs all of them.
 
+**Power cuts.** Where power is cut everywhere at once, and disks are synced once a second, the last of what was
+acknowledged may be gone. A history with such a cut is judged in lives: that before the cut as it is, without an end;
+that after it as if every write of the last moments before had had an unknown outcome, and nobody had read meanwhile.
+
 **Why so many, when linearizability implies half of them?** It is exponential where there are many maybes, and says only
 that something is wrong. The others take n log n for n operations, and say what: they look at each observation (a read,
 what a compare-and-set found, the final value) and ask for an operation that explains it, one that wrote the value, was
@@ -30,7 +34,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -94,6 +98,9 @@ class NodeState:
     serving: tuple[Run, ...]
     """The slots it answers for."""
     records: Mapping[bytes, Held]
+    """All that it holds, as coordinator or as successor."""
+    numbers: Mapping[int, Version] = field(default_factory=dict)
+    """By slot the number of the last operation applied (R4), where there is one. Empty where nobody can ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +139,17 @@ def every_check(
     state: ClusterState,
     *,
     tenures: Iterable[Tenure] = (),
+    power_cuts: Sequence[float] = (),
     reads_at_successors: bool = False,
 ) -> list[Violation]:
-    """All checks. ``reads_at_successors``: some reads were allowed to lag, so nothing is said of stale reads and of
-    linearizability."""
+    """All checks. ``power_cuts``: when all that was not synced yet may have been lost. ``reads_at_successors``: some
+    reads were allowed to lag, so nothing is said of stale reads and of linearizability."""
+    *former, last = lives_of(history, power_cuts)
+    observed = (LOST, BACK, NEVER) if reads_at_successors else (LOST, BACK, NEVER, STALE)
     found = [
-        *_told_of_observations(history, state.values, LOST, BACK, NEVER, *(() if reads_at_successors else (STALE,))),
-        *counters_exact(history, state.values),
+        *(each for life in former for each in _told_of_observations(life, None, *observed)),
+        *_told_of_observations(last, state.values, *observed),
+        *counters_exact(last, state.values),
         *versions_ascend(history),
         *one_coordinator(history, [*tenures, *tenures_of(state)]),
         *copies_equal(state),
@@ -146,7 +157,42 @@ def every_check(
         *every_slot_served(state),
         *every_list_up(state),
     ]
-    return found if reads_at_successors else [*found, *linearizable(history, state.values)]
+    if not reads_at_successors:
+        found += [each for life in former for each in linearizable(life)]
+        found += linearizable(last, state.values)
+    return found
+
+
+# Power cuts.
+
+UNSYNCED_SECONDS_MAX = 1.2
+"""What was acknowledged so long before a power cut has been synced, where disks are synced once a second."""
+
+
+def lives_of(history: History, power_cuts: Sequence[float]) -> list[History]:
+    """What happened up to each power cut, and what happened in all: each time without what the cuts before that can
+    have undone."""
+    lives = []
+    for count, end in enumerate((*sorted(power_cuts), math.inf)):
+        operations = [_cut_off(each, end) for each in history if each.invoked < end]
+        for cut in sorted(power_cuts)[:count]:
+            operations = [
+                _in_doubt(each) if each.invoked <= cut and _end(each) >= cut - UNSYNCED_SECONDS_MAX else each
+                for each in operations
+            ]
+        lives.append(History(each for each in operations if each.outcome != "maybe" or each.kind not in READS))
+    return lives
+
+
+def _cut_off(operation: Operation, end: float) -> Operation:
+    """As it was known at a moment."""
+    return operation if end == math.inf or _end(operation) < end else _in_doubt(operation)
+
+
+def _in_doubt(operation: Operation) -> Operation:
+    if operation.outcome == "not":
+        return operation
+    return replace(operation, outcome="maybe", value=None, node=None, version=None)
 
 
 # What clients saw.
@@ -478,9 +524,17 @@ def _final_read(key: bytes, value: bytes | None, history: History) -> Operation:
 
 
 def copies_equal(state: ClusterState) -> list[Violation]:
-    """All members of a list that are up hold the same records, version and expiry included, as the first that is up."""
+    """All members of a list that are up hold the same records, version and expiry included, as the first that is up,
+    and number them alike."""
     found = []
     lists = state.ring.lists
+    for number in sorted({number for node in state.up.values() for number in node.numbers}):
+        copies = [state.up[member.id] for member in lists[number] if member.id in state.up]
+        for copy in copies[1:]:
+            if copy.numbers.get(number) != copies[0].numbers.get(number):
+                one, other = (f"at {each.id} {_numbered(each.numbers.get(number))}" for each in (copies[0], copy))
+                sentence = f"slot {number} is {one}, and {other}"
+                found.append(Violation(check="copies_equal", sentence=sentence))
     for key in sorted({key for node in state.up.values() for key in node.records}):
         copies = [state.up[member.id] for member in lists[slot(key)] if member.id in state.up]
         for copy in copies[1:]:
@@ -608,6 +662,10 @@ def _record(held: Held | None) -> str:
         return "nothing"
     expiry = f", expiring at {held.expiry} ms" if held.expiry else ""
     return f"{shown(held.value)} of version {held.version[0]}.{held.version[1]}{expiry}"
+
+
+def _numbered(number: Version | None) -> str:
+    return "unnumbered" if number is None else f"at number {number[0]}.{number[1]}"
 
 
 def _bounded(check: str, found: Sequence[Violation]) -> list[Violation]:

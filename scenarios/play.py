@@ -126,7 +126,7 @@ def play(scenario: Scenario, stage: Stage) -> Played:
             scenario.setup(stage)
             scenario.story(stage)
             stage.calm()
-            violations = every_check(stage.history, stage.state(), tenures=stage.tenures)
+            violations = every_check(stage.history, stage.state(), tenures=stage.tenures, power_cuts=stage.power_cuts)
             scenario.check(stage)
         except NotPossibleHere as reason:
             skipped = str(reason)

@@ -286,6 +286,10 @@ class SimulatedStage(Stage):
         for name in (*self.cluster.ecs, *self.cluster.machines, *self.cluster.zookeeper.names):
             self.cluster.kill(name)
 
+    def _cut_all_power(self) -> None:
+        for name in (*self.cluster.ecs, *self.cluster.machines, *self.cluster.zookeeper.names):
+            self.cluster.cut_power(name)
+
     def _start_everything(self) -> None:
         cluster, ring = self.cluster, self.ring()
         cluster.zookeeper.start()
@@ -322,6 +326,7 @@ def _state_of(node: SimulatedNode) -> NodeState:
             key: Held(value=record.value, version=(record.epoch, record.seq), expiry=record.expiry)
             for _, key, record in _records(node)
         },
+        numbers={slot: (epoch, seq) for slot, epoch, seq in node.store.numbers(0, SLOTS)},
     )
 
 

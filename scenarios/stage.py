@@ -161,6 +161,9 @@ class Stage(ABC):
         """What the scenario itself expected, and found otherwise."""
         self.tenures: list[Tenure] = []
         """Who took itself for the coordinator of what, as far as this world sees that."""
+        self.power_cuts: list[float] = []
+        """When what was acknowledged a moment before, and not synced yet, may have been lost."""
+        self._fsync = "everysec"
         self._tell = tell
         self._keys: Keys | None = None
         self._away: set[str] = set()
@@ -196,6 +199,7 @@ class Stage(ABC):
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
+        self._fsync = fsync
         self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
@@ -293,6 +297,14 @@ class Stage(ABC):
         self.say("every process of the cluster is killed")
         self._kill_everything()
 
+    def cut_all_power(self) -> None:
+        """Every machine loses power in the same moment. Unless fsync is always, the last of what was acknowledged may
+        be gone."""
+        self.say("every machine of the cluster loses power")
+        self._cut_all_power()
+        if self._fsync != "always":
+            self.power_cuts.append(self.now())
+
     def start_everything(self) -> None:
         """Start every process that is dead, except nodes that have left. The cluster may take a while to serve."""
         self.say("everything is started again")
@@ -375,6 +387,11 @@ class Stage(ABC):
         load = self._load(workloads, operations_per_second)
         self.loads.append(load)
         return load
+
+    def keys(self) -> Keys:
+        """Those of the loads. To be asked when there is one."""
+        assert self._keys is not None, "no load has begun on this stage yet"
+        return self._keys
 
     def wait_for(self, operations: int, load: Load, seconds_max: float = 60.0) -> None:
         """Wait until a load has completed so many more operations."""
@@ -536,6 +553,8 @@ class Stage(ABC):
     def _crash_disk(self, id: str) -> None: ...
     @abstractmethod
     def _kill_everything(self) -> None: ...
+    @abstractmethod
+    def _cut_all_power(self) -> None: ...
     @abstractmethod
     def _start_everything(self) -> None: ...
     @abstractmethod

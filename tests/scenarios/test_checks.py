@@ -266,6 +266,7 @@ def calm(ring: Ring, values: Mapping[bytes, bytes], **changed: Any) -> ClusterSt
             epoch=ring.epoch,
             serving=ring.coordinated_by(node.id),
             records=own,
+            numbers={slot(key): max(own[each].version for each in own if slot(each) == slot(key)) for key in own},
         )
         nodes.append(replace(state, **changed) if node is ring.circle[0] else state)
     return ClusterState(ring=ring, nodes=tuple(nodes))
@@ -298,6 +299,16 @@ def test_a_copy_that_differs_is_named_with_both_records() -> None:
     for other in (replace(whole[key], version=(9, 9)), replace(whole[key], value=b"x"), replace(whole[key], expiry=5)):
         (found,) = of_state(calm(PAIRS, VALUES, records={**whole, key: other}))
         assert f"{FIRST.id} holds {other.value.decode()} of version {other.version[0]}.{other.version[1]}" in found
+
+
+def test_a_copy_that_numbers_a_slot_otherwise_is_named() -> None:
+    numbers = dict(calm(PAIRS, VALUES).nodes[0].numbers)
+    number = min(numbers)
+    for other, words in (((9, 9), "at number 9.9"), (None, "unnumbered")):
+        changed = {**numbers, number: other} if other else {each: numbers[each] for each in numbers if each != number}
+        (found,) = of_state(calm(PAIRS, VALUES, numbers=changed))
+        assert found.startswith(f"copies_equal: slot {number} is at ")
+        assert f"at {FIRST.id} {words}" in found
 
 
 def test_a_record_in_a_foreign_slot_is_named() -> None:
@@ -349,6 +360,35 @@ def test_a_keeper_answers_for_its_list() -> None:
     ring = kept(1)
     (first,) = ring.slots_of(ring.circle[0].id)
     assert not [each for each in of_state(calm(ring, VALUES)) if f"slots {first}" in each]
+
+
+# Power cuts.
+
+
+@pytest.mark.parametrize(
+    ("lines", "end", "checks"),
+    [
+        (("a 1-2 set v1", "a 8.9-9 set v2"), b"v1", set()),
+        (("a 1-2 set v1", "a 8.9-9 set v2"), b"v2", set()),
+        (("a 1-2 set v1", "a 8-8.5 set v2"), b"v1", {"no_acknowledged_write_lost", "linearizable"}),
+        (("a 1-2 set v1", "a 8.9-9 set v2"), None, {"no_acknowledged_write_lost", "linearizable"}),
+        (("a 1-2 set v1", "a 8.9-9 delete = True"), b"v1", set()),
+        (("a 8.9-9 set v1", "b 9.1-9.2 get = v1"), None, set()),
+        (("a 8.9-9 set v1", "b 9.1-9.2 get = v1", "b 11-12 get = nothing"), None, set()),
+        (("a 8.9-9 set v1", "b 9.1-9.2 get = nothing"), b"v1", {"no_stale_read", "linearizable"}),
+        (("a 1-2 incr 1 = 1", "a 8.9-9 incr 1 = 2", "a 11-12 incr 1 = 2"), b"2", set()),
+        (("a 1-2 incr 1 = 1", "a 8.9-9 incr 1 = 2", "a 11-12 incr 1 = 1"), b"1", {"counters_exact", "linearizable"}),
+        (("a 8.9-9 set v1",), b"v9", {"no_value_never_written", "linearizable"}),
+    ],
+)
+def test_a_power_cut_may_undo_the_last_of_what_was_acknowledged_and_nothing_else(
+    lines: tuple[str, ...], end: bytes | None, checks: set[str]
+) -> None:
+    ring = founded(1)
+    state = calm(ring, {} if end is None else {KEY: end})
+    found = every_check(told(*lines), state, power_cuts=[9.9])
+    assert {each.check for each in found} >= checks
+    assert bool(found) == bool(checks)
 
 
 # All of them.

@@ -20,6 +20,13 @@ SCENARIOS = (
     "ecs_leader_dies",
     "zookeeper_goes_away",
     "everything_restarts",
+    "node_dies",
+    "coordinator_and_successor_die",
+    "node_dies_during_join",
+    "node_pauses_and_wakes",
+    "network_splits",
+    "zookeeper_session_lost",
+    "everything_loses_power",
 )
 
 

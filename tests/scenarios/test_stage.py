@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.checks import Violation, every_check
 from ringkeeper.scenarios.real_stage import RealStage
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
@@ -144,6 +145,28 @@ def test_everything_may_be_killed_and_started_again(stage: SimulatedStage) -> No
     assert every_check(stage.history, stage.state(), tenures=stage.tenures) == []
 
 
+@pytest.mark.parametrize(("fsync", "cuts"), [("everysec", 1), ("always", 0)])
+def test_all_machines_may_lose_power_and_what_that_may_cost_is_noted(fsync: str, cuts: int) -> None:
+    with SimulatedStage(seed=2) as stage:
+        stage.start(nodes=3, fsync=fsync, replicas=3)
+        stage.wait_for(50, stage.load(clients=2))
+        stage.cut_all_power()
+        assert stage.lives() == {} and len(stage.power_cuts) == cuts
+        stage.start_everything()
+        stage.calm()
+        assert every_check(stage.history, stage.state(), power_cuts=stage.power_cuts) == []
+
+
+def test_what_successors_hold_is_in_the_state() -> None:
+    with SimulatedStage(seed=2) as stage:
+        stage.start(nodes=3, replicas=2)
+        stage.wait_for(80, stage.load("set", clients=2, keys=20))
+        stage.calm()
+        state = stage.state()
+        assert sum(len(node.records) for node in state.nodes) == 2 * len(state.values) > 0
+        assert all(slot(key) in node.numbers for node in state.nodes for key in node.records)
+
+
 def test_faults_end_when_it_is_calm(stage: SimulatedStage) -> None:
     stage.partition([A], [B, C])
     stage.partition([B], ["zookeeper"], one_way=True)
@@ -228,3 +251,5 @@ def test_what_cannot_be_done_with_processes_says_so_and_does_nothing() -> None:
         for impossible in (stage.cut_power, stage.crash_disk):
             with pytest.raises(NotPossibleHere, match="--simulate"):
                 impossible(A)
+        with pytest.raises(NotPossibleHere, match="--simulate"):
+            stage.cut_all_power()
