@@ -1,8 +1,8 @@
 """Plays a story on processes of this machine: a `LocalCluster`, and clients on threads.
 
 Nothing is left behind: processes are leashed to this one, and all data lies in a temporary folder. What the nodes hold
-and do is asked of them at their client ports, as any client could: so a coordinator's copy is seen, and of slots that
-are not a node's own how many keys it has there.
+and do is asked of them at their client ports, as any client could: so each copy is seen (by READONLY that of a
+successor), and of slots that are not a node's own which keys it has there; but not how it numbers its slots.
 
 What befalls processes is done by signals: SIGKILL, SIGSTOP, SIGCONT, SIGTERM. ZooKeeper is away while it is stopped by
 SIGSTOP; then it is killed, and the launcher brings it back. A session is lost by a pause that is longer than it lasts.
@@ -13,6 +13,7 @@ import json
 import os
 import random as random_module
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -28,9 +29,8 @@ from ..actors.config import ProcessConfig
 from ..actors.launcher import COMMAND, ProcessState, programs_of
 from ..actors.local import LocalCluster
 from ..actors.rules.ring import Ring
-from ..actors.rules.slots import SLOTS
+from ..actors.rules.slots import SLOTS, slot
 from ..runtime.children import LEASH
-from ..runtime.process import free_port
 from .checks import ClusterState, Held, NodeState
 from .history import Outcome
 from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
@@ -108,6 +108,7 @@ class RealStage(Stage):
         self._local: LocalCluster | None = None
         self._runs = False
         self._looker: Client | None = None
+        self._copies_looker: Client | None = None
         self._standbys: dict[str, subprocess.Popen[bytes]] = {}
         """Control services beside the launcher's, by the address of their bridges."""
         self._stopped: set[str] = set()
@@ -131,8 +132,9 @@ class RealStage(Stage):
         for load in self.loads:
             load._stop()
         self._join_threads()
-        if self._looker is not None:
-            self._looker.close()
+        for looker in (self._looker, self._copies_looker):
+            if looker is not None:
+                looker.close()
         for standby in self._standbys.values():
             _end(standby)
         self._standbys.clear()
@@ -183,6 +185,13 @@ class RealStage(Stage):
             self._looker = self.local.client(timeout_seconds=2.0)
         return self._looker
 
+    @property
+    def _copies(self) -> Client:
+        """Asks successors for what they hold."""
+        if self._copies_looker is None:
+            self._copies_looker = self.local.client(timeout_seconds=2.0, read_from="any")
+        return self._copies_looker
+
     def _processes(self) -> dict[str, ProcessState]:
         """Those of nodes, by id."""
         return {each.id: each for each in self.local.processes() if each.kind == "node"}
@@ -223,45 +232,57 @@ class RealStage(Stage):
             ring = self.ring()
             try:
                 if ring is not None:
-                    lives = self.lives()
-                    nodes = tuple(self._state_of(id, life) for id, life in sorted(lives.items()))
+                    lives, keys = self.lives(), self._keys_of(ring)
+                    nodes = tuple(self._state_of(id, life, keys) for id, life in sorted(lives.items()))
                     return ClusterState(ring=ring, nodes=nodes)
             except ClientError as error:
                 trouble = str(error)
             time.sleep(LOOK_SECONDS)
         raise NotInTime(f"the nodes could not be asked what they hold: {trouble}")
 
-    def _state_of(self, id: str, life: Life) -> NodeState:
-        """What a node says of itself. Raises ClientError."""
+    def _keys_of(self, ring: Ring) -> list[bytes]:
+        """All keys that clients can find. Raises ClientError."""
+        found: set[bytes] = set()
+        for id in {node.id for node in ring.coordinators if node is not None}:
+            cursor: bytes = b""
+            while cursor != b"0":
+                cursor, keys = self._look.execute_on(id, "SCAN", cursor or b"0", "COUNT", SCAN_COUNT)
+                found.update(keys)
+        return sorted(found)
+
+    def _state_of(self, id: str, life: Life, keys: Sequence[bytes]) -> NodeState:
+        """What a node says of itself. ``keys``: those that clients can find. Raises ClientError."""
         ring = Ring.from_json(self._look.execute_on(id, "RING", "SHOW"))
         me = ring.by_id.get(id)
-        serving = ring.coordinated_by(id) if me is not None and me.incarnation == life.incarnation else ()
+        named = me is not None and me.incarnation == life.incarnation
+        own = [key for key in keys if named and me in ring.lists[slot(key)]]
         records: dict[bytes, Held] = {}
-        cursor = b"0"
-        while serving:
-            cursor, keys = self._look.execute_on(id, "SCAN", cursor, "COUNT", SCAN_COUNT)
-            for key in keys:
-                epoch, seq = self._look.execute_on(id, "RING", "VERSION", key)
-                value = self._look.execute_on(id, "GET", key)
-                records[key] = Held(value=value, version=(epoch, seq))
-            if cursor == b"0":
-                break
-        if not self._holds_only_its_own(id):
-            own = {slot for run in serving for slot in range(run.first, run.last + 1)}
-            for slot in range(SLOTS):
-                if slot not in own and (count := self._look.execute_on(id, "CLUSTER", "COUNTKEYSINSLOT", slot)):
-                    foreign = self._look.execute_on(id, "CLUSTER", "GETKEYSINSLOT", slot, count)
-                    records |= {key: Held(value=b"(not asked)", version=(0, 0)) for key in foreign}
+        for key in own:
+            version = self._copies.execute_on(id, "RING", "VERSION", key)
+            value = self._copies.execute_on(id, "GET", key)
+            if version is not None and value is not None:
+                records[key] = Held(value=value, version=(version[0], version[1]))
+        if self._held_by(id) != len(records):  # it has keys that it is not asked for
+            for number in range(SLOTS):
+                if count := self._look.execute_on(id, "CLUSTER", "COUNTKEYSINSLOT", number):
+                    held = self._look.execute_on(id, "CLUSTER", "GETKEYSINSLOT", number, count)
+                    unknown = (key for key in held if key not in records)
+                    records |= {key: Held(value=b"(not asked)", version=(0, 0)) for key in unknown}
+        serving = ring.coordinated_by(id) if named else ()
         return NodeState(id=id, incarnation=life.incarnation, epoch=life.epoch, serving=serving, records=records)
 
-    def _holds_only_its_own(self, id: str) -> bool:
-        """Whether all keys that a node has are in slots that it serves. Raises ClientError."""
-        held = next((node["keys"] for node in self._status().get("nodes", ()) if node["id"] == id), None)
-        return held is not None and bool(held == self._look.execute_on(id, "DBSIZE"))
+    def _held_by(self, id: str) -> int | None:
+        """How many keys a node has, whosever they are."""
+        return next((node["keys"] for node in self._status().get("nodes", ()) if node["id"] == id), None)
 
     def _tidy(self) -> bool:
+        """As that of every stage, asked often: the keys are only counted."""
         with suppress(ClientError):
-            return all(self._holds_only_its_own(id) for id in self.members())
+            ring = self.ring()
+            keys = self._keys_of(ring) if ring is not None else []
+            return ring is not None and all(
+                self._held_by(node.id) == sum(node in ring.lists[slot(key)] for key in keys) for node in ring.circle
+            )
         return False
 
     # What the world does
@@ -290,7 +311,9 @@ class RealStage(Stage):
             self._start_standby()
 
     def _start_standby(self) -> None:
-        cluster, port = self.local.cluster, free_port()
+        cluster = self.local.cluster
+        with socket.create_server((cluster.host, 0)) as probe:  # far from those that the launcher gives to nodes
+            port = probe.getsockname()[1]
         program = next(each for each in programs_of(cluster, self.local.folder) if each.kind == "ecs")
         arguments = list(program.arguments)
         arguments[arguments.index("--port") + 1] = str(port)
