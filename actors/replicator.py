@@ -310,6 +310,8 @@ class Replicator(Actor):
         for stream in streams.values() if len(shares) < len(streams) else ():
             if stream.id not in shares and not stream.kept and not stream.unsynced:
                 stream.batch = batch  # it does not concern this one
+        if not shares:
+            self._forget_held()
 
     def _append(
         self, stream: Stream, batch: int, operations: list[Operation], begins: list[tuple[int, int]] | None = None
