@@ -11,8 +11,10 @@ Every seed chooses the few kinds of events that its story is made of, and how of
 once seldom goes deep (swarm testing, Groce et al. 2012). Moments come in bursts, since what goes wrong goes wrong in
 the midst of something else.
 
-Nothing is drawn that may lose acknowledged writes: with one copy of each slot, power is cut only under ``fsync =
-always``, and no disk is lost.
+Nothing befalls a cluster that may lose acknowledged writes. With one copy of each slot power is cut only under
+``fsync = always``, and no disk is lost. With several a disk may be lost, and power be cut whatever ``fsync`` is, but
+only of a node all of whose lists keep an up member that nothing like it has befallen in this life; and not where a list
+is in trouble, since that very node may be the last to hold everything. It is decided when it is to happen.
 """
 
 import heapq
@@ -47,13 +49,17 @@ What = Literal[
     "late news",
     "late words",
     "cut power",
+    "crash disk",
 ]
-"""What may happen. ``kill``, ``cut power``, ``pause``, ``slow``, the cuts, what is late, and ``zookeeper`` last for
-``seconds``. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late words: others hear of it
-later."""
+"""What may happen. ``kill``, ``cut power``, ``crash disk``, ``pause``, ``slow``, the cuts, what is late, and
+``zookeeper`` last for ``seconds``. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late
+words: others hear of it later."""
 WHATS: tuple[What, ...] = get_args(What)
 
 CHANGES: tuple[What, ...] = ("join", "leave")
+ONE_COPY_FAULTS: tuple[What, ...] = tuple(what for what in WHATS if what not in (*CHANGES, "crash disk"))
+COPIES_FAULTS: tuple[What, ...] = ("kill", "pause", "cut", "cut from zookeeper", "session", "cut power", "crash disk")
+"""What rings with several copies are there for."""
 KINDS = (1, 5)
 """So many kinds of events, besides changes of the ring, a story is made of."""
 
@@ -62,6 +68,8 @@ PAUSE_SECONDS = ((0.0, 0.05), (0.0, 0.5), (0.0, 4.0))
 """Between two events: in a burst, in a row, at leisure; each as often."""
 LASTS_SECONDS = (0.05, 0.5, 2.0, 5.0, 9.0)
 """About so long lasts what lasts: shorter and longer than the bounds of the cluster, of which a session is one."""
+COPIES_LAST_SECONDS = (0.9, 1.2, 1.8, 2.5, 6.0)
+"""About so long last those: as long as a lease, a suspicion, a session."""
 MEMBERS_MAX = 7
 TURN_SECONDS = (0.001, 0.02, 0.2)
 """How slow a slow node is."""
@@ -112,6 +120,10 @@ class Schedule:
     seconds: float
     """How long it goes on, calm apart."""
     events: tuple[Event, ...]
+    copies: int = 1
+    """Of each slot."""
+    min_copies: int = 2
+    """How many of them must be up for a write."""
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
@@ -125,8 +137,11 @@ class Schedule:
             raise NotASchedule(str(error)) from error
         if schedule.mix not in MIXES:
             raise NotASchedule(f"the mix {schedule.mix!r} is none of {', '.join(MIXES)}")
-        if min(schedule.nodes, schedule.ecs, schedule.clients, schedule.keys, schedule.operations_per_second) <= 0:
-            raise NotASchedule("a story needs nodes, control services, clients, keys, and something that is asked")
+        counts = schedule.nodes, schedule.ecs, schedule.clients, schedule.keys, schedule.copies, schedule.min_copies
+        if min(*counts, schedule.operations_per_second) <= 0:
+            raise NotASchedule(
+                "a story needs nodes, control services, clients, keys, copies, and something that is asked"
+            )
         return schedule
 
 
@@ -134,7 +149,7 @@ def draw(seed: int) -> Schedule:
     """The schedule of a seed."""
     random = random_module.Random(f"{seed} schedule")
     fsync = random.choice(("everysec", "everysec", "always", "never"))
-    faults = [what for what in WHATS if what not in CHANGES and (what != "cut power" or fsync == "always")]
+    faults = [what for what in ONE_COPY_FAULTS if what != "cut power" or fsync == "always"]
     kinds = [*CHANGES, *random.sample(faults, random.randint(*KINDS))]
     weights = [random.choice((1, 1, 2, 4)) for _ in kinds]
     seconds = random.uniform(*STORY_SECONDS)
@@ -144,7 +159,7 @@ def draw(seed: int) -> Schedule:
         (what,) = random.choices(kinds, weights)
         events.append(_event(random, at, what))
         at += random.uniform(*random.choice(PAUSE_SECONDS))
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         nodes=random.choice((1, 2, 3, 3, 4, 5)),
         ecs=random.choice((1, 2, 2, 3)),
@@ -155,6 +170,28 @@ def draw(seed: int) -> Schedule:
         operations_per_second=random.choice((5.0, 15.0, 40.0)),
         seconds=round(seconds, 3),
         events=tuple(events),
+    )
+    return _with_copies(schedule, random_module.Random(f"{seed} copies"))
+
+
+def _with_copies(schedule: Schedule, random: random_module.Random) -> Schedule:
+    """The story in a ring with as many copies as chance wants, and with more of what these are there for."""
+    copies = random.choice((1, 2, 3, 3, 3))
+    if copies == 1:
+        return schedule
+    kinds = random.sample(COPIES_FAULTS, random.randint(1, 3))
+    events = []
+    at = random.uniform(0.0, 3.0)
+    while at < schedule.seconds:
+        lasts = round(random.choice(COPIES_LAST_SECONDS) * random.uniform(0.8, 1.2), 3)
+        events.append(replace(_event(random, at, random.choice(kinds)), seconds=lasts))
+        at += random.uniform(0.0, random.choice((0.1, 2.0, 12.0)))
+    return replace(
+        schedule,
+        nodes=random.choice((2, 3, 3, 4, 5, 6)),
+        copies=copies,
+        min_copies=random.choice((1, 2, 2, 2, copies)),
+        events=tuple(sorted((*schedule.events, *events), key=lambda event: event.at)),
     )
 
 
@@ -180,7 +217,13 @@ def as_scenario(schedule: Schedule) -> Scenario:
     """The scenario that plays a schedule."""
 
     def setup(stage: Stage) -> None:
-        stage.start(nodes=schedule.nodes, ecs=schedule.ecs, fsync=schedule.fsync)
+        stage.start(
+            nodes=schedule.nodes,
+            ecs=schedule.ecs,
+            fsync=schedule.fsync,
+            replicas=schedule.copies,
+            min_copies=schedule.min_copies,
+        )
         stage.load(
             schedule.mix,
             clients=schedule.clients,
@@ -189,7 +232,7 @@ def as_scenario(schedule: Schedule) -> Scenario:
         )
 
     def story(stage: Stage) -> None:
-        _Player(stage).play(schedule)
+        _Player(stage, schedule).play()
 
     return Scenario("random story", setup, story, lambda stage: None)
 
@@ -197,13 +240,15 @@ def as_scenario(schedule: Schedule) -> Scenario:
 class _Player:
     """Lets events happen at their moments, and end at theirs."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, schedule: Schedule) -> None:
+        self._stage, self._schedule = stage, schedule
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
+        self._harmed: dict[str, str] = {}
+        """Nodes whose disks have lost something, by id, and the life in which that befell them."""
 
-    def play(self, schedule: Schedule) -> None:
-        began = self._stage.now()
+    def play(self) -> None:
+        schedule, began = self._schedule, self._stage.now()
         for event in schedule.events:
             self._at(began + event.at, lambda event=event: self._happens(event))  # type: ignore[misc]
         self._at(began + schedule.seconds, lambda: None)
@@ -254,8 +299,13 @@ class _Player:
                 stage.kill(id)
                 self._after(event.seconds, lambda: self._start_if_dead(id))
             case "cut power":
-                stage.cut_power(id)
-                self._after(event.seconds, lambda: self._start_if_dead(id))
+                if self._schedule.fsync == "always" or self._may_lose(id):
+                    stage.cut_power(id)
+                    self._after(event.seconds, lambda: self._start_if_dead(id))
+            case "crash disk":
+                if self._may_lose(id):
+                    stage.crash_disk(id)
+                    self._after(event.seconds, lambda: self._start_if_dead(id))
             case "restart":
                 stage.restart(id)
             case "pause":
@@ -284,6 +334,23 @@ class _Player:
                     if other != id:
                         stage.delay(id, other, event.late_seconds)
                         self._after(event.seconds, lambda other=other: stage.delay(id, other, 0.0))  # type: ignore[misc]
+
+    def _may_lose(self, id: str) -> bool:
+        """Whether nothing acknowledged is lost with what a node holds; if so it is taken to lose it now."""
+        ring = self._stage.ring()
+        if ring is None:
+            return False
+        whole = {
+            node.id for node in ring.circle if node.state == "up" and self._harmed.get(node.id, "") != node.incarnation
+        }
+        for _, members in ring.list_runs:
+            if id in (node.id for node in members) and not whole & {node.id for node in members if node.id != id}:
+                return False
+        if any(id in (node.id for node in ring.lists[each.slots.first]) for each in ring.trouble):
+            return False
+        known = ring.by_id.get(id)
+        self._harmed[id] = known.incarnation if known is not None else ""
+        return True
 
     def _start_if_dead(self, id: str) -> None:
         if id not in self._stage.lives():

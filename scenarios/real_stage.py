@@ -302,9 +302,11 @@ class RealStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return RealLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
         folder = Path(self._home.name) / "data"
-        self._local = LocalCluster(nodes, data=folder, fsync=fsync, replicas=replicas, password="")
+        self._local = LocalCluster(
+            nodes, data=folder, fsync=fsync, replicas=replicas, min_copies=min_copies, password=""
+        )
         self._runs = True
         self.local.start()
         for _ in range(ecs - 1):

@@ -205,13 +205,14 @@ class SimulatedStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return SimulatedLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
         self._cluster = SimulatedCluster(
             self.seed,
             nodes=nodes,
             ecs=ecs,
             fsync=fsync,
             replicas=replicas,
+            min_copies=min_copies,
             check=self._check,
             trace=Trace(tell=self._tell_trace),
         )

@@ -37,7 +37,7 @@ Phase = change.Phase
 PHASES: tuple[Phase, ...] = get_args(Phase)
 """Those that a change of the ring goes through, in order."""
 
-REPLICAS = 1
+REPLICAS, MIN_COPIES = 1, 2
 """Copies of each slot, where a story does not say."""
 SERVES_SECONDS_MAX = 60.0
 CALM_SECONDS_MAX = 180.0
@@ -194,13 +194,23 @@ class Stage(ABC):
 
     # The cluster
 
-    def start(self, nodes: int = 3, ecs: int = 1, *, fsync: str = "everysec", replicas: int | None = None) -> None:
-        """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS."""
+    def start(
+        self,
+        nodes: int = 3,
+        ecs: int = 1,
+        *,
+        fsync: str = "everysec",
+        replicas: int | None = None,
+        min_copies: int = MIN_COPIES,
+    ) -> None:
+        """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS.
+        ``min_copies``: how many of them must be up for a write, where there are as many."""
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
+        copies += "" if min_copies == MIN_COPIES else f", {min_copies} needed for a write"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
         self._fsync = fsync
-        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas)
+        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
     def join(self, count: int = 1) -> tuple[str, ...]:
@@ -516,7 +526,7 @@ class Stage(ABC):
     @abstractmethod
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
     @abstractmethod
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int) -> None: ...
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None: ...
     @abstractmethod
     def _join(self, count: int) -> tuple[str, ...]: ...
     @abstractmethod
