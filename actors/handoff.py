@@ -170,6 +170,10 @@ class Handoff(Actor):
         self._last_batch = 0
         self._told_held = 0
         self._reached_end = False  # told of this walk
+        self._promised_epoch = 0
+        """The ring whose seal was proved: until another is read nothing of that is taken back (R12)."""
+        self._wants_anew = False  # it would have begun anew, but for that
+        self._sealed = False
         self._progress_at = 0.0
         self._resent_from = -1
         self._relinking = False
@@ -269,7 +273,9 @@ class Handoff(Actor):
         if message.walk != self._walk:
             return
         self._trouble = message.why
-        if self._state != "asking":
+        if self._promised_epoch == self._epoch:
+            self._wants_anew = True
+        elif self._state != "asking":
             self._forget_walk()
             self._pause(DISOWNED_SECONDS)
         else:
@@ -427,12 +433,21 @@ class Handoff(Actor):
         if behind and self._state != "asking":
             for part, size in parts_of(behind, CHUNK_BYTES_MAX):
                 self._number += 1
-                replicate = Replicate(walk=self._walk, number=self._number, operations=part, sync=self._only_synced)
+                replicate = Replicate(
+                    walk=self._walk,
+                    number=self._number,
+                    operations=part,
+                    sync=self._only_synced,
+                    unsettled=self._sealed,
+                )
                 self._batches.append((self._number, message.batch))
                 self._put(Kept(self._number, replicate, size))
             if len(self._kept) > UNACKNOWLEDGED_MESSAGES_MAX or self._kept_bytes > UNACKNOWLEDGED_BYTES_MAX:
                 self._trouble = "the learner acknowledges too slowly: it is walked through anew"
-                self._ask_to_learn()
+                if self._promised_epoch == self._epoch:
+                    self._wants_anew = True
+                else:
+                    self._ask_to_learn()
         else:
             self._tell_held()
 
@@ -494,6 +509,10 @@ class Handoff(Actor):
 
     def _prove(self, message: Prove) -> None:
         self._epoch = message.epoch
+        self._sealed = message.phase == "seal"
+        if self._wants_anew:
+            self._wants_anew = False
+            self._ask_to_learn()
         self._proofs = [proof for proof in self._proofs if proof.phase != message.phase]
         self._proofs.append(Proof(message.phase, message.epoch, -1))
         self._check_proofs()
@@ -514,6 +533,8 @@ class Handoff(Actor):
             ):
                 left.append(proof)
             else:
+                if proof.phase == "seal":
+                    self._promised_epoch = proof.epoch
                 self.send(self._storage, HandoffReached(handoff=self.name, phase=proof.phase, epoch=proof.epoch))
         self._proofs = left
 

@@ -258,32 +258,32 @@ class Member(Actor):
     def _looked(self, message: Answered) -> None:
         self._looking = False
         asked, self._asked = self._asked, []
-        if not message.error:
-            self._ring_read(message.data)
+        if not message.error and self._ring_read(message.data) and self._ring is not None:
             for question in asked:
-                if question.reply_to is not None and self._ring is not None:
+                if question.reply_to is not None:
                     self.send(question.reply_to, RingSeen(question=question.question, epoch=self._ring.epoch))
         self._look()
 
-    def _ring_read(self, data: bytes | None) -> None:
+    def _ring_read(self, data: bytes | None) -> bool:
+        """Take a ring, if it is one to be taken; whether what was read is what is held now."""
         self._unkept = None
         if data is None:
             if self._ring is not None:
                 log.error("ring lost: ZooKeeper has no ring, %s holds %s", self._life.id, self._held())
-            return
+            return False
         try:
             ring = Ring.from_json(data)
         except RingError as error:
             log.error("%s cannot read the ring in ZooKeeper and stays with %s: %s", self._life.id, self._held(), error)
-            return
+            return False
         new = self._ring is None or ring.stamp != self._ring.stamp
         if not new and self._named:
-            return
+            return True
         if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
             log.error("%s stays with the ring it holds: %s", self._life.id, objection)
-            return
+            return False
         if new and not self._keep(ring, data):
-            return
+            return False
         before, self._ring = self._ring, ring
         me = ring.by_id.get(self._life.id)
         if not self._life.whole and me is not None and me.incarnation == self._life.incarnation and me.state == "up":
@@ -292,6 +292,7 @@ class Member(Actor):
         if new:
             self._update_registration()
         self._obey(ring, before)
+        return True
 
     def _keep(self, ring: Ring, data: bytes) -> bool:
         """Put a ring on disk; if that fails, once more after a while, unless another has been read by then."""

@@ -416,6 +416,8 @@ class Replicate:
     operations: list[Operation]
     sync: bool = False
     """Say when this, and all before it, is on your disk."""
+    unsettled: bool = False
+    """Stamped after the seal began: should the change be committed, not everybody may hold it yet (R18)."""
 
 
 @message

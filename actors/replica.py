@@ -136,6 +136,8 @@ class Walk:
     number: int = 0
     """Everything up to it is applied."""
     synced: int = 0
+    tail: list[Operation] = field(default_factory=list)
+    """What was stamped since the seal: if its change is committed, not everybody may hold it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -186,6 +188,9 @@ class Replica(Actor):
         self._streams: dict[int, Inbound] = {}
         self._admits: dict[tuple[str, str], bytearray] = {}
         """By sender, what becomes of its operations, slot by slot, in the newest ring: REFUSE, SKIP or APPLY."""
+        self._learned: list[tuple[int, Operation]] = []
+        """What was stamped while this node still learned, by the epoch of the commit that made it a member: it is part
+        of the tail until the coordinator's stream has begun, which brings it all once more (R18)."""
         self._questions: list[AskTail] = []
         """From rings that were not read here yet."""
         self._syncing: list[tuple[Walk | Inbound, int]] | None = None
@@ -256,6 +261,10 @@ class Replica(Actor):
             self._plan = None
             self._disowned.clear()
         self._ring = ring
+        for walk in self._walks.values():
+            if walk.change != change:
+                members = {slot for slot in {each[0] for each in walk.tail} if self._is_member(ring, slot)}
+                self._learned += [(ring.epoch, each) for each in walk.tail if each[0] in members]
         self._walks = {id: walk for id, walk in self._walks.items() if walk.change == change}
         for walk in self._walks.values():
             self._acknowledge(walk)  # whoever waits for this ring to be read here is told
@@ -272,6 +281,9 @@ class Replica(Actor):
         for question in questions:
             self._tell_tail(question)
         self._look_soon(self._foreign_seconds)
+
+    def _is_member(self, ring: Ring, slot: int) -> bool:
+        return any(node.id == self.id and node.incarnation == self.incarnation for node in ring.lists[slot])
 
     def _look_for_ring(self) -> None:
         member = self.system.find(self._member)
@@ -318,6 +330,10 @@ class Replica(Actor):
             return
         for first, last in message.begins:
             self._settle(first, last)
+        if self._learned:
+            self._learned = [
+                (epoch, each) for epoch, each in self._learned if message.epoch < epoch or admits[each[0]] != APPLY
+            ]
         operations = [each for each in message.operations if admits[each[0]] == APPLY]
         if operations:
             number = self._store.number
@@ -370,6 +386,7 @@ class Replica(Actor):
 
     def _settle(self, first: int, last: int) -> None:
         """The tails of these slots are of no use any more: their new coordinator has what of them is to be."""
+        self._learned = [each for each in self._learned if not first <= each[1][0] <= last]
         for stream in list(self._streams.values()):
             if any(first <= each[0] <= last for _, operations in stream.tail for each in operations):
                 left = [
@@ -399,6 +416,7 @@ class Replica(Actor):
             for each in operations
             if asked[each[0]]
         ]
+        operations += [each for _, each in self._learned if asked[each[0]]]
         now = self.now()
         numbers = [each for first, last in question.runs for each in self._store.numbers(first, last + 1)]
         confirmed = [
@@ -509,6 +527,8 @@ class Replica(Actor):
             self._disown(walk, str(failure))
             return
         walk.number = message.number
+        if isinstance(message, Replicate) and message.unsettled:
+            walk.tail += message.operations
         if isinstance(message, Replicate) and message.sync:
             self._sync()
         elif self._keeps_synced and not self._dirty:

@@ -1343,6 +1343,8 @@ class StorageNode(Actor):
     def _reached(self, part: Part, ring: Ring) -> Phase | None:
         """The last phase that all handoffs have come to the end of; a seal counts in the ring it was proved in."""
         assert ring.change is not None
+        if part.ready_epoch == ring.epoch:
+            return "seal"  # that was a promise (R12)
         order: tuple[Phase | None, ...] = (None, "transfer", "switch", "seal")
         reached: Phase | None = ring.change.phase
         for move in part.moves.values():
@@ -1353,22 +1355,23 @@ class StorageNode(Actor):
                 reached = so_far
         if reached == "seal" and self.fsync == "always" and self._synced < part.sealed_batch:
             return "switch"  # what was stamped is not on this node's own disk yet
-        if reached == "seal" and not self._sealed_slots_are_held(part):
+        if reached == "seal" and not self._affected_slots_are_held(part):
             return "switch"
         return reached
 
-    def _sealed_slots_are_held(self, part: Part) -> bool:
-        """Whether everything that was stamped before the seal is held by every up member (R9). What may not be answered
-        before a lease is over is waited for, too, so that nobody is left in doubt."""
-        sealed = [shift.slots for shift in part.shifts if shift.sealed]
+    def _affected_slots_are_held(self, part: Part) -> bool:
+        """Whether everything that was stamped before the seal is held by every up member (R9): what is in the tail of a
+        learner is then all that not everybody may hold at the commit. The lease of a former coordinator is waited for,
+        too, since whoever follows by the commit does not know of it (R21)."""
+        affected = [shift.slots for shift in part.shifts]
         held = self._acknowledging.held
         groups = [
             group
             for run, group in self._acknowledging.runs
-            if any(run.first <= slots.last and slots.first <= run.last for slots in sealed)
+            if any(run.first <= slots.last and slots.first <= run.last for slots in affected)
         ]
         return all(held.get(peer, 0) >= part.sealed_batch for group in groups for peer in group.peers) and not any(
-            group.waiting and self.now() < group.not_before for group in groups
+            self.now() < group.not_before for group in groups
         )
 
     # Durability

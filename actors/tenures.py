@@ -150,11 +150,12 @@ class Tenures:
         if len(formers) == 1 and _was_planned(formers[0], ring):
             return 0.0, None
         until, awaits = 0.0, None
-        for former in formers:
-            node = former.coordinators[slot]
-            life = (node.id, node.incarnation) if node is not None else None
-            if life == (self.id, self.incarnation) or life in self._gone:
-                continue
+        lives = {
+            (node.id, node.incarnation) if (node := each.coordinators[slot]) is not None else None for each in formers
+        }
+        up = {(node.id, node.incarnation) for node in ring.circle if node.state == "up"}
+        lives |= confirmed.keys() - up  # somebody before those, who may not have heard of it yet
+        for life in sorted(lives - self._gone - {(self.id, self.incarnation)}, key=str):
             over = (confirmed.get(life, now) if life is not None else now) + LEASE_OVER_SECONDS
             if over > until:
                 until, awaits = over, life
