@@ -586,14 +586,17 @@ class Ecs(Actor):
         return None
 
     def _give_up(self, ring: Ring, why: str, culprit: str = "") -> Ring:
-        """The ring without its change. Who was to join by it, or the one whose fault it is, is not tried again soon."""
+        """The ring without its change. Whoever was to come by it and has kept the others from it is not tried again
+        soon; where nobody can tell who that is, they are tried again one after the other."""
         assert ring.change is not None
         wish = ring.change.wish
         if wish.kind in ("add", "return"):
-            for id in (culprit,) if culprit else wish.ids:
+            unfinished = {each.target for each in self.progress() if each.trouble or each.state != "walked"}
+            known = [culprit] if culprit else sorted(unfinished & set(wish.ids))
+            for place, id in enumerate(known or wish.ids, start=1):
                 times = self._failures.get(id, (0, 0.0))[0] + 1
                 pause = min(TRY_AGAIN_SECONDS * 2 ** (times - 1), TRY_AGAIN_SECONDS_MAX)
-                self._failures[id] = times, self.now() + pause
+                self._failures[id] = times, self.now() + pause * place
         log.warning("%s is given up: %s", wish, why)
         return given_up(ring, wish.job, "aborted", why=why, **self.write_fields())
 

@@ -330,7 +330,7 @@ class Replica(Actor):
             return
         for first, last in message.begins:
             self._settle(first, last)
-        if self._learned:
+        if self._learned and not message.more:
             self._learned = [
                 (epoch, each) for epoch, each in self._learned if message.epoch < epoch or admits[each[0]] != APPLY
             ]

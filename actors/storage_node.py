@@ -154,12 +154,12 @@ TOO_MUCH = error(
 )
 INTERNAL_ERROR = error(b"ERR internal error, see the log of this node; nothing was done")
 PARKED_TOO_MANY = error(
-    b"TRYAGAIN the slot is moving to another node, and %d requests wait for that already; nothing was done"
-    % PARKED_REQUESTS_MAX
+    b"TRYAGAIN the slot waits for a change of the ring or for its other copies, and %d requests wait for that already; "
+    b"nothing was done" % PARKED_REQUESTS_MAX
 )
 PARKED_TOO_LONG = error(
-    b"TRYAGAIN the slot is moving to another node, and that takes longer than %g s; nothing was done"
-    % PARKED_SECONDS_MAX
+    b"TRYAGAIN the slot waits for a change of the ring or for its other copies, and that takes longer than %g s; "
+    b"nothing was done" % PARKED_SECONDS_MAX
 )
 UNHELD_TOO_LONG = error(
     b"INDOUBT written here, but not every node that must hold it, too, has said so within %g s: read before repeating"
@@ -272,7 +272,7 @@ class Part:
     reached: Phase | None = None
     sealed_epoch: int = 0
     sealed_batch: int = 0
-    """The last batch that was committed before the seal of that ring."""
+    """The last batch that was committed before the seal of that ring, or the end of a walk within it."""
     ready_epoch: int = 0
     """The ring in whose seal it has said Ready."""
 
@@ -1303,6 +1303,8 @@ class StorageNode(Actor):
         move.reached = message.phase
         if message.phase == "seal":
             move.proved_epoch = message.epoch
+        elif message.phase == "transfer" and self._part is not None and self._part.sealed_epoch == self._epoch:
+            self._part.sealed_batch = self._batch  # its chunks may have brought what was stamped since the seal began
         change = self._ring.change if self._ring is not None else None
         if message.phase is None and change is not None and change.phase != "transfer":  # what it has proved is void
             self.send(move.ref, Prove(phase=change.phase, epoch=self._epoch))
