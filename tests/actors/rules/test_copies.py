@@ -193,7 +193,10 @@ class Copies(RuleBasedStateMachine):
                 assert content == self.written[slot], "a source that lacks something"
                 for learner in shift.learners:
                     self.held[nodes[learner].data_id][slot] = content
+        before = {slot: _up(self.ring, slot) for slot in SAMPLES}
         self.next(committed(self.ring, **self.fields()))
+        for slot in SAMPLES:
+            assert _up(self.ring, slot) >= min(self.ring.copies_needed, before[slot]), "a list is left with fewer (R11)"
 
     @precondition(lambda self: self.ring.change is not None)
     @rule()
@@ -231,6 +234,10 @@ class Copies(RuleBasedStateMachine):
             complete = record.complete if record is not None else ()
             up = [node for node in self.ring.lists[slot] if node.state == "up"]
             assert up or complete
+
+
+def _up(ring: Ring, slot: int) -> int:
+    return sum(node.state == "up" for node in ring.lists[slot])
 
 
 def _token(place: int) -> int:
