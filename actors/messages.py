@@ -259,6 +259,15 @@ class TakenOver:
     """Of this node's own replica: whose tenure it has confirmed, and when, by this process' clock."""
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """This node has taken over these slots: what it kept of their tails is stored and sent on; local. StorageNode ->
+    Replica."""
+
+    runs: list[tuple[int, int]]
+
+
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookForRing:

@@ -3,6 +3,7 @@
 Hears   RingChanged                                        from Member
         OpenStream, Append                                 from Replicator of a coordinator
         AskTail                                            from Takeover of a new one
+        Settle                                             from StorageNode of this node
         Learn, Survey, ListKeys, Chunk, Replicate          from a Handoff of the slots' coordinator
         Synced                                             from Syncer
         MayDrop, DropAllowed                               from Replica of another node
@@ -71,6 +72,7 @@ from .messages import (
     Replicate,
     Replicated,
     RingChanged,
+    Settle,
     Survey,
     Surveyed,
     Sync,
@@ -84,6 +86,7 @@ from .rules.plan import Plan, Transfer
 from .rules.ring import Ring
 from .rules.slots import SLOTS, Run, runs
 from .rules.transitions import planned
+from .tenures import LEASE_OVER_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +211,7 @@ class Replica(Actor):
         | RingChanged
         | OpenStream
         | AskTail
+        | Settle
         | Learn
         | Survey
         | ListKeys
@@ -228,6 +232,9 @@ class Replica(Actor):
                 self._open(message)
             case AskTail():
                 self._tell_tail(message)
+            case Settle():
+                for first, last in message.runs:
+                    self._settle(first, last)
             case Learn():
                 self._learn(message)
             case Survey():
@@ -274,7 +281,7 @@ class Replica(Actor):
             if node is None or node.incarnation != stream.incarnation or node.state in ("down", "out"):
                 stream.open = False
                 stream.waiting.clear()
-                self._forget_if_done(stream)
+            self._forget_if_done(stream)
             while stream.waiting and stream.waiting[0].epoch <= ring.epoch:
                 self._admit(stream, stream.waiting.popleft())
         questions, self._questions = self._questions, []
@@ -302,7 +309,9 @@ class Replica(Actor):
         self._streams[message.stream] = Inbound(message.stream, message.node, message.incarnation, message.reply_to)
 
     def _forget_if_done(self, stream: Inbound) -> None:
-        if not stream.open and not stream.tail and stream.confirmed_at is None:
+        """Forget a stream that brings nothing more, once its tail is settled and no lease rests on it any more."""
+        confirmed = stream.confirmed_at is not None and self.now() < stream.confirmed_at + LEASE_OVER_SECONDS
+        if not stream.open and not stream.tail and not confirmed:
             self._streams.pop(stream.id, None)
 
     def _stream(self, message: Append) -> None:

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import assert_never
 
 from ..runtime.actor import Actor, Ref
@@ -68,6 +69,9 @@ SILENT_SECONDS = 1.0
 
 RESEND_SECONDS = 1.0
 """So long without an acknowledgement, what waits for one is sent again."""
+
+RESEND_SECONDS_MAX = 8.0
+"""The pause between two tries is doubled up to this."""
 
 RELINK_SECONDS = 0.1
 """So long after the link was lost it is tried again."""
@@ -127,6 +131,9 @@ class Stream:
     refused_epoch: int = 0
     """It has refused in a ring of this epoch: nothing is sent before that ring is read here."""
     silent: bool = False
+    probed_at: float = 0.0
+    probes: int = 0
+    """So often, one after the other, the first of what waits was sent again, and nothing was heard."""
 
 
 class Replicator(Actor):
@@ -375,7 +382,8 @@ class Replicator(Actor):
             batch = _completes(stream.unsynced.popleft().append)
         if not kept and not stream.unsynced:
             batch = max(batch, self._batch)
-        if message.gap and stream.resent_from != message.number:
+        if stream.probes or (message.gap and stream.resent_from != message.number):
+            stream.probes = 0
             stream.resent_from = message.number
             self._send_again(stream)
         if stream.silent:
@@ -439,16 +447,23 @@ class Replicator(Actor):
             stuck = now - max(stream.moved_at, stream.kept[0].sent_at)
             if stuck > SILENT_SECONDS and not stream.silent:
                 self._report(stream, stuck)
-            if stuck > RESEND_SECONDS and not stream.refused_epoch:
-                self._send_open(stream)
-                self._send_again(stream)
+            pause = min(RESEND_SECONDS * 2**stream.probes, RESEND_SECONDS_MAX)
+            if stuck > RESEND_SECONDS and now - stream.probed_at >= pause:
+                self._probe(stream)
 
     def _relink(self, id: int) -> None:
         for stream in self._streams.values():
             if stream.id == id:
                 self.system.death_watch(self.ref, stream.replica)
-                self._send_open(stream)
-                self._send_again(stream)
+                self._probe(stream)
+
+    def _probe(self, stream: Stream) -> None:
+        """Send the first of what waits for an acknowledgement again: the answer tells from where on the rest is to be."""
+        if not stream.refused_epoch:
+            stream.probed_at, stream.probes = self.now(), stream.probes + 1
+            self._send_open(stream)
+            for kept in (*islice(stream.unsynced, 1), *islice(stream.kept, 1)):
+                self.send(stream.replica, kept.append)
 
     def _send_again(self, stream: Stream) -> None:
         if not stream.refused_epoch:

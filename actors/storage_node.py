@@ -12,7 +12,8 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         SyncSoon, SweepSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
         ReportFigures      from Ecs and Gateway
 Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
-        Follow, Prove -> Handoff; ChangeReported -> the leading Ecs; LookForRing -> Member; Figures -> whoever asked
+        Follow, Prove -> Handoff; Settle -> Replica; ChangeReported -> the leading Ecs; LookForRing -> Member;
+        Figures -> whoever asked
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -92,6 +93,7 @@ from .messages import (
     ReportFigures,
     RingChanged,
     RingSeen,
+    Settle,
     Settled,
     Sync,
     Synced,
@@ -588,8 +590,11 @@ class StorageNode(Actor):
         self._regroup()
         self._acknowledging.wrote(self._batch, message.operations)
         self._lead(self._batch - 1)
+        own = [(run.first, run.last) for run in taken]
+        replica = self.system.find(self._replica)
+        if replica is not None:
+            self.send(replica, Settle(runs=own))
         if self._replicator is not None:
-            own = [(run.first, run.last) for run in taken]
             self.send(self._replicator, BeginTenure(batch=self._batch, runs=own, operations=message.operations))
         log.info("%s has taken over %d slots (ring %d)", self.id, sum(run.size for run in taken), ring.epoch)
         self._serve()
