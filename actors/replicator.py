@@ -458,7 +458,7 @@ class Replicator(Actor):
                 self._probe(stream)
 
     def _probe(self, stream: Stream) -> None:
-        """Send the first of what waits for an acknowledgement again: the answer tells from where on the rest is to be."""
+        """Send the first of what waits for an acknowledgement again; the answer tells from where on the rest is due."""
         if not stream.refused_epoch:
             stream.probed_at, stream.probes = self.now(), stream.probes + 1
             self._send_open(stream)

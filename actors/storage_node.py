@@ -1361,6 +1361,7 @@ class StorageNode(Actor):
             if order.index(so_far) < order.index(reached):
                 reached = so_far
         if reached == "seal" and self.fsync == "always" and self._synced < part.sealed_batch:
+            self._sync()
             return "switch"  # what was stamped is not on this node's own disk yet
         if reached == "seal" and not self._affected_slots_are_held(part):
             return "switch"
