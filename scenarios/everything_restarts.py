@@ -12,7 +12,7 @@ from .stage import SERVES_SECONDS_MAX, Stage
 
 
 def setup(stage: Stage) -> None:
-    stage.start(nodes=stage.random.randint(1, 5), ecs=stage.random.randint(1, 2))
+    stage.start(nodes=stage.random.randint(1, 5), ecs=stage.random.randint(1, 2), replicas=stage.random.randint(1, 3))
 
 
 def story(stage: Stage) -> None:

@@ -14,7 +14,11 @@ GIVEN_UP_SECONDS_MAX = 60.0
 
 
 def setup(stage: Stage) -> None:
-    stage.start(nodes=stage.random.randint(1, 3), fsync=stage.random.choice(("everysec", "always")))
+    stage.start(
+        nodes=stage.random.randint(1, 3),
+        fsync=stage.random.choice(("everysec", "always")),
+        replicas=stage.random.randint(1, 3),
+    )
 
 
 def story(stage: Stage) -> None:

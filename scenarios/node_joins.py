@@ -12,7 +12,11 @@ from .stage import Stage
 
 
 def setup(stage: Stage) -> None:
-    stage.start(nodes=stage.random.randint(1, 4), fsync=stage.random.choice(("everysec", "everysec", "always")))
+    stage.start(
+        nodes=stage.random.randint(1, 4),
+        fsync=stage.random.choice(("everysec", "everysec", "always")),
+        replicas=stage.random.randint(1, 3),
+    )
 
 
 def story(stage: Stage) -> None:

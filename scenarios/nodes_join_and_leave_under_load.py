@@ -14,7 +14,11 @@ MEMBERS_MAX = 6
 
 
 def setup(stage: Stage) -> None:
-    stage.start(nodes=stage.random.randint(2, 4), fsync=stage.random.choice(("everysec", "always", "never")))
+    stage.start(
+        nodes=stage.random.randint(2, 4),
+        fsync=stage.random.choice(("everysec", "always", "never")),
+        replicas=stage.random.randint(1, 3),
+    )
 
 
 def story(stage: Stage) -> None:

@@ -13,7 +13,7 @@ from .stage import PHASES, Stage
 
 
 def setup(stage: Stage) -> None:
-    stage.start(nodes=stage.random.randint(2, 4), ecs=stage.random.randint(1, 2))
+    stage.start(nodes=stage.random.randint(2, 4), ecs=stage.random.randint(1, 2), replicas=stage.random.randint(1, 3))
 
 
 def story(stage: Stage) -> None:
