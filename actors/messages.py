@@ -265,6 +265,8 @@ class Settle:
     """This node has taken over these slots: what it kept of their tails is stored and sent on; local. StorageNode ->
     Replica."""
 
+    epoch: int
+    """Of the ring in which it has."""
     runs: list[tuple[int, int]]
 
 

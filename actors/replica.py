@@ -233,8 +233,9 @@ class Replica(Actor):
             case AskTail():
                 self._tell_tail(message)
             case Settle():
-                for first, last in message.runs:
-                    self._settle(first, last)
+                if self._ring is not None and self._ring.epoch == message.epoch:  # else they may be another's by now
+                    for first, last in message.runs:
+                        self._settle(first, last)
             case Learn():
                 self._learn(message)
             case Survey():

@@ -253,6 +253,8 @@ class Move:
     name: str
     slots: Run
     ref: Ref
+    followed: int = 0
+    """The last batch that it was told of."""
     held: int = 0
     """Batches up to this one the learner holds."""
     reached: Phase | None = None
@@ -525,7 +527,8 @@ class StorageNode(Actor):
     def _tell_learners(self) -> None:
         if self._replicator is not None and self._ring is not None and self._ring.replicas > 1:
             names = {name for group in self._acknowledging.groups for name in group.learners}
-            held = min((self._acknowledging.held[name] for name in names), default=None)
+            moves = [move for move in self._part.moves.values() if move.name in names] if self._part is not None else []
+            held = min((self._batch if move.held >= move.followed else move.held for move in moves), default=None)
             self.send(self._replicator, LearnersHold(batch=held))
 
     # Taking over
@@ -593,7 +596,7 @@ class StorageNode(Actor):
         own = [(run.first, run.last) for run in taken]
         replica = self.system.find(self._replica)
         if replica is not None:
-            self.send(replica, Settle(runs=own))
+            self.send(replica, Settle(epoch=ring.epoch, runs=own))
         if self._replicator is not None:
             self.send(self._replicator, BeginTenure(batch=self._batch, runs=own, operations=message.operations))
         log.info("%s has taken over %d slots (ring %d)", self.id, sum(run.size for run in taken), ring.epoch)
@@ -1041,6 +1044,7 @@ class StorageNode(Actor):
         for move in part.moves.values() if part is not None else ():
             own = [each for each in operations if move.slots.first <= each[0] <= move.slots.last]
             if own:
+                move.followed = self._batch
                 self.send(move.ref, Follow(batch=self._batch, operations=own))
         if not self._acknowledging.needs_others:
             return
@@ -1325,6 +1329,7 @@ class StorageNode(Actor):
         part, ring = self._part, self._ring
         if part is None or ring is None or not part.shifts:
             return
+        self._tell_learners()
         part.reached = self._reached(part, ring)
         if part.reached == "seal" and part.ready_epoch != ring.epoch:
             part.ready_epoch = ring.epoch

@@ -17,8 +17,10 @@ alone. `Suspicions` keeps what the up nodes say of each other; `judged` decides,
 4.  Accused together are half of the up nodes or more: nobody goes, the sessions decide. A network that splits, or a
     judge that is wrong, looks like that.
 5.  Who is *refused* by two witnesses (rule 2: by one) has ended, and goes. Anybody else may be alive with its session,
-    and stays if one of its lists would have fewer than ``copies_needed`` members up without it: that writes wait for it
-    is then no worse than that they are refused. So no list loses its last member by silence.
+    and merely slow: where one of its lists would have fewer than ``copies_needed`` members up without it, it stays for
+    SPARED_SECONDS more, and for good where a list would have none. (For good in both cases, as R22 has it, would be
+    worse than that writes are refused: reads wait for its confirmation, too, its own slots have nobody, and nobody else
+    can be made equal. Nothing is lost by it, since it is written down as complete.)
 6.  A node that is returning holds nothing together: two witnesses are enough, unless it is the keeper of a list, which
     goes only if it is refused.
 
@@ -42,6 +44,9 @@ Life = tuple[str, str]
 
 SETTLE_SECONDS = 0.3
 REFUSED_SETTLE_SECONDS = 0.05
+
+SPARED_SECONDS = 2.0
+"""So long longer a node that some list needs must be accused."""
 
 SUSPICION_SECONDS_MAX = 3.0
 """Three times as long as a detector takes to repeat what it says."""
@@ -113,10 +118,11 @@ def judged(ring: Ring, said: Mapping[Life, Mapping[Life, Suspicion]], now: float
     accused = hearing.accused()
     if len(hearing.up) > 2 and 2 * len(accused.keys() & hearing.up) >= len(hearing.up):
         return Verdict()
-    going = _can_be_spared(ring, accused)
-    due = min((accused[life].due for life in going), default=None)
+    needed = _needed(ring, accused)
+    due = min((accused[life].due + needed[life] for life in needed), default=None)
     if due is None or due > now:
         return Verdict(again_at=due)
+    going = [life for life in needed if not needed[life] or accused[life].due + needed[life] <= now]
     return Verdict(gone=dict(going), why="; ".join(accused[life].sentence(life) for life in going))
 
 
@@ -209,22 +215,19 @@ class _Hearing:
         return any(ids <= {node.id for node in members} for _, members in self._ring.list_runs)
 
 
-def _can_be_spared(ring: Ring, accused: Mapping[Life, _Accusation]) -> list[Life]:
-    """Rules 5 and 6: those who have ended, and those of the others whose lists can do without them, clockwise."""
+def _needed(ring: Ring, accused: Mapping[Life, _Accusation]) -> dict[Life, float]:
+    """Rules 5 and 6: those who may go, clockwise, and for how many seconds more each of them stays."""
     circle = [life for life in map(_life, ring.circle) if life in accused]
-    going = [life for life in circle if accused[life].what == "refused"]
+    going = {life: 0.0 for life in circle if accused[life].what == "refused"}
     keepers = {each.keeper for each in ring.trouble}
-    up = {id for id, _ in _lives(ring, "up") - set(going)}
+    up = {id for id, _ in _lives(ring, "up") - going.keys()}
     for life in circle:
         id, left = life[0], up - {life[0]}
         lists = [{node.id for node in members} for _, members in ring.list_runs] if id in up else []
-        if (
-            life in going
-            or id in keepers
-            or any(id in each and len(each & left) < ring.copies_needed for each in lists)
-        ):
+        remaining = min((len(each & left) for each in lists if id in each), default=ring.copies_needed)
+        if life in going or id in keepers or not remaining:
             continue
-        going.append(life)
+        going[life] = SPARED_SECONDS if remaining < ring.copies_needed else 0.0
         up = left
     return going
 

@@ -289,7 +289,9 @@ def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, 
         if kind in ("remove", "rest"):
             node = _member(ring, id)
             if kind == "rest" and node.state != "up":
-                raise RingError(f"{id} is {node.state}: only who is up can be restarted in order")
+                raise RingError(
+                    f"{id} is {node.state}: only who is up can be restarted in order; with --force it is started"
+                )
             if any(id in other.ids and other.kind == kind for other in _wishes(ring)):
                 raise RingError(f"{id} is being {'removed' if kind == 'remove' else 'restarted'} already")
     return ring.amended(

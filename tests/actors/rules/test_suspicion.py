@@ -11,6 +11,7 @@ from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.suspicion import (
     REFUSED_SETTLE_SECONDS,
     SETTLE_SECONDS,
+    SPARED_SECONDS,
     SUSPICION_SECONDS_MAX,
     Life,
     Suspicion,
@@ -86,7 +87,7 @@ two = founded(2, replicas=2)
         (two, "1=2 refused", ""),
         (two, "1-2 silent", ""),
         (two, "1=2 silent", ""),
-        (two, "1-2 stream", ""),  # with too few copies nothing is won
+        (two, "1-2 stream", ""),  # it may only be slow, and too few copies would be left
         (founded(2, replicas=2, min_copies=1), "1-2 stream", "2"),
         (founded(2, replicas=2, min_copies=1), "1-2 stream, 2-1 silent", "2"),
         (founded(2, replicas=2, min_copies=1), "1=2 silent", ""),
@@ -139,6 +140,16 @@ def test_silence_has_to_stand_for_a_moment_and_certainty_for_less() -> None:
         waits = verdict(three, story, now=seconds - 0.01)
         assert not waits.gone and waits.again_at == pytest.approx(seconds)
         assert gone(three, story, now=seconds) == "2"
+
+
+def test_who_is_needed_stays_a_while_longer_and_for_good_where_nobody_else_is_left() -> None:
+    moment = SETTLE_SECONDS + SPARED_SECONDS
+    table = said(two, "1-2 stream")
+    table = {of: {by: each._replace(told=moment) for by, each in by_all.items()} for of, by_all in table.items()}
+    assert not judged(two, table, moment - 0.01).gone and judged(two, table, 0.5).again_at == moment
+    assert set(judged(two, table, moment).gone) == {id_of("2")}, "reads and its own slots wait for it, too"
+    alone = lost(two, id_of("1"))
+    assert not judged(alone, said(alone, "1-2 stream"), moment).gone
 
 
 def test_who_is_found_gone_just_after_another_goes_with_it() -> None:
