@@ -189,8 +189,9 @@ class Replica(Actor):
         self._disowned: dict[int, tuple[Ref, Disowned]] = {}
         """Walks of the change in flight that could not go on: their handoffs may not have heard of it."""
         self._streams: dict[int, Inbound] = {}
-        self._admits: dict[tuple[str, str], bytearray] = {}
-        """By sender, what becomes of its operations, slot by slot, in the newest ring: REFUSE, SKIP or APPLY."""
+        self._admits: dict[tuple[str, str], tuple[bytearray, bool]] = {}
+        """By sender, what becomes of its operations, slot by slot, in the newest ring: REFUSE, SKIP or APPLY; and
+        whether it coordinates anything at all."""
         self._learned: list[tuple[int, Operation]] = []
         """What was stamped while this node still learned, by the epoch of the commit that made it a member: it is part
         of the tail until the coordinator's stream has begun, which brings it all once more (R18)."""
@@ -332,8 +333,8 @@ class Replica(Actor):
         if message.number != stream.number + 1:
             self._tell_appended(stream, gap=message.number > stream.number)
             return
-        admits = self._admitted(stream)
-        refused = not any(admits) or any(admits[each[0]] == REFUSE for each in message.operations)
+        admits, coordinates = self._admitted(stream)
+        refused = not coordinates or any(admits[each[0]] == REFUSE for each in message.operations)
         if refused or any(REFUSE in admits[first : last + 1] for first, last in message.begins):
             assert self._ring is not None
             self.send(stream.replicator, Refused(stream=stream.id, epoch=self._ring.epoch))
@@ -367,22 +368,19 @@ class Replica(Actor):
 
     def _tell_appended(self, stream: Inbound, gap: bool = False, answers: bool = True) -> None:
         assert self._ring is not None
-        if answers and self._is_coordinator(stream):
+        if answers and self._admitted(stream)[1]:
             stream.confirmed_at = self.now()
         appended = Appended(
             stream=stream.id, number=stream.number, synced=stream.synced, epoch=self._ring.epoch, gap=gap
         )
         self.send(stream.replicator, appended)
 
-    def _is_coordinator(self, stream: Inbound) -> bool:
-        return any(self._admitted(stream))
-
-    def _admitted(self, stream: Inbound) -> bytearray:
-        """What becomes of a sender's operations, by slot."""
+    def _admitted(self, stream: Inbound) -> tuple[bytearray, bool]:
+        """What becomes of a sender's operations, by slot; whether it coordinates any."""
         sender = stream.node, stream.incarnation
-        admits = self._admits.get(sender)
-        if admits is None:
-            admits = self._admits[sender] = bytearray(SLOTS)
+        found = self._admits.get(sender)
+        if found is None:
+            admits = bytearray(SLOTS)
             ring = self._ring
             node = ring.by_id.get(stream.node) if ring is not None else None
             if ring is not None and node is not None and node.incarnation == stream.incarnation:
@@ -392,7 +390,8 @@ class Replica(Actor):
                     if any(each.id == self.id and each.incarnation == self.incarnation for each in members):
                         span = slice(run.first, run.last + 1)
                         admits[span] = admits[span].replace(bytes([SKIP]), bytes([APPLY]))
-        return admits
+            found = self._admits[sender] = admits, any(admits)
+        return found
 
     def _settle(self, first: int, last: int) -> None:
         """The tails of these slots are of no use any more: their new coordinator has what of them is to be."""
