@@ -603,6 +603,7 @@ class StorageNode(Actor):
         self._serve()
         self._release()
         self._resume_parked()
+        self._ask_whether_alone()
         self._report()
         if self.fsync == "always":
             self._sync()
