@@ -12,8 +12,10 @@ READY := $(VENV)/.ready
 run: $(READY)
 	$(BIN)/python -m ringkeeper.scenarios.main_job
 
+# Stories need nothing but a processor each; tests that start processes have all of them to themselves.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not stories"
+	$(BIN)/pytest -m stories -n auto
 
 fast: $(READY)
 	$(BIN)/pytest -m "not processes and not stories and not browser"
