@@ -14,6 +14,7 @@ from ringkeeper.actors.messages import (
     Operation,
     Refused,
     RingChanged,
+    Settle,
     Sync,
     Synced,
     Tails,
@@ -272,6 +273,19 @@ def test_a_new_tenure_settles_all_earlier_tails_of_its_slots(copy: Copy) -> None
     assert copy.tail(2) == [put(slot, 1), put(other, 2), put(mine, 2, epoch=2)]
     (refused,) = copy.append(5, epoch=2, begins=[(slot, slot)])
     assert refused == Refused(stream=5, epoch=2) and copy.tail(2)[0] == put(slot, 1)
+
+
+def test_what_this_node_has_taken_over_is_settled_in_the_ring_in_which_it_has_and_in_no_later_one(copy: Copy) -> None:
+    """By then the tail may be that of another coordinator."""
+    slot = slot_of(FIRST)
+    copy.append(1, put(slot, 1))
+    copy.read(ring_with(FOUR))
+    copy.harness.tell(Settle(epoch=1, runs=[(slot, slot)]))
+    assert copy.tail(2) == [put(slot, 1)]
+    copy.harness.tell(Settle(epoch=2, runs=[(slot + 1, slot + 1)]))
+    assert copy.tail(2) == [put(slot, 1)]
+    copy.harness.tell(Settle(epoch=2, runs=[(slot, slot)]))
+    assert copy.tail(2) == []
 
 
 def test_whose_tenure_was_confirmed_is_told_with_how_long_ago(copy: Copy) -> None:

@@ -169,3 +169,19 @@ def test_a_newer_ring_while_slots_are_taken_does_not_make_the_older_lease_forgot
     assert {(each.not_before, each.awaits) for each in tenures.held if each.slots in OF_FIRST} == {
         (9.9 + LEASE_OVER_SECONDS, life(FIRST))
     }
+
+
+def test_a_lease_of_the_one_before_the_one_before_is_waited_for_though_the_one_between_is_gone() -> None:
+    """R21: FIRST may not have heard yet that SECOND followed it, and SECOND's process has ended."""
+    ring = founded(4, replicas=4)
+    first, second, third, _ = (node.id for node in ring.circle)
+    down = lost(ring, first)
+    both = lost(down, second)
+    tenures = tenures_of(third, ring)
+    read(tenures, ring, down, now=10.0)
+    tenures.ended(life(second))
+    read(tenures, down, both, now=10.2)
+    tenures.begin(both, {life(first): 9.9, life(second): 10.1}, batch=11, now=10.3)
+    assert {(each.not_before, each.awaits) for each in tenures.held if each.slots in ring.slots_of(first)} == {
+        (9.9 + LEASE_OVER_SECONDS, life(first))
+    }
