@@ -17,6 +17,7 @@ from ringkeeper.actors.messages import (
     Execute,
     Executed,
     LookForRing,
+    PeerGone,
     RingChanged,
     RingSeen,
     Settled,
@@ -135,6 +136,8 @@ class Trio:
         self.syncs_wait = False
         """Syncs are not done before the test says so."""
         self.number = 0
+        self.born: dict[str, int] = {}
+        """How many requests there had been when the life of a node began."""
         self.nodes: dict[str, One] = {}
         for node in self.ring.nodes:
             self._begin(node.id, 1, open_store("memory"))
@@ -142,6 +145,7 @@ class Trio:
 
     def _begin(self, id: str, life: int, store: Store) -> One:
         port = registration(id).bridge_port
+        self.born[id] = self.number + 1
         one = self.nodes[id] = One(id, life, store, lambda to, message: self._put(port, to, message), self.fsync)
         one.harness.loop.advance(max((each.harness.loop.time() for each in self.nodes.values()), default=0.0))
         one.harness.tell(LeaderChanged(path="", data=LEADER.encode(), term=1))
@@ -157,7 +161,11 @@ class Trio:
     # The ring
 
     def fields(self) -> dict[str, Any]:
-        return {"nonce": hex64(self.ring.epoch + 1), "wall_seconds": 1e9}
+        return {"nonce": hex64(self.ring.epoch + 1), "wall_seconds": 1e9, "why": "test"}
+
+    def amend(self) -> None:
+        """A ring in which nothing is different is written."""
+        self.ring = self.ring.amended(what="nothing", **self.fields())
 
     def down(self, *ids: str) -> None:
         """A ring that calls these nodes down is written; nobody has read it."""
@@ -173,28 +181,36 @@ class Trio:
 
     def begin_return(self) -> None:
         """A ring in which a change raises all that are returning."""
-        self.ring = begun(self.ring, returning(self.ring), why="test", **self.fields())
+        self.ring = begun(self.ring, returning(self.ring), **self.fields())
 
     def advance_change(self) -> None:
-        self.ring = advanced(self.ring, why="test", **self.fields())
+        self.ring = advanced(self.ring, **self.fields())
 
     def commit(self) -> None:
-        self.ring = committed(self.ring, why="test", **self.fields())
+        self.ring = committed(self.ring, **self.fields())
 
     def reached(self, phase: str) -> bool:
         """Whether everybody who has a part in the change has reported the end of a phase in the newest ring."""
         reports = [each for each in self.reports.values() if each.epoch == self.ring.epoch]
         return bool(reports) and all(each.reached == phase for each in reports)
 
-    def raise_returning(self) -> None:
-        """A change that raises all that are returning, from its beginning to its commit."""
+    def come_to(self, phase: str) -> None:
+        """Everybody reads the ring and comes to the end of this phase of its change."""
+        self.read()
+        self.run(3.0, until=lambda: self.reached(phase))
+        assert self.reached(phase), f"{phase}: {self.reports}"
+
+    def seal_return(self) -> None:
+        """A change that raises all that are returning, up to where everybody is Ready for its commit."""
         self.begin_return()
         for phase in ("transfer", "switch", "seal"):
-            self.read()
-            self.run(3.0, until=lambda phase=phase: self.reached(phase))  # type: ignore[misc]
-            assert self.reached(phase), f"{phase}: {self.reports}"
+            self.come_to(phase)
             if phase != "seal":
                 self.advance_change()
+
+    def raise_returning(self) -> None:
+        """The same, and its commit."""
+        self.seal_return()
         self.commit()
         self.read()
         self.run(0.5)
@@ -206,6 +222,13 @@ class Trio:
             one.ring = self.ring
             one.replica_ref.tell(RingChanged(ring=self.ring))
             one.harness.tell(RingChanged(ring=self.ring))
+            self._hear(one)
+
+    def hear_gone(self, gone: str, *ids: str) -> None:
+        """These nodes are told that the process of another has certainly ended."""
+        for id in ids:
+            one = self.nodes[id]
+            one.harness.tell(PeerGone(node=gone, incarnation=self.nodes[gone].incarnation))
             self._hear(one)
 
     def confirm_ring(self, id: str) -> None:
@@ -357,8 +380,9 @@ class Trio:
         return self.replies[place]
 
     def key(self, id: str, stem: str = "key") -> str:
-        """A key that this node coordinates in the newest ring."""
-        return next(key for key in (f"{stem}{n}" for n in range(10_000)) if self.coordinator(key) == id)
+        """A key whose preference list begins with this node: while it is up it answers for it."""
+        keys = (f"{stem}{n}" for n in range(10_000))
+        return next(key for key in keys if self.ring.preference_list(slot_of(key.encode()))[0].id == id)
 
     def coordinator(self, key: str) -> str | None:
         node = self.ring.coordinators[slot_of(key.encode())]
