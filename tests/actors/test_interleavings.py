@@ -75,11 +75,26 @@ class Copies(RuleBasedStateMachine):
             if (id := self.trio.coordinator(key)) is not None:
                 self.append_anywhere(key, id)
 
+    @rule(key=keys, other=nodes)
+    def append_and_reach_one(self, key: str, other: str) -> None:
+        """One of the two that have to hold it, and its acknowledgement comes back."""
+        if (id := self.trio.coordinator(key)) not in (None, other):
+            assert id is not None
+            self.append_anywhere(key, id)
+            for link in ((id, other), (other, id)):
+                while self.trio.step(*link):
+                    pass
+
     @rule(key=keys, id=nodes)
     def read_anywhere(self, key: str, id: str) -> None:
         acknowledged = frozenset(write.token for write in self.writes if write.key == key and self._is_done(write))
         (place,) = self.trio.send(id, f"GET {key}")
         self.reads.append(Read(place, key, acknowledged))
+
+    @rule(key=keys)
+    def read_everywhere(self, key: str) -> None:
+        for id in IDS:
+            self.read_anywhere(key, id)
 
     @rule(key=keys, id=nodes, line=st.sampled_from(["SET {0}x 1", "DEL {0}x", "SET {0}x 2 KEEPTTL"]))
     def change(self, key: str, id: str, line: str) -> None:
@@ -120,11 +135,23 @@ class Copies(RuleBasedStateMachine):
         for id in IDS:
             self.read_ring(id)
 
+    @rule(ids=st.sets(nodes, min_size=1, max_size=2))
+    def call_down(self, ids: set[str]) -> None:
+        """They go on until they read that."""
+        going = [id for id in sorted(ids) if self._node(id).state in ("up", "returning") and self._others_up(*ids)]
+        if going:
+            self.trio.down(*going)
+
     @rule(id=nodes)
-    def call_down(self, id: str) -> None:
-        """It goes on until it reads that."""
-        if self._node(id).state in ("up", "returning") and self._others_up(id):
-            self.trio.down(id)
+    def depose(self, id: str) -> None:
+        """All know of it but the one that it is about."""
+        self.call_down({id})
+        for other in IDS:
+            if other != id:
+                self.read_ring(other)
+        for _ in range(10):
+            for link in ((one, other) for one in IDS for other in IDS if id not in (one, other) and one != other):
+                self.arrive(link, 1)
 
     @rule(id=nodes)
     def restart(self, id: str) -> None:
@@ -211,8 +238,8 @@ class Copies(RuleBasedStateMachine):
     def _node(self, id: str) -> Node:
         return self.trio.ring.by_id[id]
 
-    def _others_up(self, id: str) -> bool:
-        return any(node.state == "up" and node.id != id for node in self.trio.ring.nodes)
+    def _others_up(self, *ids: str) -> bool:
+        return any(node.state == "up" and node.id not in ids for node in self.trio.ring.nodes)
 
 
 def _tokens(value: bytes) -> list[bytes]:

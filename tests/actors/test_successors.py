@@ -80,7 +80,9 @@ def test_enough_copies_are_asked_for_at_the_moment_of_the_acknowledgement(trio: 
     trio.read(A)
     trio.run(0.1)
     assert trio.replies[write].startswith(b"-INDOUBT") and b"fewer copies" in trio.replies[write]
-    assert trio.replies[read] is LATER
+    trio.confirm_ring(A)
+    assert trio.replies[read] is LATER and trio.ask(A, f"GET {key}") is LATER, "nobody else holds it"
+    assert trio.ask(A, f"GET {trio.key(A, 'clean')}") is None
 
 
 def test_with_too_few_copies_up_nothing_is_stamped(trio: Trio) -> None:
