@@ -33,7 +33,7 @@ left to ``counters_exact`` and ``linearizable``.
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -144,7 +144,7 @@ def every_check(
 ) -> list[Violation]:
     """All checks. ``power_cuts``: when all that was not synced yet may have been lost. ``reads_at_successors``: some
     reads were allowed to lag, so nothing is said of stale reads and of linearizability."""
-    *former, last = lives_of(history, power_cuts)
+    *former, last = lives_of(history, power_cuts, state.values)
     observed = (LOST, BACK, NEVER) if reads_at_successors else (LOST, BACK, NEVER, STALE)
     found = [
         *(each for life in former for each in _told_of_observations(life, None, *observed)),
@@ -169,19 +169,32 @@ UNSYNCED_SECONDS_MAX = 1.2
 """What was acknowledged so long before a power cut has been synced, where disks are synced once a second."""
 
 
-def lives_of(history: History, power_cuts: Sequence[float]) -> list[History]:
+def lives_of(
+    history: History, power_cuts: Sequence[float], values: Mapping[bytes, bytes] | None = None
+) -> list[History]:
     """What happened up to each power cut, and what happened in all: each time without what the cuts before that can
-    have undone."""
+    have undone. ``values``: those at the end.
+
+    A write of the last moments whose value was found after the cut has happened, and before it: what was lost cannot
+    come back later. A workload writes each value once.
+    """
     lives = []
     for count, end in enumerate((*sorted(power_cuts), math.inf)):
         operations = [_cut_off(each, end) for each in history if each.invoked < end]
         for cut in sorted(power_cuts)[:count]:
-            operations = [
-                _in_doubt(each) if each.invoked <= cut and _end(each) >= cut - UNSYNCED_SECONDS_MAX else each
-                for each in operations
-            ]
+            kept = {(each.key, each.found[0]) for each in operations if each.found is not None and each.invoked > cut}
+            kept |= set(values.items()) if values is not None and end == math.inf else set()
+            operations = [each if _outlived(each, cut, kept) else _in_doubt(each) for each in operations]
         lives.append(History(each for each in operations if each.outcome != "maybe" or each.kind not in READS))
     return lives
+
+
+def _outlived(operation: Operation, cut: float, kept: Collection[tuple[bytes, bytes | None]]) -> bool:
+    """Whether a power cut leaves no doubt of an operation. ``kept``: the values that were found after it, by key."""
+    if operation.invoked > cut or _end(operation) < cut - UNSYNCED_SECONDS_MAX:
+        return True
+    found = operation.argument is not None and (operation.key, operation.argument) in kept
+    return found and _end(operation) < cut and operation.may_write
 
 
 def _cut_off(operation: Operation, end: float) -> Operation:
