@@ -135,6 +135,8 @@ class Walk:
     id: int
     change: int
     slots: Run
+    source: tuple[str, str]
+    """Id and incarnation of the node that makes it equal."""
     handoff: Ref
     number: int = 0
     """Everything up to it is applied."""
@@ -192,7 +194,7 @@ class Replica(Actor):
         self._admits: dict[tuple[str, str], tuple[bytearray, bool]] = {}
         """By sender, what becomes of its operations, slot by slot, in the newest ring: REFUSE, SKIP or APPLY; and
         whether it coordinates anything at all."""
-        self._learned: list[tuple[int, Operation]] = []
+        self._learned: list[tuple[int, tuple[str, str], Operation]] = []
         """What was stamped while this node still learned, by the epoch of the commit that made it a member: it is part
         of the tail until the coordinator's stream has begun, which brings it all once more (R18)."""
         self._questions: list[AskTail] = []
@@ -273,7 +275,7 @@ class Replica(Actor):
         for walk in self._walks.values():
             if walk.change != change:
                 members = {slot for slot in {each[0] for each in walk.tail} if self._is_member(ring, slot)}
-                self._learned += [(ring.epoch, each) for each in walk.tail if each[0] in members]
+                self._learned += [(ring.epoch, walk.source, each) for each in walk.tail if each[0] in members]
         self._walks = {id: walk for id, walk in self._walks.items() if walk.change == change}
         for walk in self._walks.values():
             self._acknowledge(walk)  # whoever waits for this ring to be read here is told
@@ -342,8 +344,11 @@ class Replica(Actor):
         for first, last in message.begins:
             self._settle(first, last)
         if self._learned and not message.more:
+            sender = stream.node, stream.incarnation  # another coordinator has to ask for it first, and settles it
             self._learned = [
-                (epoch, each) for epoch, each in self._learned if message.epoch < epoch or admits[each[0]] != APPLY
+                (epoch, source, each)
+                for epoch, source, each in self._learned
+                if source != sender or message.epoch < epoch or admits[each[0]] != APPLY
             ]
         operations = [each for each in message.operations if admits[each[0]] == APPLY]
         if operations:
@@ -395,7 +400,7 @@ class Replica(Actor):
 
     def _settle(self, first: int, last: int) -> None:
         """The tails of these slots are of no use any more: their new coordinator has what of them is to be."""
-        self._learned = [each for each in self._learned if not first <= each[1][0] <= last]
+        self._learned = [each for each in self._learned if not first <= each[2][0] <= last]
         for stream in list(self._streams.values()):
             if any(first <= each[0] <= last for _, operations in stream.tail for each in operations):
                 left = [
@@ -425,7 +430,7 @@ class Replica(Actor):
             for each in operations
             if asked[each[0]]
         ]
-        operations += [each for _, each in self._learned if asked[each[0]]]
+        operations += [each for _, _, each in self._learned if asked[each[0]]]
         now = self.now()
         numbers = [each for first, last in question.runs for each in self._store.numbers(first, last + 1)]
         confirmed = [
@@ -457,7 +462,9 @@ class Replica(Actor):
         if message.walk not in self._walks:  # else the answer was lost
             self._walks = {id: walk for id, walk in self._walks.items() if walk.slots != slots}
             self._settle(slots.first, slots.last)
-            self._walks[message.walk] = Walk(message.walk, message.change, slots, message.reply_to)
+            self._walks[message.walk] = Walk(
+                message.walk, message.change, slots, (message.node, message.incarnation), message.reply_to
+            )
         keys = sum(map(self._store.keys_in, range(slots.first, slots.last + 1)))
         self.send(message.reply_to, Learning(walk=message.walk, keys=keys))
 

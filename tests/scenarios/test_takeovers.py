@@ -220,16 +220,7 @@ def test_what_a_node_had_sent_to_nobody_is_not_lost_when_it_takes_over_its_own_s
     assert copies.value(b, copies.x) == copies.value(c, copies.x) == NEW
 
 
-FORGOTTEN = "what it has learned is forgotten with the next coordinator's first message, before that one asks for it"
-
-
-@pytest.mark.parametrize(
-    "heir",
-    [
-        "the returning one",
-        pytest.param("the other one", marks=pytest.mark.xfail(strict=True, reason=FORGOTTEN)),
-    ],
-)
+@pytest.mark.parametrize("heir", ["the returning one", "the other one"])
 def test_what_a_returning_node_got_before_the_commit_reaches_all_after_it(copies: Copies, heir: str) -> None:
     """The coordinator dies before it reads the commit: whoever is next, the other one gets it, and nobody is called
     not in sync."""
