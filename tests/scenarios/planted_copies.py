@@ -1,0 +1,617 @@
+"""Faults in what keeps several copies equal, planted as those of `planted.py`. Each is a bug that somebody could write.
+
+They are named after the rule of PROTOCOL.md that is not kept.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+from ringkeeper.actors import ecs, storage_node, tenures
+from ringkeeper.actors.acknowledging import Acknowledging, Group
+from ringkeeper.actors.ecs import Ecs
+from ringkeeper.actors.handoff import Handoff
+from ringkeeper.actors.member import Member
+from ringkeeper.actors.messages import LATER, Append, Chunk, HandoffReached, LookForRing, OpenStream, Prove, Tails
+from ringkeeper.actors.replica import APPLY, Inbound, Replica
+from ringkeeper.actors.replicator import Replicator
+from ringkeeper.actors.rules import plan, transitions
+from ringkeeper.actors.rules.change import Wish
+from ringkeeper.actors.rules.fields import RingError
+from ringkeeper.actors.rules.life import Registration
+from ringkeeper.actors.rules.recovery import Highest, Recovery, recovery
+from ringkeeper.actors.rules.ring import Node, Ring
+from ringkeeper.actors.rules.slots import SLOTS, Run
+from ringkeeper.actors.storage_node import StorageNode
+from ringkeeper.actors.takeover import Takeover
+from ringkeeper.actors.tenures import Tenure, Tenures
+from ringkeeper.runtime.store import Record
+
+Patch = pytest.MonkeyPatch
+
+
+# Acknowledging
+
+
+def answered_before_a_successor_has_it(patch: Patch) -> None:
+    """R1: a write is answered when its coordinator has it."""
+    patch.setattr(Acknowledging, "everywhere", lambda self, group, synced: synced)
+
+
+def min_copies_not_asked_when_a_write_is_answered(patch: Patch) -> None:
+    """R1: how many copies are up is asked when a write is stamped, and not again when it is answered."""
+    released = Acknowledging.released
+
+    def hasty(self: Acknowledging[Any], now: float, synced: int, name: str | None = None) -> Iterator[Any]:
+        few: list[Group[Any]] = [group for group in (*self.groups, self.whole) if not group.writable]
+        for group in few:
+            group.writable = True
+        answered = list(released(self, now, synced, name))
+        for group in few:
+            group.writable = False
+        return iter(answered)
+
+    patch.setattr(Acknowledging, "released", hasty)
+
+
+def a_successor_acknowledges_before_it_has_it(patch: Patch) -> None:
+    """R1: a successor acknowledges at once, and takes what it was sent into its store some milliseconds later."""
+
+    class TakeNow:
+        def __init__(self, operations: list[Any]) -> None:
+            self.operations = operations
+
+    apply, hear = Replica._apply_operations, Replica.on_receive
+    patch.setattr(Replica, "_apply_operations", lambda self, operations: self.after(0.02, TakeNow(operations)))
+
+    def heard(self: Replica, content: Any) -> None:
+        if type(content) is TakeNow:
+            number = self._store.number
+            apply(self, [each for each in content.operations if each[3:5] > number(each[0])])
+            self._store.commit()
+        else:
+            hear(self, content)
+
+    patch.setattr(Replica, "on_receive", heard)
+
+
+def a_learner_counts_as_a_copy(patch: Patch) -> None:
+    """R1: who is returning counts for min_copies, though nobody waits for what it holds before the switch."""
+    tenure = Tenures._tenure
+
+    def counted(self: Tenures, ring: Ring, slots: Run, *args: Any) -> Tenure:
+        copies = sum(node.state in ("up", "returning") for node in ring.lists[slots.first])
+        return replace(tenure(self, ring, slots, *args), copies=copies)
+
+    patch.setattr(Tenures, "_tenure", counted)
+
+
+def a_learner_is_not_waited_for(patch: Patch) -> None:
+    """R9: writes are not waited for at those who are to be members with the commit."""
+    patch.setattr(StorageNode, "_required", lambda self: False)
+
+
+def a_quick_restart_goes_unnoticed(patch: Patch) -> None:
+    """R3: who registers another life while the ring still calls the one before it up stays up."""
+
+    def returned(ring: Ring, registrations: Iterable[Registration], **fields: Any) -> Ring:
+        following = transitions.returned(ring, registrations, **fields)
+        stays = {node.id for node in following.circle if ring.by_id[node.id].state == "up"}
+        nodes = tuple(replace(each, state="up") if each.id in stays else each for each in following.nodes)
+        return replace(following, nodes=nodes, trouble=tuple(transitions.in_trouble(ring, nodes)))
+
+    patch.setattr(ecs, "returned", returned)
+
+
+def a_new_life_goes_on_with_the_stream_of_the_one_before(patch: Patch) -> None:
+    """R3: a successor takes what is meant for an earlier life of it, from wherever it is told to go on."""
+    opened = Replica._open
+
+    def taken(self: Replica, message: OpenStream) -> None:
+        meant = message.to == self.incarnation
+        opened(self, replace(message, to=self.incarnation))
+        if not meant and message.stream in self._streams:
+            self._streams[message.stream].number = -1
+
+    admit = Replica._admit
+
+    def admitted(self: Replica, stream: Inbound, message: Append) -> None:
+        if stream.number < 0:
+            stream.number = message.number - 1
+        admit(self, stream, message)
+
+    patch.setattr(Replica, "_open", taken)
+    patch.setattr(Replica, "_admit", admitted)
+
+
+def versions_begin_anew_with_every_life(patch: Patch) -> None:
+    """R4: versions carry the epoch in which the cluster was founded, and count from 1 in every life."""
+    run = StorageNode._run
+
+    def stamping(self: StorageNode, requests: Any) -> Any:
+        epoch, self._epoch = self._epoch, 1
+        try:
+            return run(self, requests)
+        finally:
+            self._epoch = epoch
+
+    patch.setattr(StorageNode, "_run", stamping)
+
+
+def the_backlog_forgets_what_exceeds_it(patch: Patch) -> None:
+    """R6: what does not fit into the backlog of a stream is left out, and nobody is told."""
+    append = Replicator._append
+
+    def bounded(self: Replicator, stream: Any, batch: int, operations: Any, begins: Any = None) -> None:
+        if len(stream.kept) < 2 or begins:  # a client waits for its answer, so there is never much
+            append(self, stream, batch, operations, begins)
+
+    patch.setattr(Replicator, "_append", bounded)
+
+
+def a_stamped_write_is_answered_moved(patch: Patch) -> None:
+    """R6: when another answers for the slot by now, clients whose writes wait are sent there."""
+    regroup, settle = Acknowledging.regroup, StorageNode._settle
+
+    def noted(self: Acknowledging[Any], runs: Any) -> list[Any]:
+        lost = regroup(self, runs)
+        self.left = {each.asked: each.slot for each in lost if each.slot >= 0}  # type: ignore[attr-defined]
+        return lost
+
+    def moved(self: StorageNode, settled: list[Any]) -> None:
+        left = getattr(self._acknowledging, "left", {})
+        self._refusals.clear()
+        wrong = [
+            (asked, self.refuse(left[asked]) if reply is storage_node.DEPOSED and asked in left else reply)
+            for asked, reply in settled
+        ]
+        settle(self, wrong)
+
+    patch.setattr(Acknowledging, "regroup", noted)
+    patch.setattr(StorageNode, "_settle", moved)
+
+
+# Streams
+
+
+def whoever_sends_is_admitted(patch: Patch) -> None:
+    """R3, R18: a copy takes what it is sent, whoever coordinates the slot by now: no fencing."""
+    changed = Replica._ring_changed
+
+    def admitted(self: Replica, stream: Inbound) -> tuple[bytearray, bool]:
+        admits = bytearray(SLOTS)
+        for run, members in self._ring.list_runs if self._ring is not None else ():
+            if any(each.id == self.id and each.incarnation == self.incarnation for each in members):
+                admits[run.first : run.last + 1] = bytes([APPLY]) * run.size
+        return admits, True
+
+    def open_for_ever(self: Replica, ring: Ring) -> None:
+        streams = [stream for stream in self._streams.values() if stream.open]
+        changed(self, ring)
+        for stream in streams:
+            stream.open = True
+            self._streams[stream.id] = stream
+
+    patch.setattr(Replica, "_admitted", admitted)
+    patch.setattr(Replica, "_ring_changed", open_for_ever)
+
+
+def the_deposed_is_admitted_after_the_answer(patch: Patch) -> None:
+    """R19: what a sender may write is looked up when its stream begins, in the ring of that moment."""
+
+    class Kept(dict[Any, Any]):
+        def clear(self) -> None:
+            pass
+
+    changed = Replica._ring_changed
+
+    def keeping(self: Replica, ring: Ring) -> None:
+        if not isinstance(self._admits, Kept):
+            self._admits = Kept(self._admits)
+        streams = [stream for stream in self._streams.values() if stream.open]
+        changed(self, ring)
+        for stream in streams:
+            stream.open = True
+            self._streams[stream.id] = stream
+
+    opened = Replica._open
+
+    def begun(self: Replica, message: OpenStream) -> None:
+        if message.stream not in self._streams:
+            self._admits.pop((message.node, message.incarnation), None)
+        opened(self, message)
+
+    patch.setattr(Replica, "_ring_changed", keeping)
+    patch.setattr(Replica, "_open", begun)
+
+
+def what_comes_from_a_newer_ring_does_not_wait(patch: Patch) -> None:
+    """R20: operations from a ring that a copy has not read are judged by the one it has, and what that does not allow
+    is passed over."""
+
+    def stream(self: Replica, message: Append) -> None:
+        known = self._streams.get(message.stream)
+        if known is not None and known.open and not self._trouble and self._ring is not None:
+            admits, coordinates = self._admitted(known)
+            operations = [each for each in message.operations if admits[each[0]]]
+            begins = [run for run in message.begins if all(admits[run[0] : run[1] + 1])]
+            if coordinates:
+                self._admit(known, replace(message, operations=operations, begins=begins))
+
+    patch.setattr(Replica, "_stream", stream)
+
+
+def a_gap_is_accepted(patch: Patch) -> None:
+    """R4: a copy goes on with whatever message comes next."""
+    admit = Replica._admit
+
+    def admitted(self: Replica, stream: Inbound, message: Append) -> None:
+        if message.number > stream.number:
+            stream.number = message.number - 1
+        admit(self, stream, message)
+
+    patch.setattr(Replica, "_admit", admitted)
+
+
+def older_operations_are_applied(patch: Patch) -> None:
+    """R4: a copy applies what it is sent, above the slot's number or not."""
+
+    class Lowest:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        def number(self, slot: int) -> tuple[int, int]:
+            return (-1, -1)
+
+    admit = Replica._admit
+
+    def applied(self: Replica, stream: Inbound, message: Append) -> None:
+        store, self._store = self._store, Lowest(self._store)  # type: ignore[assignment]
+        try:
+            admit(self, stream, message)
+        finally:
+            self._store = store
+
+    patch.setattr(Replica, "_admit", applied)
+
+
+def tails_are_not_kept(patch: Patch) -> None:
+    """R5: a copy remembers nothing of what it was sent."""
+    admit = Replica._admit
+
+    def forgetful(self: Replica, stream: Inbound, message: Append) -> None:
+        admit(self, stream, message)
+        stream.tail.clear()
+
+    patch.setattr(Replica, "_admit", forgetful)
+
+
+def the_tail_of_a_learner_is_not_kept(patch: Patch) -> None:
+    """R18: what a learner was sent since the seal is in nobody's tail."""
+    prove = Handoff._prove
+
+    def proved(self: Handoff, message: Prove) -> None:
+        prove(self, message)
+        self._sealed = False
+
+    patch.setattr(Handoff, "_prove", proved)
+
+
+def chunks_bring_no_numbers(patch: Patch) -> None:
+    """R26: a chunk makes the records equal, not the numbers of their slots."""
+
+    def applied(self: Replica, chunk: Chunk) -> None:
+        for slot, key in chunk.removals:
+            self._store.delete(slot, key, 0, 0)
+        for slot, key, value, epoch, seq, expiry in chunk.puts:
+            self._store.put(slot, key, Record(value, epoch, seq, expiry))
+
+    patch.setattr(Replica, "_apply_chunk", applied)
+
+
+# Changes
+
+
+def ready_without_a_position(patch: Patch) -> None:
+    """R9: a handoff whose walk is at its end proves what it is asked to prove, whatever is under way to the learner."""
+
+    def check(self: Handoff) -> None:
+        if self._state == "walked":
+            for proof in self._proofs:
+                reached = HandoffReached(handoff=self.name, phase=proof.phase, epoch=proof.epoch)
+                self.send(self._storage, reached)
+            self._proofs = []
+
+    patch.setattr(Handoff, "_check_proofs", check)
+    patch.setattr(StorageNode, "_affected_slots_are_held", lambda self, part: True)
+
+
+def ready_before_the_successors_hold_it(patch: Patch) -> None:
+    """R9: Ready is said of sealed slots whatever the other up members hold of them."""
+    patch.setattr(StorageNode, "_affected_slots_are_held", lambda self, part: True)
+
+
+def one_ready_is_enough(patch: Patch) -> None:
+    """R11: a phase ends when one of the coordinators has reached its end."""
+    behind = Ecs._behind
+
+    def forgiving(self: Ecs, ring: Ring) -> list[str]:
+        late = behind(self, ring)
+        assert self._plan is not None
+        return late if len(late) == len(self._plan[1].sources) else []
+
+    patch.setattr(Ecs, "_behind", forgiving)
+
+
+def a_list_without_coordinator_pins_nobody(patch: Patch) -> None:
+    """R11: who is back is raised where nobody can make it equal."""
+
+    def returning(ring: Ring, less: Collection[str] = ()) -> Any:
+        ids = [node.id for node in ring.circle if node.state == "returning" and node.id not in less]
+        return Wish(job=ring.epoch + 1, kind="return", ids=tuple(sorted(ids))) if ids else None
+
+    shift = plan._shift
+
+    def lenient(before: Ring, after: Ring, slot: int) -> Any:
+        return shift(before, after, slot) if before.coordinators[slot] is not None else None
+
+    patch.setattr(ecs, "returning", returning)
+    patch.setattr(plan, "_shift", lenient)
+
+
+def nobody_is_asked_after_a_commit(patch: Patch) -> None:
+    """R13: who gets slots by a commit serves them at once, without a takeover."""
+    changed = Tenures.ring_changed
+
+    def wrong(self: Tenures, before: Ring | None, ring: Ring, **fields: Any) -> None:
+        changed(self, before, ring, **fields)
+        if self.taking and before is not None and tenures._was_planned(before, ring):
+            self.begin(ring, {}, batch=fields["batch"], now=fields["now"])
+
+    patch.setattr(Tenures, "ring_changed", wrong)
+
+
+def skipped_rings_do_not_matter(patch: Patch) -> None:
+    """R13: who coordinates a slot in two rings that it reads has done so in between."""
+    patch.setattr(tenures, "_may_have_changed_hands", lambda before, ring: False)
+
+
+# Lists of which nobody is up
+
+
+def who_was_there_last_is_complete(patch: Patch) -> None:
+    """R14: complete are those who were the last to run, found out anew with every ring."""
+    in_trouble, up = transitions.in_trouble, transitions._up
+
+    def inferred(before: Ring, after: Iterable[Node]) -> Iterator[Any]:
+        return in_trouble(replace(before, trouble=()), after)
+
+    def running(members: tuple[Node, ...]) -> tuple[tuple[str, str], ...]:
+        return up(members) or tuple((node.id, node.data_id) for node in members if node.state == "returning")
+
+    patch.setattr(transitions, "in_trouble", inferred)
+    patch.setattr(transitions, "_up", running)
+
+
+def whoever_is_returning_is_complete(patch: Patch) -> None:
+    """R14: who was being made equal when the last one died counts as one that held everything."""
+
+    def running(members: tuple[Node, ...]) -> tuple[tuple[str, str], ...]:
+        return tuple((node.id, node.data_id) for node in members if node.state in ("up", "returning"))
+
+    patch.setattr(transitions, "_up", running)
+
+
+def a_keeper_stamps_writes(patch: Patch) -> None:
+    """R15: a keeper writes like any coordinator."""
+    tenure = Tenures._tenure
+
+    def writable(self: Tenures, ring: Ring, slots: Run, *args: Any) -> Tenure:
+        found = tenure(self, ring, slots, *args)
+        return replace(found, copies=found.copies or found.members)
+
+    patch.setattr(Tenures, "_tenure", writable)
+
+
+def a_keeper_is_up_at_once(patch: Patch) -> None:
+    """R15: who is complete in one list is made up, in all its lists."""
+
+    def kept(ring: Ring, keepers: Mapping[Run, str], **fields: Any) -> Ring:
+        following = transitions.kept(ring, keepers, **fields)
+        nodes = tuple(replace(each, state="up") if each.id in keepers.values() else each for each in following.nodes)
+        return replace(following, nodes=nodes, trouble=tuple(transitions.in_trouble(ring, nodes)))
+
+    patch.setattr(ecs, "kept", kept)
+
+
+def nobody_has_lost_anything_by_a_power_cut(patch: Patch) -> None:
+    """R16: every complete member that is back holds everything."""
+
+    def trusting(ring: Ring, lives: Mapping[str, Registration], highest: Highest, enough: Any = ()) -> Recovery:
+        return recovery(ring, {id: replace(life, whole=True) for id, life in lives.items()}, highest, enough)
+
+    patch.setattr(ecs, "recovery", trusting)
+
+
+# Takeover
+
+
+def only_the_own_tail_is_taken(patch: Patch) -> None:
+    """R18: the others are asked, and what they lack is sent to them; what they have more is not taken."""
+    tails = Takeover._tails
+
+    def own(self: Takeover, message: Tails) -> None:
+        tails(self, message if message.node == self.id else replace(message, operations=[], numbers=[]))
+
+    patch.setattr(Takeover, "_tails", own)
+
+
+def nobody_is_asked_for_the_tail(patch: Patch) -> None:
+    """R18: who takes over goes on with what it has itself."""
+    begin = Takeover.__init__
+
+    def alone(self: Takeover, **fields: Any) -> None:
+        begin(self, **{**fields, "members": {}})
+
+    patch.setattr(Takeover, "__init__", alone)
+
+
+def the_tail_is_not_sent_on(patch: Patch) -> None:
+    """R18: who takes over stores the tail, and does not send it to those who lack it."""
+    begin = Replicator._begin_tenure
+    patch.setattr(Replicator, "_begin_tenure", lambda self, message: begin(self, replace(message, operations=[])))
+
+
+def writes_are_served_before_the_tail_is_in(patch: Patch) -> None:
+    """R18: who takes over serves at once, and the tail, when it comes, is written like anything new."""
+    take_over, taken_over = StorageNode._take_over, StorageNode._taken_over
+    begin = Tenures.begin
+
+    def hasty(self: StorageNode) -> None:
+        take_over(self)
+        ring = self._ring
+        assert ring is not None
+        self._planted = begin(self._tenures, ring, {}, batch=self._batch, now=self.now())  # type: ignore[attr-defined]
+        if self._planted:  # type: ignore[attr-defined]
+            self._take_part(ring)
+            self._regroup()
+            self._lead(self._batch)
+
+    def late(self: StorageNode, message: Any) -> None:
+        operations = [(slot, key, value, *self.stamp(), left) for slot, key, value, _, _, left in message.operations]
+        self.staged = False
+        message = replace(message, operations=operations)
+        with pytest.MonkeyPatch.context() as moment:
+            moment.setattr(self._tenures, "begin", lambda *args, **fields: self._planted)  # type: ignore[attr-defined]
+            taken_over(self, message)
+
+    patch.setattr(StorageNode, "_take_over", hasty)
+    patch.setattr(StorageNode, "_taken_over", late)
+
+
+# Reads
+
+
+def reads_without_a_lease(patch: Patch) -> None:
+    """R21: a coordinator serves reads as long as its ring says that it is one."""
+    patch.setattr(StorageNode, "_has_lease", lambda self, group, now: True)
+    patch.setattr(StorageNode, "_renew_leases", lambda self, now: None)
+
+
+def the_lease_of_others_is_not_waited_for(patch: Patch) -> None:
+    """R21: who takes over acknowledges writes while the one before it may still serve reads."""
+    patch.setattr(Tenures, "_lease_of_others", lambda self, *args: (0.0, None))
+
+
+def dirty_reads(patch: Patch) -> None:
+    """R21: a read is answered with what others may not hold yet."""
+    hold_back = StorageNode._hold_back
+
+    def only_writes(
+        self: StorageNode, requests: Any, replies: list[Any], asked: Any, offset: int, eager: frozenset[int]
+    ) -> int:
+        reads = {
+            index: replies[index]
+            for index, (command, _) in enumerate(requests[: len(replies)])
+            if not command.writes and command.name != "wait" and replies[index] is not LATER
+        }
+        for index in reads:
+            replies[index] = LATER
+        waiting = hold_back(self, requests, replies, asked, offset, eager)
+        for index, reply in reads.items():
+            replies[index] = reply
+        return waiting
+
+    patch.setattr(StorageNode, "_hold_back", only_writes)
+
+
+def the_deposed_carries_on(patch: Patch) -> None:
+    """R3: who reads that it was taken down goes on by the ring before that, for a while."""
+    read = Member._ring_read
+
+    def deaf(self: Member, data: bytes | None) -> bool:
+        try:
+            ring = Ring.from_json(data or b"")
+        except RingError:
+            return read(self, data)
+        me = ring.by_id.get(self._life.id)
+        deposed = me is None or me.incarnation != self._life.incarnation or me.state == "down"
+        if self._named and deposed and self._ring is not None:
+            since = self.__dict__.setdefault("_planted_since", self.now())
+            if self.now() - since < 5.0:
+                self.after(0.25, LookForRing())
+                return True
+        return read(self, data)
+
+    patch.setattr(Member, "_ring_read", deaf)
+
+
+class Planted(NamedTuple):
+    """A fault, and the story that finds it."""
+
+    plant: Callable[[Patch], None]
+    story: str
+    """RANDOM, or one of `copies_stories.py`."""
+    seed: int
+
+
+RANDOM = "random"
+
+FAULTS: dict[str, Planted] = {
+    "answered before a successor has it": Planted(answered_before_a_successor_has_it, RANDOM, 28),
+    "min copies not asked when a write is answered": Planted(
+        min_copies_not_asked_when_a_write_is_answered, "a list goes to and fro", 0
+    ),
+    "a successor acknowledges before it has it": Planted(
+        a_successor_acknowledges_before_it_has_it, "copies differ and one dies", 0
+    ),
+    "a learner counts as a copy": Planted(a_learner_counts_as_a_copy, "a list goes to and fro", 0),
+    "a learner is not waited for": Planted(a_learner_is_not_waited_for, "one returns and another dies", 0),
+    "a quick restart goes unnoticed": Planted(a_quick_restart_goes_unnoticed, RANDOM, 8),
+    "versions begin anew with every life": Planted(versions_begin_anew_with_every_life, RANDOM, 8),
+    "the backlog forgets what exceeds it": Planted(
+        the_backlog_forgets_what_exceeds_it, "copies differ and one dies", 1
+    ),
+    "a gap is accepted": Planted(a_gap_is_accepted, "connections break", 1),
+    "tails are not kept": Planted(tails_are_not_kept, "copies differ and one dies", 0),
+    "chunks bring no numbers": Planted(chunks_bring_no_numbers, RANDOM, 8),
+    "ready without a position": Planted(ready_without_a_position, "one returns and another dies", 0),
+    "one ready is enough": Planted(one_ready_is_enough, RANDOM, 4),
+    "a list without coordinator pins nobody": Planted(a_list_without_coordinator_pins_nobody, RANDOM, 127),
+    "who was there last is complete": Planted(who_was_there_last_is_complete, RANDOM, 4),
+    "a keeper is up at once": Planted(a_keeper_is_up_at_once, "a list goes to and fro", 0),
+    "nobody has lost anything by a power cut": Planted(
+        nobody_has_lost_anything_by_a_power_cut, "a list goes to and fro", 0
+    ),
+    "the tail is not sent on": Planted(the_tail_is_not_sent_on, "copies differ and one dies", 0),
+    "reads without a lease": Planted(reads_without_a_lease, "one is asked that was deposed", 4),
+    "the lease of others is not waited for": Planted(
+        the_lease_of_others_is_not_waited_for, "one is asked that was deposed", 0
+    ),
+}
+"""By name: how it is planted, and what finds it."""
+
+UNSEEN: dict[str, Callable[[Patch], None]] = {
+    "a new life goes on with the stream of the one before": a_new_life_goes_on_with_the_stream_of_the_one_before,
+    "a stamped write is answered moved": a_stamped_write_is_answered_moved,
+    "whoever sends is admitted": whoever_sends_is_admitted,
+    "the deposed is admitted after the answer": the_deposed_is_admitted_after_the_answer,
+    "what comes from a newer ring does not wait": what_comes_from_a_newer_ring_does_not_wait,
+    "older operations are applied": older_operations_are_applied,
+    "the tail of a learner is not kept": the_tail_of_a_learner_is_not_kept,
+    "ready before the successors hold it": ready_before_the_successors_hold_it,
+    "nobody is asked after a commit": nobody_is_asked_after_a_commit,
+    "skipped rings do not matter": skipped_rings_do_not_matter,
+    "whoever is returning is complete": whoever_is_returning_is_complete,
+    "a keeper stamps writes": a_keeper_stamps_writes,
+    "only the own tail is taken": only_the_own_tail_is_taken,
+    "nobody is asked for the tail": nobody_is_asked_for_the_tail,
+    "writes are served before the tail is in": writes_are_served_before_the_tail_is_in,
+    "dirty reads": dirty_reads,
+    "the deposed carries on": the_deposed_carries_on,
+}
+"""Those that no story that was tried has found: holes in the laboratory, or faults that other rules make good."""
