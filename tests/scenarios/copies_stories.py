@@ -68,7 +68,7 @@ def copies_differ_and_one_dies(stage: Stage) -> None:
 def one_is_asked_that_was_deposed(stage: Stage) -> None:
     """A node is cut off, and clients that know nothing else go on asking it; others go to who answers for it now."""
     stage.load("get", clients=5, keys=30, operations_per_second=40.0)
-    stage.load("read and write", clients=1, operations_per_second=10.0)
+    stage.load("set", clients=1, operations_per_second=20.0)
     stage.let_pass(stage.random.uniform(0.5, 1.5))
     members = stage.members()
     alone = stage.random.choice(members)
@@ -86,6 +86,21 @@ def one_is_asked_that_was_deposed(stage: Stage) -> None:
         stage.let_pass(stage.random.uniform(0.3, 1.0))
     stage.delay("zookeeper", alone, 0.0)
     all_back(stage)
+
+
+def what_the_dead_have_sent_comes_late(stage: Stage) -> None:
+    """A coordinator dies, another takes over, and then what the dead one has sent arrives at one of the successors."""
+    stage.load("mixed", clients=4, keys=1000, operations_per_second=30.0)
+    for _ in range(2):
+        stage.let_pass(stage.random.uniform(0.5, 1.5))
+        coordinator, successor = stage.random.sample(stage.members(), 2)
+        stage.delay(coordinator, successor, 3.0)
+        stage.let_pass(stage.random.uniform(0.3, 0.8))
+        stage.kill(coordinator)
+        gone(stage, coordinator)
+        stage.let_pass(3.0)
+        stage.delay(coordinator, successor, 0.0)
+        all_back(stage)
 
 
 def a_list_goes_to_and_fro(stage: Stage) -> None:
@@ -167,6 +182,7 @@ STORIES: Mapping[str, Scenario] = {
     for setup, story in (
         (three_nodes, copies_differ_and_one_dies),
         (three_nodes, one_is_asked_that_was_deposed),
+        (three_nodes, what_the_dead_have_sent_comes_late),
         (two_nodes, a_list_goes_to_and_fro),
         (three_nodes, one_returns_and_another_dies),
         (three_nodes, connections_break),
