@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors import expiry
 from ringkeeper.actors.expiry import LOOKS_PER_SWEEP_MAX
-from ringkeeper.actors.messages import Execute, Executed, RingSeen
+from ringkeeper.actors.messages import Execute, Executed, RingChanged, RingSeen
+from ringkeeper.actors.replica import Replica
 from ringkeeper.actors.rules.commands import COMMANDS
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.slots import slot as slot_of
@@ -202,7 +203,17 @@ def test_where_fewer_copies_are_up_than_a_write_needs_what_has_expired_is_hidden
     store.commit()
     stage = Stage(store=store)
     stage.harness.advance(10.0)
-    stage.obey(lost(founded(3, replicas=3), life(2).id, life(3).id))
+    ring = lost(founded(3, replicas=3), life(2).id, life(3).id)
+    replica = stage.harness.system.spawn(
+        Replica,
+        id=life(1).id,
+        incarnation=life(1).incarnation,
+        store=store,
+        syncer=stage.harness.probe("syncer"),
+        name="replica",
+    )
+    replica.tell(RingChanged(ring=ring))
+    stage.obey(ring)
     before = store.numbers(0, SLOTS)
     for _ in range(20):
         now = stage.harness.loop.time()

@@ -114,19 +114,11 @@ def test_a_node_that_was_started_again_is_waited_for(cluster: Pretended) -> None
         cluster.start_node("nobody")
 
 
-def test_a_restart_is_over_when_the_node_is_up_as_another_process(cluster: Pretended) -> None:
+def test_a_restart_is_over_when_the_node_is_up_in_another_life(cluster: Pretended) -> None:
     id = cluster.seeds[1]
     cluster.ring.reply = {"job": None, "node": id}
-    pid, cluster.pids[id] = cluster.pids[id], 4000
-    seen: list[int] = []
-
-    def processes() -> tuple[ProcessState, ...]:
-        seen.append(cluster.pids[id])
-        if len(seen) == 3:
-            cluster.pids[id] = pid
-        return Pretended.processes(cluster)
-
-    cluster.processes = processes  # type: ignore[method-assign]
+    lives = iter(["one", "one", "", "two"])
+    cluster._incarnation = lambda id: next(lives)  # type: ignore[method-assign]
     cluster.restart(id, force=True)
     assert cluster.ring.orders == [["RESTART", id, "FORCE"]]
-    assert len(seen) > 3
+    assert not list(lives), "the life before, and that nobody can say, are no other life"
