@@ -12,13 +12,13 @@ READY := $(VENV)/.ready
 run: $(READY)
 	$(BIN)/python -m ringkeeper.scenarios.main_job
 
-# Stories need nothing but a processor each; tests that start processes have all of them to themselves.
+# Tests that start processes have the machine to themselves; the others share its processors.
 test: lint
-	$(BIN)/pytest -m "not stories"
-	$(BIN)/pytest -m stories -n auto
+	$(BIN)/pytest -m processes
+	$(BIN)/pytest -m "not processes" -n auto
 
 fast: $(READY)
-	$(BIN)/pytest -m "not processes and not stories and not browser"
+	$(BIN)/pytest -m "not processes and not stories and not browser" -n auto
 
 # mypy does not follow an editable install whose package is the root folder; the link shows it the way.
 lint: $(READY)
