@@ -1,6 +1,10 @@
 """Faults that are planted to see whether the laboratory finds them. Each is a bug that somebody could write.
 
 A fault is a function that patches the code for as long as it is planted. Nothing here is reachable from the product.
+
+Two are not here. *A learner is not waited for* (R9) cannot be seen with one copy of each slot: whatever moves then is
+sealed, and Ready covers all that was stamped before; with several copies it is found (``planted_copies.py``). *Chunk
+and write on different links* no story has found yet: a walk lasts a millisecond where nodes are near.
 """
 
 from collections.abc import Callable
