@@ -340,7 +340,8 @@ class Ring:
             history=(*self.history, write)[-HISTORY_MAX:],
             **fields,
         )
-        if following._tenures == self._tenures:
+        same = (following.nodes, following.trouble, following.replicas) == (self.nodes, self.trouble, self.replicas)
+        if same or following._tenures == self._tenures:
             unmoved = replace(write, moved=False)
             following = replace(following, history=(*following.history[:-1], unmoved))
         return following
