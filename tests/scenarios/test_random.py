@@ -57,7 +57,7 @@ def test_everything_that_may_happen_can_be_played_to_a_good_end(what: What) -> N
 
 
 def test_the_same_schedule_is_the_same_run() -> None:
-    one, other = (play(as_scenario(draw(4)), SimulatedStage(4)) for _ in range(2))
+    one, other = (play(as_scenario(draw(13)), SimulatedStage(13)) for _ in range(2))
     assert one.trace == other.trace
 
 
