@@ -1,7 +1,8 @@
-"""Measures writes that are on their way to other nodes, and cuts them into messages."""
+"""Measures writes that are on their way to other nodes, cuts them into messages, and stages them in a store."""
 
 from collections.abc import Sequence
 
+from ..runtime.store import Record, Store
 from .messages import Operation
 
 
@@ -33,3 +34,14 @@ def parts_of(operations: list[Operation], bytes_max: int) -> list[tuple[list[Ope
         part.append(operation)
         size += own
     return [*parts, (part, size)]
+
+
+def stage(store: Store, operations: Sequence[Operation]) -> None:
+    """Do to a store, in their order, what these did elsewhere; it is not committed yet. Raises StoreError."""
+    for slot, key, value, epoch, seq, expiry in operations:
+        if key is None:
+            store.flush(slot, epoch, seq)
+        elif value is None:
+            store.delete(slot, key, epoch, seq)
+        else:
+            store.put(slot, key, Record(value, epoch, seq, expiry))

@@ -79,7 +79,7 @@ from .messages import (
     Synced,
     Tails,
 )
-from .operations import parts_of
+from .operations import parts_of, stage
 from .rules.fields import RingError
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of
 from .rules.plan import Plan, Transfer
@@ -563,13 +563,7 @@ class Replica(Actor):
             self._store.renumber(slot, *numbers.get(slot, (0, 0)))
 
     def _apply_operations(self, operations: list[Operation]) -> None:
-        for slot, key, value, epoch, seq, expiry in operations:
-            if key is None:
-                self._store.flush(slot, epoch, seq)
-            elif value is None:
-                self._store.delete(slot, key, epoch, seq)
-            else:
-                self._store.put(slot, key, Record(value, epoch, seq, expiry))
+        stage(self._store, operations)
 
     def _acknowledge(self, walk: Walk, gap: bool = False) -> None:
         assert self._ring is not None

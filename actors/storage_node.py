@@ -99,6 +99,7 @@ from .messages import (
     Synced,
     TakenOver,
 )
+from .operations import stage
 from .replicator import Replicator
 from .rules.change import Phase
 from .rules.commands import CROSSSLOT, Command, key_error
@@ -570,15 +571,9 @@ class StorageNode(Actor):
         self._takeover.stop(block=False)
         self._takeover = None
         number = self._store.number
-        for slot, key, value, epoch, seq, expiry in message.operations:
-            if (epoch, seq) <= number(slot):
-                continue
-            if key is None:
-                self._store.flush(slot, epoch, seq)
-            elif value is None:
-                self._store.delete(slot, key, epoch, seq)
-            else:
-                self._store.put(slot, key, Record(value, epoch, seq, expiry))
+        for operation in message.operations:
+            if operation[3:5] > number(operation[0]):
+                stage(self._store, [operation])
         self._store.commit()
         for slot, epoch, seq in message.numbers:
             if (epoch, seq) > number(slot):
