@@ -34,7 +34,7 @@ FORMAT = 1
 LOG_BYTES_MAX = 16 * 1024 * 1024
 """A log that is longer when its process starts is put aside as NAME.log.1, in place of the one put aside before."""
 
-LAST_WORDS_BYTES_MAX = 4096
+LAST_WORDS_BYTES_MAX = 16_384
 LOCK = "launcher.lock"
 LAUNCHER = "launcher"
 """Under this name a launcher is noted that is a process of its own, to be ended by its id."""
@@ -193,7 +193,8 @@ class ClusterFolder:
         return length
 
     def last_words(self, name: str, offset: int) -> str:
-        """The last line that a process wrote into its log since ``offset``; "" when it said nothing."""
+        """What a process wrote last into its log since ``offset``: the last line, or the one that says which fatal
+        error the lines after it show the stacks of. "" when it said nothing."""
         try:
             with open(self.log_file(name), "rb") as file:
                 length = file.seek(0, os.SEEK_END)
@@ -201,7 +202,8 @@ class ClusterFolder:
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        said = [line.strip() for line in lines if line.strip()]
+        return next((line for line in said if line.startswith("Fatal Python error")), said[-1] if said else "")
 
     # The file
 

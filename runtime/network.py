@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import uvloop
+
 BACKLOG_CONNECTIONS = 1024
 """How many connections the kernel keeps for a listener that is busy."""
 
@@ -99,6 +101,11 @@ class TcpNetwork:
         except BaseException:
             connected.close()
             raise
+        finally:
+            # uvloop closes the descriptor itself. Where connection_made ended the connection at once, it has, and has
+            # forgotten to tell the socket: that would close the number once more, whoever has it then.
+            if isinstance(self._loop, uvloop.Loop):
+                connected.detach()
 
     async def _connected(self, host: str, port: int) -> socket.socket:
         failure: OSError | None = None

@@ -9,6 +9,8 @@ the two came first.
 """
 
 import asyncio
+import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -68,6 +70,8 @@ class Process:
         """
         main = threading.current_thread() is threading.main_thread()
         if main:
+            with contextlib.suppress(ValueError, OSError):  # whose stderr is no file has nowhere to say it
+                faulthandler.enable()  # a death inside a library leaves the stacks of all threads in the log
             for number in (signal.SIGTERM, signal.SIGINT):  # the loop hears no signal before it runs
                 signal.signal(number, lambda *_: self.loop.call_soon_threadsafe(self.close))
             self.loop.call_soon(self._hear_signals)

@@ -788,6 +788,9 @@ def test_last_words_are_those_since_the_start_and_a_long_log_is_put_aside(tmp_pa
     with open(folder.log_file("ecs"), "ab") as file:
         file.write(b"x" * 100_000 + b"\nnow \xff\n  \n")
     assert folder.last_words("ecs", offset) == "now �"
+    with open(folder.log_file("ecs"), "ab") as file:
+        file.write(b"Fatal Python error: Aborted\n\nThread 0x1 (most recent call first):\n  File 'x', line 1 in y\n")
+    assert folder.last_words("ecs", offset) == "Fatal Python error: Aborted"
     os.truncate(folder.log_file("ecs"), LOG_BYTES_MAX + 1)
     assert folder.begin_log("ecs") == 0
     assert not folder.log_file("ecs").exists()

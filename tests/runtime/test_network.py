@@ -1,6 +1,8 @@
 """TCP in callbacks."""
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -126,6 +128,33 @@ def test_a_dial_that_takes_too_long_fails_once(loop: asyncio.AbstractEventLoop) 
         assert [type(event) for event in events] == [TimeoutError]
         for filler in fillers:
             filler.close()
+
+
+def test_a_connection_ended_as_soon_as_it_is_made_is_closed_once(loop: asyncio.AbstractEventLoop) -> None:
+    """What was closed twice took the descriptor of whoever had got the number meanwhile: a link, or a file."""
+    opened: list[int] = []
+
+    def take_the_number() -> None:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(20))
+
+    class Ends(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.abort()
+            loop.call_soon(take_the_number)
+
+    network, events = TcpNetwork(loop), list[Any]()
+    listener = network.listen("127.0.0.1", 0, lambda: Recorder([]))
+    network.connect("127.0.0.1", listener.port, lambda: Ends(events), events.append)
+    run_until(loop, lambda: opened and not network._dials)
+    try:
+        assert events == ["made", "lost"]
+        assert [os.fstat(number) for number in opened]  # OSError for one that somebody else has closed
+    finally:
+        for number in opened:
+            with contextlib.suppress(OSError):
+                os.close(number)
+        listener.close()
 
 
 def test_dials_under_way_are_given_up_on_close(loop: asyncio.AbstractEventLoop) -> None:

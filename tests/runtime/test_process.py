@@ -1,5 +1,6 @@
 """A process from outside: how it ends, and when it begins a next life."""
 
+import signal
 import subprocess
 import sys
 
@@ -37,7 +38,7 @@ def step(done):
         case "again":
             process.start_again("it is told to")
             done()
-        case "SIGTERM" | "SIGINT" as name:
+        case "SIGTERM" | "SIGINT" | "SIGABRT" as name:
             waiting.append(done)
             os.kill(os.getpid(), getattr(signal, name))
         case "failure":
@@ -70,8 +71,9 @@ print("ended", status, flush=True)
 '''
 
 
-def tale(*steps: str) -> list[str]:
-    """What such a process prints: a step each when it runs, when it is closing, and after that."""
+def run(*steps: str) -> tuple[int, list[str], str]:
+    """The exit status of such a process and what it prints: a step each when it runs, when it is closing, and after
+    that; and what it says on stderr."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *steps],
         stdout=subprocess.PIPE,
@@ -82,8 +84,13 @@ def tale(*steps: str) -> list[str]:
             said, errors = process.communicate(timeout=30)
         finally:
             process.kill()
-        assert process.returncode == 0, errors
-        return said.replace(f" of {process.pid}", "").splitlines()
+        return process.returncode, said.replace(f" of {process.pid}", "").splitlines(), errors
+
+
+def tale(*steps: str) -> list[str]:
+    status, said, errors = run(*steps)
+    assert status == 0, errors
+    return said
 
 
 def test_a_process_begins_its_next_life_under_the_same_id_when_everything_is_closed() -> None:
@@ -125,3 +132,9 @@ def test_a_process_whose_actor_failed_for_good_has_no_next_life_and_says_so_by_i
     steps: tuple[str, str],
 ) -> None:
     assert tale(*steps) == ["life 0", "closing", "closed", "ended 70"]
+
+
+def test_a_process_that_dies_inside_a_library_leaves_the_stacks_of_all_threads() -> None:
+    status, said, errors = run("SIGABRT")
+    assert (status, said) == (-signal.SIGABRT, ["life 0"])
+    assert "Fatal Python error: Aborted" in errors and "Current thread" in errors
