@@ -11,7 +11,7 @@ alone. `Suspicions` keeps what the up nodes say of each other; `judged` decides,
     or, where only one other node is up, by that one if it is refused and does not say the same. Between two nodes
     silence says nothing: each would accuse the other, and the session decides.
 3.  Of two that accuse each other, and that nobody else accuses, one goes if they share a list, since writes to it wait
-    for both: the one with fewer working links (up nodes with which it has no suspicion in either direction), by a tie
+    for both: the one with fewer working links (up or returning nodes, no suspicion in either direction), by a tie
     the successor, which is the one that does not acknowledge the other's stream, else the one that stands later on the
     circle. Where only two are up, only if a stream is at stake.
 4.  Accused together are half of the up nodes or more: nobody goes, the sessions decide. A network that splits, or a
@@ -207,7 +207,7 @@ class _Hearing:
         return going
 
     def _working_links(self, life: Life, pair: set[Life]) -> int:
-        others = self.up - pair
+        others = _lives(self._ring, "up", "returning") - pair
         return sum(life not in self._of.get(each, {}) and each not in self._of.get(life, {}) for each in others)
 
     def _share_a_list(self, one: Life, other: Life) -> bool:

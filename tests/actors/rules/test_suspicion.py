@@ -126,6 +126,9 @@ def test_a_returning_node_needs_two_witnesses_and_a_keeper_has_to_be_gone() -> N
     of = second.id[-1]
     assert gone(back, f"{by[0]}-{of} silent") == ""
     assert gone(back, f"{by[0]}-{of} silent, {by[1]}-{of} silent") == of
+    for cut_off, other in (by, by[::-1]):  # of two that accuse each other, who hears the third as little is cut off
+        for reports in (f"{cut_off}-{other} stream, {other}-{cut_off} silent", f"{by[0]}={by[1]} stream"):
+            assert gone(back, f"{reports}, {cut_off}-{of} silent", LATER + SPARED_SECONDS) == cut_off
     ring = kept(3)
     keeper = ring.circle[0].id[-1]
     assert gone(ring, "".join(f"{node.id[-1]}-{keeper} silent, " for node in ring.circle[1:])) == ""
