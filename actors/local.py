@@ -576,8 +576,8 @@ class _Contents:
 def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessId]) -> Cluster:
     """The cluster of a folder, made as wished when there is none yet, written down with ports that are free.
 
-    Raises ConfigError when a wish cannot be fulfilled or contradicts what lives there, FolderError when a port is
-    taken.
+    Raises ConfigError when a wish cannot be fulfilled or contradicts what lives there, or no port is free, FolderError
+    when one that is needed is taken.
     """
     cluster = folder.cluster()
     if cluster is None:
@@ -618,7 +618,7 @@ def _conceive(wishes: Wishes) -> Cluster:
     if not 1 <= nodes <= NODES_MAX:
         raise ConfigError(f"a cluster of {nodes} nodes cannot be started here; use 1 to {NODES_MAX}")
     if first is None:
-        ports = tuple(free_port(HOST, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
+        ports = tuple(_any_port(HOST, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
     else:
         ports = tuple(range(first, first + nodes))
         if first < 1 or ports[-1] + BRIDGE_PORT_OFFSET > 65535:
@@ -661,14 +661,21 @@ def _with_own_ports(cluster: Cluster, running: Mapping[str, ProcessId]) -> Clust
                 f"port {before} of {name} is in use by another program, and processes of this cluster that still run "
                 "expect it there. End that program, or end the cluster with `ringkeeper down`."
             )
-        number = free_port(cluster.host)
+        number = _any_port(cluster.host)
         while number in taken:
-            number = free_port(cluster.host)
+            number = _any_port(cluster.host)
         taken.add(number)
         return number
 
     zookeeper_port = 0 if cluster.zookeeper else own("zookeeper", cluster.zookeeper_port)
     return replace(cluster, zookeeper_port=zookeeper_port, ecs_port=own("ecs", cluster.ecs_port))
+
+
+def _any_port(host: str, beside: int = 0) -> int:
+    try:
+        return free_port(host, beside)
+    except OSError as refusal:
+        raise ConfigError(str(refusal)) from None
 
 
 def _check_free(host: str, port: int) -> None:

@@ -34,6 +34,10 @@ FREE_PORTS = range(12_000, 22_000)
 """Where ``free_port`` looks: below the kernel's ephemeral range, also 10 000 higher, so
 that no outgoing connection takes one meanwhile."""
 
+FREE_PORTS_SETTING = "RINGKEEPER_FREE_PORTS"
+"""The environment's word on that, ``first-last``: programs that start clusters side by side keep out of each other's
+way."""
+
 GARBAGE_OBJECTS = 20_000
 """The garbage collector looks at the young objects whenever there are so many more."""
 
@@ -173,13 +177,24 @@ def free_port(host: str = "127.0.0.1", beside: int = 0) -> int:
     Raises OSError when there is none. Starts looking at a place that depends on the process, so that several searchers
     seldom meet.
     """
-    start = os.getpid() * 7 % len(FREE_PORTS)
-    for step in range(len(FREE_PORTS)):
-        port = FREE_PORTS[(start + step + _handed_out[0]) % len(FREE_PORTS)]
+    ports = _ports_to_look_at()
+    start = os.getpid() * 6_113 % len(ports)  # neighbours by their ids begin far from each other
+    for step in range(len(ports)):
+        port = ports[(start + step + _handed_out[0]) % len(ports)]
         if is_free(host, port) and (not beside or is_free(host, port + beside)):
             _handed_out[0] += step + 1
             return port
-    raise OSError(f"no free port between {FREE_PORTS.start} and {FREE_PORTS.stop} on {host}")
+    raise OSError(f"no free port between {ports.start} and {ports.stop - 1} on {host}")
+
+
+def _ports_to_look_at() -> range:
+    asked = os.environ.get(FREE_PORTS_SETTING)
+    if asked is None:
+        return FREE_PORTS
+    first, _, last = asked.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) < 65_536):
+        raise OSError(f"{FREE_PORTS_SETTING} is {asked!r}; it has to be like 12000-21999")
+    return range(int(first), int(last) + 1)
 
 
 _handed_out = [0]

@@ -9,8 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ringkeeper.runtime.process import FREE_PORTS, FREE_PORTS_SETTING
 
 pytest_plugins = ["ringkeeper.tests.zookeepers"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers side by side, and the processes that they start, look for free ports each in a range of its own."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number:
+        each = len(FREE_PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = FREE_PORTS[int(number) * each]
+        os.environ[FREE_PORTS_SETTING] = f"{first}-{first + each - 1}"
+
 
 GONE_SECONDS_MAX = 10.0
 """So long after its test a thread or child may take to end."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from ringkeeper.runtime.process import FREE_PORTS_SETTING, free_port
 
 pytestmark = pytest.mark.processes
 
@@ -138,3 +139,13 @@ def test_a_process_that_dies_inside_a_library_leaves_the_stacks_of_all_threads()
     status, said, errors = run("SIGABRT")
     assert (status, said) == (-signal.SIGABRT, ["life 0"])
     assert "Fatal Python error: Aborted" in errors and "Current thread" in errors
+
+
+def test_free_ports_are_looked_for_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FREE_PORTS_SETTING, "20400-20449")
+    first, second = free_port(), free_port()
+    assert first != second and {first, second} <= set(range(20_400, 20_450))
+    for wrong in ("", "20400", "20449-20400", "80-90", "1024-70000", "a-b"):
+        monkeypatch.setenv(FREE_PORTS_SETTING, wrong)
+        with pytest.raises(OSError, match="has to be like 12000-21999"):
+            free_port()
