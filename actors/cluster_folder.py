@@ -56,6 +56,8 @@ class Cluster:
 
     name: str = "ringkeeper"
     host: str = "127.0.0.1"
+    node_hosts: tuple[str, ...] = ()
+    """Addresses of this machine that the nodes are spread over; none: all are where the rest is."""
     node_ports: tuple[int, ...]
     zookeeper: str = ""
     """host:port,... of a ZooKeeper of one's own; "": the embedded one."""
@@ -76,7 +78,14 @@ class Cluster:
     @property
     def seeds(self) -> tuple[str, ...]:
         """Where clients find it."""
-        return tuple(f"{self.host}:{port}" for port in self.node_ports)
+        return tuple(self.node_id(port) for port in self.node_ports)
+
+    def node_host(self, port: int) -> str:
+        """Where the node that serves clients on this port listens: neighbouring ports lie on different addresses."""
+        return self.node_hosts[port % len(self.node_hosts)] if self.node_hosts else self.host
+
+    def node_id(self, port: int) -> str:
+        return f"{self.node_host(port)}:{port}"
 
 
 class ClusterFolder:
@@ -131,7 +140,11 @@ class ClusterFolder:
             return None
         try:
             known = {name: fields[name] for name in Cluster.__dataclass_fields__ if name in fields}
-            return Cluster(**{**known, "node_ports": tuple(int(port) for port in fields["node_ports"])})
+            lists = {
+                "node_ports": tuple(map(int, fields["node_ports"])),
+                "node_hosts": (*fields.get("node_hosts", ()),),
+            }
+            return Cluster(**{**known, **lists})
         except (TypeError, KeyError, ValueError) as wrong:
             raise self._damaged(f"its cluster is described wrongly: {wrong!r}") from None
 

@@ -370,7 +370,8 @@ class Launcher(Actor):
     """See the head of this file.
 
     ``me``: the name under which the launcher itself is noted, and its process. ``is_free``: whether a listener could be
-    bound to a host and port now. ``bridge``: where other processes reach this one.
+    bound to a host and port now. ``bridge``: where other processes reach this one. ``enter``: with what a command
+    begins that is to run where a node's address is (``nsenter ...``).
     """
 
     def __init__(
@@ -387,9 +388,11 @@ class Launcher(Actor):
         watches: Ref | None = None,
         registration: str = "",
         bridge: str = "",
+        enter: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
         super().__init__()
         self.cluster, self.log_level, self.is_free, self.bridge = cluster, log_level, is_free, bridge
+        self.enter = enter
         self.kept = {program.name: _Kept(program) for program in programs_of(cluster, folder, log_level)}
         self.children, self.folder, self.observer = children, folder, observer
         self.my_name, self.me = me
@@ -472,9 +475,10 @@ class Launcher(Actor):
         name = kept.program.name
         kept.since = self.now()
         try:
+            enter = self.enter(self.cluster.node_host(kept.program.port)) if kept.program.kind == "node" else ()
             kept.log_offset = self.folder.begin_log(name)
             kept.process = self.children.start(
-                (*COMMAND, *kept.program.arguments),
+                (*enter, *COMMAND, *kept.program.arguments),
                 log_file=self.folder.log_file(name),
                 tell=self.ref,
                 environment=self.environment,
@@ -559,7 +563,7 @@ class Launcher(Actor):
         error = ENDING
         if self.ending is None:
             ports, error = self._free_ports(message.count)
-            ids = tuple(f"{self.cluster.host}:{port}" for port in ports)
+            ids = tuple(self.cluster.node_id(port) for port in ports)
             if ports and not message.dry_run:
                 ids, error = self._add_nodes(ports)
         if error:
@@ -582,7 +586,7 @@ class Launcher(Actor):
             pair = {port, port + BRIDGE_PORT_OFFSET}
             if pair & taken or self.folder.node_folder(port).exists():
                 continue
-            if all(self.is_free(self.cluster.host, each) for each in pair):
+            if all(self.is_free(self.cluster.node_host(port), each) for each in pair):
                 found.append(port)
                 taken |= pair
             if len(found) == count:
@@ -696,7 +700,7 @@ class Launcher(Actor):
     def _start_dead(self, kept: _Kept) -> str:
         """Start what does not run; returns why it was not. Somebody may have done so by hand, as the news advise."""
         port = kept.program.port
-        if port and not self.is_free(self.cluster.host, port):
+        if port and not self.is_free(self.cluster.node_host(port), port):
             return f"port {port} is in use: {kept.program.id} may have been started by hand, or another program has it"
         if kept.back is not None:
             kept.back.cancel()
@@ -868,7 +872,7 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
         name="ecs",
         kind="ecs",
         arguments=(
-            *("ecs", "--port", str(cluster.ecs_port), *_common(cluster, folder, log_level)),
+            *("ecs", "--port", str(cluster.ecs_port), *_common(cluster, folder, log_level, cluster.host)),
             *("--found-with", str(len(cluster.node_ports)), "--place", cluster.place),
             *("--replicas", str(cluster.replicas), "--min-copies", str(cluster.min_copies), "--acks", cluster.acks),
         ),
@@ -882,17 +886,17 @@ def node_program(cluster: Cluster, folder: ClusterFolder, port: int, log_level: 
     return Program(
         name=f"node-{port}",
         kind="node",
-        id=f"{cluster.host}:{port}",
+        id=cluster.node_id(port),
         port=port,
         arguments=(
             *("node", "--port", str(port), "--data", str(folder.node_folder(port))),
-            *(*_common(cluster, folder, log_level), "--fsync", cluster.fsync),
+            *(*_common(cluster, folder, log_level, cluster.node_host(port)), "--fsync", cluster.fsync),
         ),
     )
 
 
-def _common(cluster: Cluster, folder: ClusterFolder, log_level: str) -> tuple[str, ...]:
+def _common(cluster: Cluster, folder: ClusterFolder, log_level: str, host: str) -> tuple[str, ...]:
     return (
-        *("--bind", cluster.host, "--zookeeper", cluster.zookeeper_hosts, "--cluster-name", cluster.name),
+        *("--bind", host, "--zookeeper", cluster.zookeeper_hosts, "--cluster-name", cluster.name),
         *("--secret-file", str(folder.secret_file), "--log-level", log_level),
     )

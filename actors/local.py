@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +85,7 @@ NEWS_MAX = 256
 REPLICAS = 3
 """Copies of each slot, unless somebody wishes otherwise."""
 HOST = "127.0.0.1"
-"""Where all of it listens."""
+"""Where all of it listens, unless somebody wishes otherwise."""
 
 News = ProcessStarted | ProcessExited | ProcessLeft | ProcessesEnded
 """What the launcher tells; see ``launcher.py``."""
@@ -112,6 +112,8 @@ class Wishes:
     replicas: int | None = None
     min_copies: int | None = None
     acks: str | None = None
+    host: str | None = None
+    node_hosts: tuple[str, ...] | None = None
 
 
 class LocalCluster:
@@ -122,7 +124,9 @@ class LocalCluster:
     one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
     ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them must be up for a write, 2
     or as many as there can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
-    ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None.
+    ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None. ``host``: where all of
+    it listens, 127.0.0.1; ``node_hosts``: addresses that the nodes are spread over, by port, instead. ``enter``: with
+    what a command begins that runs where such an address is, in a network namespace (``nsenter ...``).
 
     ``outlive``: the processes live on if this program is killed, and the next LocalCluster (or ``ringkeeper up``) on
     the same ``data`` adopts them; otherwise they end as soon as this program does, however it ends. ``on_news`` is
@@ -145,6 +149,9 @@ class LocalCluster:
         min_copies: int | None = None,
         acks: str | None = None,
         password: str | None = None,
+        host: str | None = None,
+        node_hosts: Sequence[str] | None = None,
+        enter: Callable[[str], tuple[str, ...]] = lambda _: (),
         log_level: str = "info",
         outlive: bool = False,
         on_news: Callable[[News], None] | None = None,
@@ -164,7 +171,10 @@ class LocalCluster:
             replicas=replicas,
             min_copies=min_copies,
             acks=acks,
+            host=host,
+            node_hosts=None if node_hosts is None else tuple(node_hosts),
         )
+        self._enter = enter
         self._password = os.environ.get("RINGKEEPER_PASSWORD", "") if password is None else password
         self._log_level, self._outlive, self._on_news = log_level, outlive, on_news
         self._cluster: Cluster | None = None
@@ -495,6 +505,7 @@ class LocalCluster:
             watches=watches,
             registration=f"{paths.launchers(cluster.name)}/{host}",
             bridge=bridge.address,
+            enter=self._enter,
             name="launcher",
             supervision=ESCALATE,
         )
@@ -594,6 +605,8 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
             "replicas": (wishes.replicas, cluster.replicas),
             "min_copies": (wishes.min_copies, cluster.min_copies),
             "acks": (wishes.acks, cluster.acks),
+            "host": (wishes.host, cluster.host),
+            "node_hosts": (wishes.node_hosts, cluster.node_hosts),
         }
         for what, (wish, is_now) in has.items():
             if wish is not None and wish != is_now:
@@ -608,17 +621,17 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
     cluster = _with_own_ports(cluster, running)
     for number in cluster.node_ports:
         if f"node-{number}" not in running:
-            _check_free(cluster.host, number)
+            _check_free(cluster.node_host(number), number)
     folder.found(cluster)
     return cluster
 
 
 def _conceive(wishes: Wishes) -> Cluster:
-    nodes, first = 3 if wishes.nodes is None else wishes.nodes, wishes.port
+    nodes, first, host = 3 if wishes.nodes is None else wishes.nodes, wishes.port, wishes.host or HOST
     if not 1 <= nodes <= NODES_MAX:
         raise ConfigError(f"a cluster of {nodes} nodes cannot be started here; use 1 to {NODES_MAX}")
     if first is None:
-        ports = tuple(_any_port(HOST, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
+        ports = tuple(_any_port(host, beside=BRIDGE_PORT_OFFSET) for _ in range(nodes))
     else:
         ports = tuple(range(first, first + nodes))
         if first < 1 or ports[-1] + BRIDGE_PORT_OFFSET > 65535:
@@ -632,7 +645,8 @@ def _conceive(wishes: Wishes) -> Cluster:
     check_copies(replicas, min_copies, acks)
     return Cluster(
         name=wishes.name or "ringkeeper",
-        host=HOST,
+        host=host,
+        node_hosts=wishes.node_hosts or (),
         node_ports=ports,
         zookeeper=wishes.zookeeper or "",
         place=wishes.place or "even",

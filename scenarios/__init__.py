@@ -1,6 +1,7 @@
 """The laboratory: stories about a cluster, played on it and checked.
 
 stage        what may happen to a cluster, the same in `simulated_stage.py` and `real_stage.py`
+own_network  cuts real processes off from each other, where the machine allows it
 workload     what clients ask meanwhile
 play         plays a scenario and judges it; `many.py` with many seeds on all cores
 random_story makes stories up, and makes those that fail shorter

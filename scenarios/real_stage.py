@@ -6,7 +6,9 @@ successor), and of slots that are not a node's own which keys it has there; but 
 
 What befalls processes is done by signals: SIGKILL, SIGSTOP, SIGCONT, SIGTERM. ZooKeeper is away while it is stopped by
 SIGSTOP; then it is killed, and the launcher brings it back. A session is lost by a pause that is longer than it lasts.
-What cannot be done: `partition` (all talk over one loopback), `cut_power` and `crash_disk` (there is one machine).
+Where the machine allows it each node lies in a network namespace of its own (`own_network.py`), and `partition` cuts
+between those; elsewhere all talk over one loopback, and it cannot be done. Nor can `cut_power` and `crash_disk`: there
+is one machine.
 """
 
 import json
@@ -33,6 +35,7 @@ from ..actors.rules.slots import SLOTS, slot
 from ..runtime.children import LEASH
 from .checks import ClusterState, Held, NodeState
 from .history import Outcome
+from .own_network import ADDRESSES, ROUTER, NoOwnNetwork, OwnNetwork
 from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
 from .workload import Workload
 
@@ -52,6 +55,9 @@ BACK_SECONDS = 0.5
 
 RUN_SECONDS = 0.002
 """A slow node runs for so long between two stops."""
+
+FIRST_PORT, PASSWORD = 7001, "of the stage"
+"""Of nodes in a network of their own; clients beyond the loopback may change the ring only with a password."""
 
 SESSION_SECONDS = ProcessConfig().session_timeout_seconds
 SCAN_COUNT = 1000
@@ -105,6 +111,8 @@ class RealStage(Stage):
         super().__init__(seed, tell=tell)
         self._began = time.monotonic()
         self._home = tempfile.TemporaryDirectory(prefix="ringkeeper-stage-")
+        self._network: OwnNetwork | None = None
+        self._why_no_network = "no cluster was started yet"
         self._local: LocalCluster | None = None
         self._runs = False
         self._looker: Client | None = None
@@ -141,6 +149,9 @@ class RealStage(Stage):
         if self._runs:
             self._runs = False
             self.local.stop(at_once=True)
+        if self._network is not None:
+            self._network.close()
+            self._network = None
         self._home.cleanup()
 
     # Time
@@ -303,14 +314,23 @@ class RealStage(Stage):
         return RealLoad(self, workloads, operations_per_second)
 
     def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
-        folder = Path(self._home.name) / "data"
-        self._local = LocalCluster(
-            nodes, data=folder, fsync=fsync, replicas=replicas, min_copies=min_copies, password=""
-        )
+        network: dict[str, Any] = {}
+        try:
+            self._network = OwnNetwork()
+            network = {"host": ROUTER, "node_hosts": ADDRESSES, "port": FIRST_PORT}
+        except NoOwnNetwork as reason:
+            self._why_no_network = str(reason)
+        self._local = self._cluster(nodes=nodes, fsync=fsync, replicas=replicas, min_copies=min_copies, **network)
         self._runs = True
         self.local.start()
         for _ in range(ecs - 1):
             self._start_standby()
+
+    def _cluster(self, **wishes: Any) -> LocalCluster:
+        folder = Path(self._home.name) / "data"
+        if self._network is None:
+            return LocalCluster(data=folder, password="", **wishes)
+        return LocalCluster(data=folder, password=PASSWORD, enter=self._network.enter, **wishes)
 
     def _start_standby(self) -> None:
         cluster = self.local.cluster
@@ -375,10 +395,28 @@ class RealStage(Stage):
             thread.start()
 
     def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
-        _not_here("all processes talk over the loopback of this machine, which cannot be cut between two of them")
+        if self._network is None:
+            _not_here(f"one loopback cannot be cut in two, and {self._why_no_network}")
+        for one, other in ((each, other) for each in some for other in others):
+            self._cut(self._network, one, other)
+            if not one_way:
+                self._cut(self._network, other, one)
+
+    def _cut(self, network: OwnNetwork, sender: str, receiver: str) -> None:
+        """Drop what one sends to the other: nodes, or one of them ``zookeeper``, which shares its address with us."""
+        source, target = (ROUTER if id == "zookeeper" else id.rpartition(":")[0] for id in (sender, receiver))
+        port = self.local.cluster.zookeeper_port
+        match sender, receiver:
+            case "zookeeper", _:
+                network.cut(source=source, target=target, ports=f"ipproto tcp sport {port}")
+            case _, "zookeeper":
+                network.cut(source=source, target=target, ports=f"ipproto tcp dport {port}")
+            case _:
+                network.cut(source=source, target=target)
 
     def _heal(self) -> None:
-        pass  # there was nothing to heal
+        if self._network is not None:
+            self._network.heal()
 
     def _lose_session(self, id: str) -> None:
         self._pause(id)
@@ -435,7 +473,7 @@ class RealStage(Stage):
                     with suppress(KeyError):
                         self.local.start_process(id)
             return
-        self._local = LocalCluster(data=self.local.folder.path, password="")
+        self._local = self._cluster()
         self._runs = True
         self.local.start()
         for _ in range(len(self._standbys)):
@@ -443,6 +481,7 @@ class RealStage(Stage):
             self._start_standby()
 
     def _end_faults(self) -> None:
+        self._heal()
         for ending in self._slow_nodes.values():
             ending.set()
         self._slow_nodes.clear()

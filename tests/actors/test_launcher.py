@@ -68,6 +68,7 @@ class FakeChildren:
 
     def __init__(self) -> None:
         self.started: list[str] = []
+        self.commands: dict[str, tuple[str, ...]] = {}
         self.living: dict[int, str] = {}
         self.signals: list[tuple[str, str]] = []
         self.strangers: set[ProcessId] = set()
@@ -85,6 +86,7 @@ class FakeChildren:
             self.starts_left -= 1
         self._next_pid += 1
         self.started.append(log_file.stem)
+        self.commands[log_file.stem] = argv
         self.living[self._next_pid] = log_file.stem
         return ProcessId(self._next_pid, f"mark of {self._next_pid}")
 
@@ -138,6 +140,7 @@ class Stage:
             watches=self.watches,
             registration="/ringkeeper/ringkeeper/launchers/127.0.0.1",
             bridge="127.0.0.1:4711",
+            enter=lambda host: ("enter", host),
         )
         return self
 
@@ -216,6 +219,20 @@ def test_with_a_zookeeper_of_ones_own_none_is_started(tmp_path: Path) -> None:
     assert stage.children.started == ["ecs", "node-7001"]
     for program in programs_of(own, stage.folder):
         assert program.arguments[program.arguments.index("--zookeeper") + 1] == "zk1:2181,zk2:2181"
+
+
+def test_nodes_are_spread_over_the_addresses_of_this_machine_and_started_there(tmp_path: Path) -> None:
+    hosts = ("10.0.0.100", "10.0.0.101", "10.0.0.102")
+    spread = Cluster(host="10.0.0.1", node_hosts=hosts, node_ports=(7001, 7002), zookeeper_port=2181, ecs_port=2182)
+    stage = Stage(tmp_path, spread).raise_curtain()
+    assert stage.start_nodes(1)[-1] == NodesStarted(question=7, ids=("10.0.0.101:7003",))
+    known = stage.folder.cluster()
+    assert known is not None and known.seeds == ("10.0.0.102:7001", "10.0.0.100:7002", "10.0.0.101:7003")
+    for name, host in ("ecs", "10.0.0.1"), ("node-7001", "10.0.0.102"), ("node-7003", "10.0.0.101"):
+        command = stage.children.commands[name]
+        assert command[command.index("--bind") + 1] == host
+        assert command[command.index("--zookeeper") + 1] == "10.0.0.1:2181"
+        assert (command[:2] == ("enter", host)) is (name != "ecs")
 
 
 @pytest.mark.parametrize("name", ["ecs", "zookeeper"])
