@@ -11,8 +11,8 @@
 
 A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
 `whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer` and `FailureDetector`, a `Handoff` for each run of
-slots that it makes another node equal for, and for a moment a `Takeover`; an ECS process runs
-`Ecs` (with `ecs_verbs.py` and `job_view.py`); both run `Watches`, which turns ZooKeeper into messages, and
+slots that it makes another node equal for, and for a moment a `Takeover`; an ECS process runs `Ecs` (with
+`ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which turns ZooKeeper into messages, and
 `Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each other is in
 `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or rings, is in
 ``runtime/``. `processes.py` puts the parts of each process together by `config.py`; `node_folder.py` and
@@ -124,6 +124,14 @@ slots that it makes another node equal for, and for a moment a `Takeover`; an EC
 2.  When it is back, `Member` registers the same life under the new session, then removes the old registration. The
     `Ecs` that leads asks again for the ring and for who is registered, and gives everybody one session's time before
     it takes anyone for gone.
+
+*ZooKeeper comes back with an older ring, or none*
+
+1.  Every `Member` stays with the ring that it holds, and data goes on being served by that. The `Ecs` reads from the
+    registrations that a newer one is held, and writes nothing.
+2.  ``RING RESTORE`` (`RunVerb`): `Ecs` asks each `Member` by `ShowHeldRing`, hears `HeldRing`, and writes the newest
+    back as a later ring in which every node is down (`lost_ring.py`, ``restored`` of `transitions.py`).
+3.  Each `Member` reads that it is down, and starts its process again: *no member of a list is up*, as above.
 
 Invariants are in each actor's header and in its ``check``. Rules cited as R3 or R23 are in ``rules/PROTOCOL.md``.
 """

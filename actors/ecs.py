@@ -5,11 +5,12 @@ Hears   Elected, Deposed                                       from Election
         ChildrenChanged, Answered                              from Watches
         RunVerb                                                from Gateway of any node
         Figures, ChangeReported                                from StorageNode of every node
+        HeldRing                                               from Member of every node
         NodesStarted, NodeRestarted                            from a Launcher
         Suspected, PeersHeard                                  from FailureDetector of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
-        StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
+        ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
 
 Any number of these run; one leads. Facts arrive in any order and say how things are; after each of them the leader
 *looks*: at the ring as it is in ZooKeeper and at who is registered, and if these two call for another ring it writes
@@ -42,13 +43,15 @@ epoch, again and again, so a new leader goes on from the phase that it reads.
 
 It does not lead where it would disown data. *Ring lost or rolled back* is: no ring, or one that does not descend from
 the newest that this ECS has read in its life; no ring, but a node that holds one; a ring from which what a node holds
-does not descend (R23). Then it writes nothing and says so, in the log and in ``status``. What a registration says of
+does not descend (R23). Then it writes nothing and says so, in the log and in ``status``, until somebody asks for
+``RING RESTORE`` (``restoring.py``). What a registration says of
 the ring its node holds changes with every ring, so before a founding all of them are read once more.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import Deposed, Elected
@@ -72,7 +75,8 @@ from .config import BRIDGE_PORT_OFFSET
 from .ecs_verbs import LAUNCHER, Order, Verbs
 from .job_view import lists_in_trouble
 from .launcher import NodeRestarted, NodesStarted
-from .messages import ChangeReported, Figures, HandoffProgress, PeersHeard, RunVerb, Suspected, VerbRun
+from .messages import ChangeReported, Figures, HandoffProgress, HeldRing, PeersHeard, RunVerb, Suspected, VerbRun
+from .restoring import Restoring
 from .rules import paths
 from .rules.change import Wish
 from .rules.fields import RingError
@@ -130,7 +134,10 @@ and registers its life anew a moment later."""
 LOOK_AGAIN_SECONDS_MIN = 0.01
 """Clocks and timers are not exact: a timer for less could fire before its time is up, again and again."""
 
-UNTIL_IT_IS_BACK = "No ring is written until ZooKeeper has the newest one again."
+UNTIL_IT_IS_BACK = (
+    "No ring is written until ZooKeeper has the newest one again: put its disk back, or have `ringkeeper ring restore` "
+    "write what the nodes hold."
+)
 """What a ring that was lost or rolled back means, and what to do about it."""
 
 
@@ -146,6 +153,15 @@ class AnswersDue:
     """Whoever has not answered by now is left out; local. Ecs -> Ecs."""
 
     question: int
+
+
+class Stored(NamedTuple):
+    """What is in ZooKeeper, whether this ECS goes on from it or not."""
+
+    ring: Ring | None
+    """None: nothing, or nothing that can be read."""
+    version: int
+    """-1: there is no znode."""
 
 
 class Ecs(Actor):
@@ -184,6 +200,10 @@ class Ecs(Actor):
         self._version: int | None = None
         """Of that ring's znode; -1: there is none, as there never was; None: not read, or what was read is no ring to
         go on from."""
+        self.stored: Stored | None = None
+        """As it was read last; None: it is not known."""
+        self._restored: Callable[[str], None] | None = None
+        """Whom to tell what became of the write under way, if that writes a lost ring back."""
         self._names: dict[str, paths.RegistrationName] = {}
         self._names_known = False
         self._registrations: dict[str, Registration] = {}
@@ -202,6 +222,7 @@ class Ecs(Actor):
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
         self.verbs = Verbs(self, cluster_name, watches, node_command)
+        self.restoring = Restoring(self, self._restore)
         self.waiting_because: dict[int, str] = {}
         """Why a job of the queue cannot begin, as the last look found."""
         self._carried_out: list[tuple[Order, Ring]] = []
@@ -248,6 +269,7 @@ class Ecs(Actor):
         | RunVerb
         | Figures
         | ChangeReported
+        | HeldRing
         | NodesStarted
         | NodeRestarted
         | Suspected
@@ -281,6 +303,8 @@ class Ecs(Actor):
                 self.verbs.figures(message)
             case ChangeReported():
                 self._change_reported(message)
+            case HeldRing():
+                self.restoring.heard(message)
             case NodesStarted() | NodeRestarted():
                 self.verbs.launcher_answered(message)
                 self.look()
@@ -293,6 +317,7 @@ class Ecs(Actor):
                 self._read_again()
             case AnswersDue():
                 self.verbs.overdue(message.question)
+                self.restoring.overdue(message.question)
                 self.look()
             case _:
                 assert_never(message)
@@ -333,7 +358,7 @@ class Ecs(Actor):
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
         self._connected = self._names_known = self._read_afresh = self._has_lock = False
-        self._version = None
+        self._version = self.stored = None
         self._absent_since.clear()
         self._phase_since = self._progressed = None
 
@@ -353,6 +378,7 @@ class Ecs(Actor):
 
     def _ring_read(self, data: bytes | None, version: int) -> None:
         self._version = None
+        self.stored = Stored(None, version if data is not None else -1)
         if data is None and self.ring is not None:
             self._be_in_trouble(
                 f"ring lost: there is no ring, but {self.ring.stamp} was read before. {UNTIL_IT_IS_BACK}"
@@ -364,6 +390,7 @@ class Ecs(Actor):
             except RingError as error:
                 self._be_in_trouble(f"the ring in ZooKeeper cannot be read: {error}")
                 return
+            self.stored = Stored(ring, version)
             if self.ring is not None and (objection := ring.objection(self.ring.stamp)):
                 self._be_in_trouble(f"{objection} (read before by this ECS). {UNTIL_IT_IS_BACK}")
                 return
@@ -862,7 +889,7 @@ class Ecs(Actor):
 
     def _write(self, ring: Ring) -> None:
         assert self._version is not None
-        self._writing, self._being_written = True, ring
+        self._writing, self._being_written, self.stored = True, ring, None
         log.info("ring %d is written: %s", ring.epoch, _last_write(ring))
         path, content = paths.ring(self._cluster_name), ring.to_json()
         if self._version < 0:
@@ -871,11 +898,23 @@ class Ecs(Actor):
             write = SetNode(request="write ring", path=path, data=content, version=self._version, reply_to=self.ref)
             self.send(self._watches, write)
 
+    def _restore(self, ring: Ring, written: Callable[[str], None]) -> bool:
+        """Write a lost ring back over what is in ZooKeeper, which this ECS would not go on from; ``written`` is called
+        with what is wrong then, or nothing. False: what is there is not known."""
+        if not self._leading or not self._connected or self._writing or self.stored is None:
+            return False
+        self._version, self._restored = self.stored.version, written
+        self._write(ring)
+        return True
+
     def _written(self, error: str) -> None:
         """What became of the write. What is there now is decided by what is read."""
         self._writing = False
         if error:
             log.warning("the ring was not written for certain (%s): it is read again", error)
+        if self._restored is not None:
+            restored, self._restored = self._restored, None
+            restored(_not_restored(error) if error else "")
         order, self._order, written = self._order, None, self._being_written
         if order is not None and order in self.verbs.orders and error != "bad_version":  # else it is made anew
             self.verbs.orders.remove(order)
@@ -990,6 +1029,12 @@ class Ecs(Actor):
     def check(self) -> None:
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)
+
+
+def _not_restored(error: str) -> str:
+    if error in ("bad_version", "node_exists", "no_node"):
+        return "TRYAGAIN what is in ZooKeeper has become another meanwhile: nothing was written"
+    return f"INDOUBT ZooKeeper has not confirmed the write ({error}): it may have happened, look at the status"
 
 
 def _last_write(ring: Ring) -> str:

@@ -49,7 +49,7 @@ NODES_ADDED_MAX = 64
 
 ASKED = "asked for"
 
-VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER"})
+VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER", "RESTORE"})
 
 LAUNCHER = "launcher "
 """What requests begin with that read a launcher's registration; the host follows."""
@@ -107,6 +107,8 @@ class Verbs:
                 self.gather(self._figures_of_all(), lambda figures: self._say(message, self._ecs.status(figures)))
             case verb, _ if verb not in VERBS:
                 self._answer(message, error=f"ERR unknown verb {verb!r}; see RING HELP")
+            case "RESTORE", [*options] if {word.upper() for word in options} <= {"ACCEPTLOSS", "DRYRUN"}:
+                self._ecs.restoring.run(message, self._question(), [word.upper() for word in options])
             case _ if self._ecs.ring is None:
                 self._answer(message, error="CLUSTERDOWN The cluster has no ring yet")
             case "JOBS", []:

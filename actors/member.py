@@ -2,9 +2,11 @@
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         LookForRing                                           from anybody here who heard of a newer ring
+        ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         RegisterAgain, KeepAgain, Lingered, Rested            from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
-        RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked
+        RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
+        HeldRing -> Ecs
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
@@ -44,7 +46,7 @@ from ..runtime.session import (
     Suspended,
     WatchNode,
 )
-from .messages import LookForRing, RingChanged, RingSeen
+from .messages import HeldRing, LookForRing, RingChanged, RingSeen, ShowHeldRing
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
@@ -160,6 +162,7 @@ class Member(Actor):
         | NodeChanged
         | Answered
         | LookForRing
+        | ShowHeldRing
         | RegisterAgain
         | KeepAgain
         | Lingered
@@ -182,6 +185,11 @@ class Member(Actor):
             case LookForRing():
                 self._asked_meanwhile.append(message)
                 self._look()
+            case ShowHeldRing():
+                held = self._ring.to_json() if self._ring is not None else b""
+                life = self._life
+                answer = HeldRing(question=message.question, node=life.id, incarnation=life.incarnation, ring=held)
+                self.send(message.reply_to, answer)
             case RegisterAgain():
                 self._registering_again = False
                 self._register()

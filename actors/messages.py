@@ -558,6 +558,26 @@ class VerbRun:
     """As clients get it, with its code."""
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowHeldRing:
+    """Which is the newest ring that you hold? Ecs -> Member."""
+
+    question: int
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRing:
+    """This one, as JSON; nothing: none. Member -> Ecs."""
+
+    question: int
+    node: str
+    incarnation: str
+    ring: bytes
+
+
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFigures:

@@ -9,7 +9,7 @@ changes     nodes (list, add, remove, restart), jobs (list, cancel), start, stop
 following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
 load        load: a folder's files
-show        ring, status
+show        ring (draw, restore), status
 run         scenarios, on real processes and in the simulation
 drawing     a ring as a picture
 

@@ -138,8 +138,8 @@ def _change(
 
     with opened(cluster, password, timeout_seconds) as client:
         before = {} if dry_run or detach else _shares(client)
-        with _doubts_explained("jobs"):
-            reply = _order(client, verb, *words, *(["DRYRUN"] if dry_run else []))
+        with doubts_explained("jobs"):
+            reply = order(client, verb, *words, *(["DRYRUN"] if dry_run else []))
         number, plan = reply["job"], reply["plan"]
         if dry_run or detach or number is None:
             if as_json:
@@ -234,7 +234,7 @@ def nodes_restart(
         before = life()
         reply: dict[str, Any] = {"job": None, "node": id}
         with suppress(InDoubt):  # the node that was to pass the answer on is the one that ends
-            reply = _order(client, "RESTART", id, *(["FORCE"] if force else []))
+            reply = order(client, "RESTART", id, *(["FORCE"] if force else []))
         if reply["job"] is not None:
             with _leaving_alone(reply["job"]):
                 insist(follow(client, reply["job"]))
@@ -309,8 +309,8 @@ def jobs_cancel(number: int, as_json: bool, cluster: str, password: str | None, 
         return job if job is not None and job["state"] in ENDED else None
 
     with opened(cluster, password, timeout_seconds) as client:
-        with _doubts_explained("jobs"):
-            _order(client, "CANCEL", str(number))
+        with doubts_explained("jobs"):
+            order(client, "CANCEL", str(number))
         job = _wait_for(ended, CANCEL_SECONDS_MAX)
     if as_json and job is not None:
         click.echo(json.dumps(job, indent=2))
@@ -334,8 +334,8 @@ def start(as_json: bool, cluster: str, password: str | None, timeout_seconds: fl
     Example:
       ringkeeper start
     """
-    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
-        reply = _order(client, "START")
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("status"):
+        reply = order(client, "START")
     click.echo(json.dumps(reply, indent=2) if as_json else f"ring {reply['epoch']}: client requests are answered")
 
 
@@ -352,8 +352,8 @@ def stop(as_json: bool, cluster: str, password: str | None, timeout_seconds: flo
     Example:
       ringkeeper stop
     """
-    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
-        reply = _order(client, "STOP")
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("status"):
+        reply = order(client, "STOP")
     click.echo(
         json.dumps(reply, indent=2)
         if as_json
@@ -381,8 +381,8 @@ def recover(
       ringkeeper recover 127.0.0.1:7002
       ringkeeper recover 127.0.0.1:7002 --accept-loss
     """
-    with opened(cluster, password, timeout_seconds) as client, _doubts_explained("status"):
-        reply = _order(client, "RECOVER", id, *([] if accept_loss else ["DRYRUN"]))
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("status"):
+        reply = order(client, "RECOVER", id, *([] if accept_loss else ["DRYRUN"]))
     lists = [f"slots {each['slots']}: {_complete(each['complete'])}" for each in reply["lists"]]
     if not accept_loss:
         raise Trouble(
@@ -402,12 +402,13 @@ def _complete(members: dict[str, str]) -> str:
     return ", ".join(f"{id} ({state}) held everything" for id, state in members.items())
 
 
-def _order(client: "Client", verb: str, *words: str) -> dict[str, Any]:
+def order(client: "Client", verb: str, *words: str) -> dict[str, Any]:
+    """What a verb of RING answers."""
     return dict(json.loads(client.execute("RING", verb, *words)))
 
 
 @contextmanager
-def _doubts_explained(command: str) -> Iterator[None]:
+def doubts_explained(command: str) -> Iterator[None]:
     """Say of an order that went out and was not answered where to see what came of it."""
     from ..actors.client_errors import InDoubt
 

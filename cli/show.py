@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cluster_options, opened
-from .outcomes import NO
+from .options import cluster_options, json_option, opened
+from .outcomes import NO, Commands
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,24 +18,72 @@ RUNS_SHOWN_MAX = 4
 """So many runs of slots a sentence names."""
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="The ring itself, as ZooKeeper holds it.")
+@click.group(cls=Commands, invoke_without_command=True)
+@json_option
 @cluster_options
-def ring(as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """Draw the ring.
+@click.pass_context
+def ring(context: click.Context, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Draw the ring; restore it where ZooKeeper has lost it.
 
-    Who answers for which slots, how much they hold, and what changed last.
+    Who answers for which slots, how much they hold, and what changed last. With --json the ring itself, as ZooKeeper
+    holds it.
 
     \b
     Examples:
       ringkeeper ring
       ringkeeper ring --json
     """
+    if context.invoked_subcommand is not None:
+        return
     with opened(cluster, password, timeout_seconds) as client:
         if as_json:
             click.echo(json.dumps(client.ring(), indent=2))
         else:
             draw_ring(client)
+
+
+@ring.command("restore")
+@click.option("--accept-loss", is_flag=True, help="Give up what members that are not heard may hold alone.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@json_option
+@cluster_options
+def ring_restore(
+    accept_loss: bool,
+    dry_run: bool,
+    as_json: bool,
+    cluster: str,
+    password: str | None,
+    timeout_seconds: float,
+) -> None:
+    """Write back the ring that ZooKeeper has lost.
+
+    Where ZooKeeper has no ring any more, or an older one since an old disk was put in, no ring is written, and data is
+    served by the newest that the nodes hold. Better than this command is to put the newest disk back. Where there is
+    none, the newest ring that any node holds is written back, as a later one. All nodes then start again by themselves
+    and are made equal: for some seconds clients are told to try again. Refused while a member has not said what it
+    holds, unless what only such a member has is given up.
+
+    \b
+    Examples:
+      ringkeeper ring restore --dry-run
+      ringkeeper ring restore
+    """
+    from .changes import doubts_explained, order
+
+    options = [*(["ACCEPTLOSS"] if accept_loss else []), *(["DRYRUN"] if dry_run else [])]
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("status"):
+        reply = order(client, "RESTORE", *options)
+    if as_json:
+        click.echo(json.dumps(reply, indent=2))
+        return
+    there = "has none" if reply["stored"] is None else f"has ring {reply['stored']}"
+    holders = ", ".join(reply["holders"]) or "the control service alone"
+    unheard = f"; not heard: {', '.join(reply['unheard'])}" if reply["unheard"] else ""
+    found = f"the newest ring is {reply['restored']}, held by {holders}, ZooKeeper {there}{unheard}"
+    if reply["epoch"] is None:
+        click.echo(f"{found}\nnothing was changed")
+    else:
+        click.echo(f"{found}\nit is written back as ring {reply['epoch']}; `ringkeeper status` shows the nodes return")
 
 
 def draw_ring(client: "Client") -> None:

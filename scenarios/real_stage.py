@@ -14,6 +14,7 @@ is one machine.
 import json
 import os
 import random as random_module
+import shutil
 import signal
 import socket
 import subprocess
@@ -427,6 +428,26 @@ class RealStage(Stage):
         if pid:
             os.kill(pid, signal.SIGSTOP)
             self._later(seconds, lambda: os.kill(pid, signal.SIGKILL))
+
+    def _zookeeper(self) -> tuple[int, Path, Path]:
+        """Its process, where its data is, and where the copy of that."""
+        pid = next(each.pid for each in self.local.processes() if each.kind == "zookeeper")
+        if not pid:
+            raise NotPossibleHere("ZooKeeper does not run at this moment")
+        return pid, self.local.folder.path / "zookeeper", Path(self._home.name) / "zookeeper-copy"
+
+    def _copy_zookeeper(self) -> None:
+        pid, data, copy = self._zookeeper()
+        os.kill(pid, signal.SIGSTOP)  # as a power cut would find it
+        shutil.copytree(data, copy, dirs_exist_ok=True)
+        os.kill(pid, signal.SIGCONT)
+
+    def _put_zookeeper_back(self) -> None:
+        pid, data, copy = self._zookeeper()
+        os.kill(pid, signal.SIGSTOP)
+        shutil.rmtree(data)
+        shutil.copytree(copy, data)
+        os.kill(pid, signal.SIGKILL)
 
     def _kill_ecs_leader(self) -> str:
         leader = self._status().get("leader")

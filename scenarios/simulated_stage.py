@@ -100,6 +100,7 @@ class SimulatedStage(Stage):
         self._slowed: set[str] = set()
         self._delayed: set[tuple[str, str]] = set()
         self._commands = 0
+        self._zookeeper_copied_at = 0.0
 
     @property
     def cluster(self) -> SimulatedCluster:
@@ -260,6 +261,12 @@ class SimulatedStage(Stage):
 
     def _zookeeper_away(self, seconds: float) -> None:
         self.cluster.zookeeper_away(seconds)
+
+    def _copy_zookeeper(self) -> None:
+        self._zookeeper_copied_at = self.now()
+
+    def _put_zookeeper_back(self) -> None:
+        self.cluster.zookeeper_rolls_back(self.now() - self._zookeeper_copied_at)
 
     def _kill_ecs_leader(self) -> str:
         leader = self.cluster.leader()

@@ -283,6 +283,22 @@ class Stage(ABC):
         self.say(f"ZooKeeper is away for {seconds:.1f} s")
         self._zookeeper_away(seconds)
 
+    def copy_zookeeper(self) -> None:
+        """Keep a copy of ZooKeeper's disk as it is now, in the place of an earlier one."""
+        self.say("ZooKeeper's disk is copied")
+        self._copy_zookeeper()
+
+    def put_zookeeper_back(self) -> None:
+        """ZooKeeper dies, and comes back with what was copied: all that it was told since is lost."""
+        self.say("ZooKeeper is killed, and comes back with the copy of its disk")
+        self._put_zookeeper_back()
+
+    def restore_ring(self, *options: str) -> int:
+        """Have the ring written back that ZooKeeper has lost; returns its epoch. Raises RefusedByCluster."""
+        restored = self._command("RESTORE", *options)
+        self.say(f"ring {restored['restored']} is written back as ring {restored['epoch']}")
+        return int(restored["epoch"])
+
     def kill_ecs_leader(self) -> None:
         """Kill the control service that leads. It is brought back after a moment, and may lead again."""
         self.say(f"the leading control service is killed{self._kill_ecs_leader()}")
@@ -549,6 +565,10 @@ class Stage(ABC):
     def _lose_session(self, id: str) -> None: ...
     @abstractmethod
     def _zookeeper_away(self, seconds: float) -> None: ...
+    @abstractmethod
+    def _copy_zookeeper(self) -> None: ...
+    @abstractmethod
+    def _put_zookeeper_back(self) -> None: ...
     @abstractmethod
     def _kill_ecs_leader(self) -> str:
         """Returns words for the timeline that follow on "is killed"."""

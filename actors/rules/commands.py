@@ -757,6 +757,11 @@ _RING = _command(
             "Have a launcher end a node's process and start it again.", group="ring", since="0.1.0", tips=(CHANGING,),
         ),
         _command(
+            "RING|RESTORE [ACCEPTLOSS] [DRYRUN]", -2, "admin stale", "",
+            "Write the newest ring that nodes hold back into ZooKeeper, which has lost it.", group="ring",
+            since="0.1.0", tips=(CHANGING,),
+        ),
+        _command(
             "RING|SHOW", 2, "stale", "", "The ring as this node knows it, as JSON.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),

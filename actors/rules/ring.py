@@ -313,16 +313,18 @@ class Ring:
         wall_seconds: float,
         job: int = 0,
         outcome: Outcome = "",
+        epoch: int = 0,
         **fields: Any,
     ) -> "Ring":
         """The ring that follows this one with ``fields`` exchanged: epoch + 1, chained to this one, its cause noted.
+        ``epoch``: a later one, where rings that nobody knows may have followed.
 
         Raises RingError when the result is not sound or the nonce was used before.
         """
         chain = (*self.chain, (self.epoch, self.nonce))
         if nonce in (former for _, former in chain):
             raise RingError(f"nonce {nonce} was used before; a ring needs a new one")
-        epoch = self.epoch + 1
+        epoch = max(self.epoch + 1, epoch)
         write = Write(
             epoch=epoch,
             what=shortened(what),
@@ -340,6 +342,8 @@ class Ring:
             history=(*self.history, write)[-HISTORY_MAX:],
             **fields,
         )
+        if epoch > self.epoch + 1:
+            return following
         same = (following.nodes, following.trouble, following.replicas) == (self.nodes, self.trouble, self.replicas)
         if same or following._tenures == self._tenures:
             unmoved = replace(write, moved=False)

@@ -6,6 +6,7 @@
                only copy of its slots
     kept       lists that nobody answers for get a keeper (R15)
     recovered  lists that nobody answers for go on with what one member holds, whatever it lacks (R17)
+    restored   the newest ring that nodes hold is written back, after ZooKeeper has lost it: every node down (R23)
 
     queued     a wish waits for its turn
     begun      the first wish that can be fulfilled, nodes that have registered, nodes that are returning -> a change in
@@ -33,6 +34,10 @@ from .placement import Place, place
 from .plan import Plan, check_copies, plan
 from .ring import HELD_BACK_MAX, QUEUE_MAX, Acks, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
 from .slots import Run
+
+EPOCHS_SKIPPED = 1000
+"""A ring that is written back leaves so many epochs to rings that may have been written and that nobody holds any more:
+versions that were stamped under them stay below those that are stamped from now on."""
 
 OUT_KEPT_MAX = 256
 """Nodes that are out, and that the ring still remembers so that they find out."""
@@ -178,6 +183,26 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
         why=why,
         wall_seconds=wall_seconds,
         trouble=tuple(replace(each, complete=alone) if each in lists else each for each in ring.trouble),
+        **_without_the_change(ring),
+    )
+
+
+def restored(ring: Ring, above: int, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring to be written back after ZooKeeper has lost ``ring``, the newest that nodes hold (R23); ``above``: the
+    highest epoch that was seen anywhere.
+
+    Every node is down, in whatever life: so each begins another one under it, and nobody coordinates by a ring that was
+    lost. Complete is who was up in the ring that is restored. Its change in flight is to be planned anew.
+    """
+    nodes = tuple(replace(node, state="down") if node.state != "out" else node for node in ring.nodes)
+    return ring.amended(
+        epoch=max(ring.epoch, above) + EPOCHS_SKIPPED,
+        nonce=nonce,
+        what=f"ring {ring.epoch} is restored, every node down",
+        why=why,
+        wall_seconds=wall_seconds,
+        nodes=nodes,
+        trouble=tuple(in_trouble(ring, nodes)),
         **_without_the_change(ring),
     )
 

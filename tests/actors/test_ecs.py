@@ -9,9 +9,11 @@ from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, STEADY_SECONDS, Ecs
 from ringkeeper.actors.messages import (
     ChangeReported,
     Figures,
+    HeldRing,
     PeersHeard,
     ReportFigures,
     RunVerb,
+    ShowHeldRing,
     Suspected,
     VerbRun,
 )
@@ -748,6 +750,78 @@ def test_a_whole_member_that_comes_while_others_are_waited_for_is_keeper_at_once
     copies.register(*cut(copies, 1))
     copies.register(again(copies, 3))
     assert {each.keeper for each in copies.ring.trouble} == {life(3).id}
+
+
+# A ring that ZooKeeper has lost
+
+
+def held(stage: Stage, ring: Ring, *numbers: int) -> list[VerbRun]:
+    """These nodes say that they hold this ring; what is answered then, or when time is up."""
+    (question,) = {m.question for _, m in stage.harness.sent if isinstance(m, ShowHeldRing)}
+    stage.harness.sent.clear()
+    for number in numbers:
+        said = HeldRing(
+            question=question, node=life(number).id, incarnation=life(number).incarnation, ring=ring.to_json()
+        )
+        stage.play(stage.harness.tell(said))
+    stage.pass_time(1.1)
+    return [message for name, message in stage.harness.sent if name == "gateway" and isinstance(message, VerbRun)]
+
+
+def restore(stage: Stage, *words: str) -> None:
+    verb = RunVerb(question=7, verb="RESTORE", arguments=words, reply_to=stage.harness.probe("gateway"))
+    stage.play(stage.harness.tell(verb))
+
+
+@pytest.mark.parametrize("there", ["an older one", "none"])
+def test_a_lost_ring_is_written_back_when_somebody_says_so_and_all_begin_a_new_life_under_it(
+    copies: Stage, there: str
+) -> None:
+    old = copies.ring
+    copies.vanish(life(3))
+    copies.pass_time(1.0)
+    newest = copies.ring
+    copies.put_ring(old if there == "an older one" else None)
+    assert "ringkeeper ring restore" in copies.status()["trouble"]
+    copies.register(life(3))
+
+    restore(copies)
+    (refused,) = held(copies, newest, 1, 2)
+    assert refused.error.startswith(f"ERR nothing was written: {life(3).id} has not said what it holds")
+    assert copies.data == (old.to_json() if there == "an older one" else None)
+
+    restore(copies, "DRYRUN")
+    (shown,) = held(copies, newest, 1, 2)
+    assert json.loads(shown.text)["unheard"] == [life(3).id] and copies.status()["trouble"]
+
+    restore(copies, "AcceptLoss")
+    (done,) = held(copies, newest, 1, 2)
+    assert json.loads(done.text)["epoch"] == newest.epoch + 1000
+    assert copies.ring.epoch == newest.epoch + 1000 and copies.states() == dict.fromkeys((1, 2, 3), "down")
+    assert "LOSS ACCEPTED" in copies.ring.history[-1].why and not copies.status()["trouble"]
+    copies.register(again(copies, 1), again(copies, 2))
+    assert all(each.keeper for each in copies.ring.trouble)
+    copies.finish()
+    assert copies.states() == {3: "down"}
+
+
+def test_a_ring_that_is_not_lost_is_not_written_back(copies: Stage) -> None:
+    before = copies.data
+    restore(copies)
+    (refused,) = held(copies, copies.ring, 1, 2, 3)
+    assert "nothing is lost" in refused.error and copies.data == before
+
+
+def test_what_becomes_another_ring_while_the_nodes_are_asked_is_not_overwritten(copies: Stage) -> None:
+    old, copies.version = copies.ring, 7
+    copies.vanish(life(3))
+    copies.pass_time(1.0)
+    newest = copies.ring
+    copies.put_ring(old)
+    restore(copies)
+    copies.version += 1
+    assert [each.error[:8] for each in held(copies, newest, 1, 2, 3)] in (["TRYAGAIN"], ["ERR noth"])
+    assert copies.ring == old
 
 
 # Planned restarts

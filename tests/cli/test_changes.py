@@ -481,11 +481,32 @@ def test_recovering_says_what_would_be_lost_and_does_it_only_when_that_is_accept
     assert cluster.orders == [["RECOVER", node, "DRYRUN"], ["RECOVER", node]]
 
 
+# A ring that ZooKeeper has lost
+
+
+def test_restoring_the_ring_says_what_was_found_and_what_was_written(cluster: FakeRing) -> None:
+    holder = cluster.address(1)
+    cluster.reply = {"epoch": None, "restored": 7, "stored": 1, "holders": [holder], "unheard": [cluster.address(2)]}
+    said = type_(cluster, "ring", "restore", "--dry-run")
+    assert (said.exit_code, said.stdout) == (
+        0,
+        f"the newest ring is 7, held by {holder}, ZooKeeper has ring 1; not heard: {cluster.address(2)}\n"
+        "nothing was changed\n",
+    )
+    cluster.reply |= {"epoch": 1007, "stored": None}
+    assert "ZooKeeper has none; not heard" in type_(cluster, "ring", "restore", "--accept-loss").stdout
+    cluster.refusal = "ERR nothing is lost"
+    said = type_(cluster, "ring", "restore")
+    assert said.exit_code == 3 and "nothing is lost" in said.stderr
+    assert cluster.orders == [["RESTORE", "DRYRUN"], ["RESTORE", "ACCEPTLOSS"], ["RESTORE"]]
+
+
 # Help
 
 
 @pytest.mark.parametrize(
-    "words", [("nodes", name) for name in changes.nodes.commands] + [("jobs", "cancel"), ("recover",)]
+    "words",
+    [("nodes", name) for name in changes.nodes.commands] + [("jobs", "cancel"), ("recover",), ("ring", "restore")],
 )
 def test_every_command_of_a_group_has_help_with_an_example(words: tuple[str, ...]) -> None:
     said = CliRunner().invoke(ringkeeper, [*words, "--help"])
@@ -493,6 +514,6 @@ def test_every_command_of_a_group_has_help_with_an_example(words: tuple[str, ...
     assert f"  ringkeeper {' '.join(words)}" in said.stdout
 
 
-@pytest.mark.parametrize("group", ["nodes", "jobs"])
+@pytest.mark.parametrize("group", ["nodes", "jobs", "ring"])
 def test_the_list_of_a_groups_commands_is_not_cut_off(group: str) -> None:
     assert "..." not in CliRunner().invoke(ringkeeper, [group, "--help"]).stdout.partition("Commands:")[2]

@@ -215,6 +215,18 @@ def a_stamped_write_is_called_not_done(patch: Patch) -> None:
     patch.setattr(StorageNode, "_ring_changed", wrong)
 
 
+def an_older_ring_is_obeyed(patch: Patch) -> None:
+    """A node takes whatever ring ZooKeeper has, also one that is older than its own."""
+    read = Member._ring_read
+
+    def trusting(self: Member, data: bytes | None) -> bool:
+        if data is not None and self._ring is not None and Ring.from_json(data).epoch < self._ring.epoch:
+            self._ring = None
+        return read(self, data)
+
+    patch.setattr(Member, "_ring_read", trusting)
+
+
 FAULTS: dict[str, tuple[Callable[[Patch], None], int]] = {
     "reply before the store has it": (reply_before_the_store_has_it, 10),
     "skip the seal": (skip_the_seal, 2),

@@ -6,12 +6,14 @@ tried here first. Should stories be drawn otherwise one day, the next ones are t
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from ringkeeper.scenarios.play import Played, play
+from ringkeeper.scenarios import play as playing
+from ringkeeper.scenarios.play import Played, load_scenario, play
 from ringkeeper.scenarios.random_story import as_scenario, draw
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
-from ringkeeper.tests.scenarios.planted import FAULTS
+from ringkeeper.tests.scenarios.planted import FAULTS, an_older_ring_is_obeyed
 
 pytestmark = pytest.mark.stories
 
@@ -42,3 +44,10 @@ def test_a_planted_fault_is_found(
         if not told(seed).good:
             return
     pytest.fail(f"{SEEDS_MAX} random stories have not found it")
+
+
+def test_a_node_that_obeys_an_older_ring_is_found_where_zookeeper_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No random story puts an old disk into ZooKeeper; a scenario does."""
+    scenario = load_scenario(Path(playing.__file__).parent / "ring_is_rolled_back.py")
+    an_older_ring_is_obeyed(monkeypatch)
+    assert not play(scenario, SimulatedStage(1)).good

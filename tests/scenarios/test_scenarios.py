@@ -27,6 +27,7 @@ SCENARIOS = (
     "network_splits",
     "zookeeper_session_lost",
     "everything_loses_power",
+    "ring_is_rolled_back",
 )
 
 
