@@ -44,8 +44,8 @@ epoch, again and again, so a new leader goes on from the phase that it reads.
 It does not lead where it would disown data. *Ring lost or rolled back* is: no ring, or one that does not descend from
 the newest that this ECS has read in its life; no ring, but a node that holds one; a ring from which what a node holds
 does not descend (R23). Then it writes nothing and says so, in the log and in ``status``, until somebody asks for
-``RING RESTORE`` (``restoring.py``). What a registration says of
-the ring its node holds changes with every ring, so before a founding all of them are read once more.
+``RING RESTORE`` (``restoring.py``). What a registration says of the ring its node holds changes with every ring, so
+before a founding, and before the first write of a leader, all of them are read once more.
 """
 
 import logging
@@ -211,6 +211,9 @@ class Ecs(Actor):
         self._reading: set[str] = set()
         self._read_afresh = False
         """All registrations have been read, or are being read, for the founding that the last look called for."""
+        self._verified = False
+        """All registrations have been read, or are being read, since this ECS has wanted to write for the first time as
+        leader, or since it was connected: they say that nobody holds a newer ring."""
         self._absent_since: dict[tuple[str, str], float] = {}
         """Since when which lives that the ring calls up or returning are not registered."""
         self._look_due: tuple[float, Timer] | None = None
@@ -326,6 +329,7 @@ class Ecs(Actor):
 
     def _elected(self, message: Elected) -> None:
         self._leading = True
+        self._verified = False
         self._patient_until = self.now() + self._patience_seconds
         log.info("%s leads in term %d", self.id, message.term)
         self.send(self._watches, self._read_ring())
@@ -357,7 +361,7 @@ class Ecs(Actor):
 
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
-        self._connected = self._names_known = self._read_afresh = self._has_lock = False
+        self._connected = self._names_known = self._read_afresh = self._verified = self._has_lock = False
         self._version = self.stored = None
         self._absent_since.clear()
         self._phase_since = self._progressed = None
@@ -418,8 +422,9 @@ class Ecs(Actor):
         self._read_registrations()
         self.look()
 
-    def _read_registrations(self) -> None:
-        for name in sorted(self._names.keys() - self._registrations.keys() - self._reading):
+    def _read_registrations(self, *, again: bool = False) -> None:
+        known = set() if again else self._registrations.keys()
+        for name in sorted(self._names.keys() - known - self._reading):
             self._reading.add(name)
             path = f"{paths.nodes(self._cluster_name)}/{name}"
             self.send(self._watches, ReadNode(request=name, path=path, reply_to=self.ref))
@@ -452,6 +457,7 @@ class Ecs(Actor):
             return
         if message.error == "no_node":
             del self._names[name]
+            self._registrations.pop(name, None)
             return
         try:
             if message.error or message.data is None:
@@ -481,14 +487,24 @@ class Ecs(Actor):
             return  # not all facts are known; each of them will make it look again
         if self.ring is not None and not self._is_sound(self.ring):
             return
+        self._order = None
         try:
             following = self._found() if self.ring is None else self._following(self.ring)
         except RingError as error:
             self._be_in_trouble(str(error))
             return
         self._be_in_trouble("")
-        if following is not None:
+        if following is not None and self._is_verified():
             self._write(following)
+
+    def _is_verified(self) -> bool:
+        """Whether what is registered was read lately enough to go on from the ring; else it is read, and looked at once
+        more. After ZooKeeper was given an old disk registrations may be as old as the ring, until their nodes have read
+        that, too (R23)."""
+        if not self._verified and self.ring is not None:
+            self._verified = True
+            self._read_registrations(again=True)
+        return not self._reading
 
     def _look_in(self, seconds: float) -> None:
         """Look again, by the one timer there is: at what is due first. Each look arms it for what is still to come."""

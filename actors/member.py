@@ -278,6 +278,7 @@ class Member(Actor):
         if data is None:
             if self._ring is not None:
                 log.error("ring lost: ZooKeeper has no ring, %s holds %s", self._life.id, self._held())
+                self._update_registration()  # an old disk may say of this node that it holds an older one
             return False
         try:
             ring = Ring.from_json(data)
@@ -289,6 +290,7 @@ class Member(Actor):
             return True
         if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
             log.error("%s stays with the ring it holds: %s", self._life.id, objection)
+            self._update_registration()  # which may be as old as that ring, and say that all is well
             return False
         if new and not self._keep(ring, data):
             return False

@@ -824,6 +824,21 @@ def test_what_becomes_another_ring_while_the_nodes_are_asked_is_not_overwritten(
     assert copies.ring == old
 
 
+def test_a_leader_that_has_read_nothing_newer_looks_once_more_at_who_holds_what_before_it_writes() -> None:
+    old = rings.founded(3, replicas=3)
+    newest = lost(old, life(3).id)
+    stage = Stage(replicas=3)
+    stage.put_ring(old)
+    stage.register(*(life(number, held=old.stamp) for number in (1, 2, 3)))
+    stage.lead()
+    stage.lives[name_of(life(1))] = life(1, held=newest.stamp)  # it has read that ring, and says that it will not do
+    stage.vanish(life(3))
+    stage.pass_time()
+    assert stage.ring == old
+    assert f"held by {life(1).id}" in stage.status()["trouble"]
+    stage.harness.stop()
+
+
 # Planned restarts
 
 

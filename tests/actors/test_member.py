@@ -192,6 +192,14 @@ def test_a_ring_that_does_not_follow_the_one_held_changes_nothing(stage: Stage, 
     assert stage.ends == []
 
 
+@pytest.mark.parametrize("there", [first_ring(), None])
+def test_who_does_not_take_an_older_ring_says_again_what_it_holds(stage: Stage, there: Ring | None) -> None:
+    second = lost(first_ring(), life(2).id)
+    stage.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
+    stage.read(second)
+    assert updated(stage.read(there)).held == second.stamp
+
+
 def test_a_node_that_was_away_for_a_hundred_rings_takes_the_one_that_is_there(stage: Stage) -> None:
     stage.read(first_ring())
     ring = first_ring()
