@@ -258,6 +258,8 @@ class Move:
     """The last batch that it was told of."""
     held: int = 0
     """Batches up to this one the learner holds."""
+    asked: dict[tuple[Phase, int], int] = field(default_factory=dict)
+    """By the phase and the ring of a proof that was asked for, the last batch before that."""
     reached: Phase | None = None
     proved_epoch: int = 0
     """The ring whose seal it has proved."""
@@ -327,6 +329,9 @@ class StorageNode(Actor):
         """The groups (by identity) whose reads are parked."""
         self._takeover: Ref | None = None
         self._replicator: Ref | None = None
+        self._shares = False
+        """Some ring of this life has several copies of each slot, or is about to: the Replicator is told of everything,
+        so that it knows what a learner may not hold yet that becomes a successor."""
         self._acknowledging: Acknowledging[Asked] = Acknowledging()
         self._confirmed: dict[str, float] = {}
         """When a successor was asked whether this node coordinates, which it then confirmed (R21)."""
@@ -457,7 +462,9 @@ class StorageNode(Actor):
         before, self._ring, self._epoch = self._ring, ring, ring.epoch
         me = ring.by_id.get(self.id)
         self._named = me is not None and me.incarnation == self.incarnation and me.state != "down"
-        if ring.replicas > 1:
+        grows = ring.change is not None and ring.change.wish.copies is not None
+        self._shares = self._shares or ring.replicas > 1 or grows
+        if self._shares:
             self._batch += 1  # what successors begin to hold with this ring they hold from this batch on
         self._tenures.ring_changed(before, ring, named=self._named, batch=self._batch, now=self.now())
         if self._tenures.taking:
@@ -518,7 +525,7 @@ class StorageNode(Actor):
         """Tell the Replicator which slots are this node's, as part of a batch, and whom it has to wait for besides the
         successors."""
         ring = self._ring
-        if self._replicator is None or ring is None or ring.replicas == 1:
+        if self._replicator is None or ring is None or not self._shares:
             return
         own = [(tenure.slots.first, tenure.slots.last) for tenure in self._tenures.held]
         taking = [(run.first, run.last) for run in self._tenures.taking]
@@ -526,7 +533,7 @@ class StorageNode(Actor):
         self._tell_learners()
 
     def _tell_learners(self) -> None:
-        if self._replicator is not None and self._ring is not None and self._ring.replicas > 1:
+        if self._replicator is not None and self._shares:
             names = {name for group in self._acknowledging.groups for name in group.learners}
             moves = [move for move in self._part.moves.values() if move.name in names] if self._part is not None else []
             held = min((self._batch if move.held >= move.followed else move.held for move in moves), default=None)
@@ -1048,7 +1055,7 @@ class StorageNode(Actor):
             sealed = [shift.slots for shift in part.shifts if shift.sealed] if part is not None else []
             stamped = [each[0] for each in operations if any(run.first <= each[0] <= run.last for run in sealed)]
             assert not stamped, f"sealed slots were written to: {stamped[:5]}"
-        if self._replicator is not None and self._ring is not None and self._ring.replicas > 1:
+        if self._replicator is not None and self._shares:
             self.send(self._replicator, Follow(batch=self._batch, operations=operations))
         self._acknowledging.wrote(self._batch, operations)
 
@@ -1108,8 +1115,12 @@ class StorageNode(Actor):
 
     def _learner_holds(self, message: LearnerHolds) -> None:
         move = self._part.moves.get(message.handoff) if self._part is not None else None
-        if move is not None and message.batch > move.held:
-            move.held = message.batch
+        if move is not None:
+            self._learner_has(move, message.batch)
+
+    def _learner_has(self, move: Move, batch: int) -> None:
+        if batch > move.held:
+            move.held = batch
             if move.name in self._acknowledging.held:
                 self._acknowledging.heard(move.name, move.held)
                 self._tell_learners()
@@ -1281,7 +1292,11 @@ class StorageNode(Actor):
             self._part.sealed_epoch, self._part.sealed_batch = ring.epoch, self._batch
         if change.phase != "transfer":
             for move in self._part.moves.values():
-                self.send(move.ref, Prove(phase=change.phase, epoch=ring.epoch))
+                self._ask_for_proof(move, change.phase)
+
+    def _ask_for_proof(self, move: Move, phase: Phase) -> None:
+        move.asked[phase, self._epoch] = self._batch
+        self.send(move.ref, Prove(phase=phase, epoch=self._epoch))
 
     def _hand_over(self, change: int, transfer: Transfer, target: Node) -> None:
         assert self._part is not None
@@ -1306,13 +1321,16 @@ class StorageNode(Actor):
         if move is None:
             return
         move.reached = message.phase
+        if message.phase == "seal" or (message.phase == "switch" and self.fsync != "always"):
+            # what was written before the change began it has by the walk, and nobody tells of that batch by batch
+            self._learner_has(move, move.asked.get((message.phase, message.epoch), 0))
         if message.phase == "seal":
             move.proved_epoch = message.epoch
         elif message.phase == "transfer" and self._part is not None and self._part.sealed_epoch == self._epoch:
             self._part.sealed_batch = self._batch  # its chunks may have brought what was stamped since the seal began
         change = self._ring.change if self._ring is not None else None
         if message.phase is None and change is not None and change.phase != "transfer":  # what it has proved is void
-            self.send(move.ref, Prove(phase=change.phase, epoch=self._epoch))
+            self._ask_for_proof(move, change.phase)
         self._report()
 
     def _handoff_progress(self, message: HandoffProgress) -> None:
