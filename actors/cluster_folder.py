@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from ..runtime.children import ProcessId
 from ..runtime.durable import DurableFile, holder_of, lock_folder
+from .config import OUT_AFTER_SECONDS
 from .node_folder import has_left
 
 BEFORE_THE_FIRST_START = {"logs", "launcher.lock", "secret", "secret.new", "cluster.json.new"}
@@ -70,6 +71,7 @@ class Cluster:
     """Copies of each slot; one where nothing is written down: there were no others once."""
     min_copies: int = 2
     acks: str = "all"
+    out_after_seconds: float = OUT_AFTER_SECONDS
 
     @property
     def zookeeper_hosts(self) -> str:

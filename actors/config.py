@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.hosts import is_loopback
-from .rules.ring import ACKS, REPLICAS_MAX, Acks
+from .rules.placement import REPLICAS_MAX
+from .rules.ring import ACKS, Acks
 
 BRIDGE_PORT_OFFSET = 10_000
 """A node that serves clients on port P has its bridge on P + 10000, the ``@cport`` of CLUSTER NODES."""
 
 VALUE_BYTES_MAX = 30 * 1024 * 1024
 """The largest value that fits into a frame between nodes, its key and figures included."""
+
+OUT_AFTER_SECONDS = 30.0
+"""Long enough for a node to be started again, so that this moves little."""
 
 FSYNC_POLICIES = ("always", "everysec", "never")
 
@@ -134,9 +138,13 @@ class EcsConfig(ProcessConfig):
     recovery_wait_seconds: float = 60.0
     """After a power cut that took all copies of a slot at once: so long the others of them are waited for, once one is
     back, before the slot is served from the best of those that are there."""
+    out_after_seconds: float = OUT_AFTER_SECONDS
+    """A node that has been down for so long is given up: its copies are made elsewhere, and then it is out of the ring;
+    0: never."""
 
     def check(self) -> None:
         ProcessConfig.check(self)
+        check_out_after(self.out_after_seconds)
         if not 0 <= self.recovery_wait_seconds < math.inf:
             raise ConfigError(f"copies cannot be waited for {self.recovery_wait_seconds} s after a power cut")
         check_copies(self.replicas, self.min_copies, self.acks)
@@ -151,6 +159,12 @@ class ZooKeeperConfig:
     data: Path
     tick_milliseconds: int = 1500
     """Sessions last 2 to 20 ticks."""
+
+
+def check_out_after(seconds: float) -> None:
+    """Raises ConfigError when no node can be given up after so long."""
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(f"nodes cannot be given up after {seconds} s; use some seconds, or 0 for never")
 
 
 def check_copies(replicas: int, min_copies: int, acks: str) -> None:

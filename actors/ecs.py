@@ -34,9 +34,13 @@ What a look may write, the first that applies:
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
     a step     of the change in flight: all coordinators have reached the end of its phase, so the next one, or the
                commit (R11); or a node that joins is gone, or a phase lasts too long, so the change is given up (R12)
-    begun      no change is in flight: all nodes that are returning are to be up, else the first wish of the queue that
-               can be fulfilled, else nodes that have registered and are not in the ring, all that there are, by one
-               change
+    begun      no change is in flight: all nodes that are returning are to be up, else those that have been down for too
+               long are to go out, by one change (R11), else the first wish of the queue that can be fulfilled, else
+               nodes that have registered and are not in the ring, all that there are, by one change
+
+How long a node has been down is counted from when this leader, connected as it is now, saw it so first: who leads anew,
+and who has ZooKeeper back, begins to count anew. A node that registers while it is being given up is returning at once,
+and what is planned then is planned with it (R8).
 
 A change needs nothing but the ring: the coordinators report to whoever leads how far they are in the ring of which
 epoch, again and again, so a new leader goes on from the phase that it reads.
@@ -93,8 +97,10 @@ from .rules.transitions import (
     begun,
     committed,
     downed,
+    few_are_up,
     found,
     given_up,
+    giving_up,
     kept,
     planned,
     returned,
@@ -117,6 +123,9 @@ STUCK_SECONDS_MAX = 30.0
 
 TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
 """So long after it failed a join is tried again by itself, doubled with every failure up to that."""
+
+GONE_TOGETHER_SECONDS = 5.0
+"""Who went so soon after another is given up together with it: each change moves slots anew."""
 
 STEADY_SECONDS = 60.0
 """Who has been up for so long is steady: that it died before is forgotten."""
@@ -179,6 +188,7 @@ class Ecs(Actor):
         place: Place = "even",
         acks: Acks = "all",
         recovery_wait_seconds: float = 60.0,
+        out_after_seconds: float = 30.0,
         patience_seconds: float = 6.0,
         node_command: str = "ringkeeper node --port PORT --data FOLDER",
     ) -> None:
@@ -189,6 +199,8 @@ class Ecs(Actor):
         self._acks: Acks = acks
         self._recovery_wait_seconds = recovery_wait_seconds
         """So long after a power cut the complete members of a list are waited for, once one of them is back (R16)."""
+        self._out_after_seconds = out_after_seconds
+        """Who has been down for so long is given up; 0: nobody is."""
         self._patience_seconds = patience_seconds
         """So long after it began to lead, or was connected again, nobody is taken for gone: nodes, too, need time."""
         self._patient_until = 0.0
@@ -249,6 +261,11 @@ class Ecs(Actor):
         self._highest: dict[tuple[Run, str], tuple[int, int] | None] = {}
         """What their complete members said of their numbers, by slots and incarnation (``recovery.Highest``)."""
         self._asking_numbers = False
+        self._down_since: dict[tuple[str, str], float] = {}
+        """Since when this leader has seen which lives down, while at least half of the nodes are up."""
+        self._few_were_up = False
+        self._not_given_up = ""
+        """Why those that have been down for too long are not given up now."""
         self._up_since: dict[str, float] = {}
         self._deaths: dict[str, tuple[int, float]] = {}
         """By node: how often it died without having been steady since, and when it may be raised again (R8)."""
@@ -330,6 +347,7 @@ class Ecs(Actor):
     def _elected(self, message: Elected) -> None:
         self._leading = True
         self._verified = False
+        self._down_since.clear()
         self._patient_until = self.now() + self._patience_seconds
         log.info("%s leads in term %d", self.id, message.term)
         self.send(self._watches, self._read_ring())
@@ -364,6 +382,7 @@ class Ecs(Actor):
         self._connected = self._names_known = self._read_afresh = self._verified = self._has_lock = False
         self._version = self.stored = None
         self._absent_since.clear()
+        self._down_since.clear()
         self._phase_since = self._progressed = None
 
     def _read_ring(self) -> ReadNode:
@@ -403,6 +422,7 @@ class Ecs(Actor):
                 self._suspicions.obey(ring)
                 self._phi = {node.id: self._phi.get(node.id, {}) for node in ring.circle if node.state == "up"}
                 self._note_deaths(self.ring, ring)
+                self._note_cancelled(self.ring, ring)
             self.ring = ring
             carried_out, self._carried_out = self._carried_out, []
             for order, written in carried_out:  # only now: whoever asks what became of it is answered from this ring
@@ -556,6 +576,7 @@ class Ecs(Actor):
         )
 
     def _following(self, ring: Ring) -> Ring | None:
+        self._note_down(ring)
         back = self._back(ring)
         if back:
             return returned(ring, back, **self.write_fields())
@@ -633,7 +654,9 @@ class Ecs(Actor):
         soon; where nobody can tell who that is, they are tried again one after the other."""
         assert ring.change is not None
         wish = ring.change.wish
-        if wish.kind in ("add", "return"):
+        if wish.kind == "out":
+            self._put_off(wish)
+        elif wish.kind in ("add", "return"):
             unfinished = {each.target for each in self.progress() if each.trouble or each.state != "walked"}
             known = [culprit] if culprit else sorted(unfinished & set(wish.ids))
             for place, id in enumerate(known or wish.ids, start=1):
@@ -697,6 +720,8 @@ class Ecs(Actor):
         self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
         if wish := returning(ring, less=self._not_yet(ring)):
             return begun(ring, wish, why="they are back", **self.write_fields())
+        if (following := self._without_the_lost(ring)) is not None:
+            return following
         for wish in ring.queue:
             try:
                 following = self._fulfilled(ring, wish)
@@ -724,6 +749,48 @@ class Ecs(Actor):
         if pauses:
             self._look_in(min(pauses))
         return {id for id, moment in due.items() if moment > now}
+
+    def _without_the_lost(self, ring: Ring) -> Ring | None:
+        """The change that gives up the nodes that have been down for too long, once those that went with them are due,
+        too. Who is to be removed or replaced waits for that."""
+        self._not_given_up = ""
+        wanted = {id for wish in ring.queue for id in wish.ids}
+        due = {id: since + self._out_after_seconds for (id, _), since in self._down_since.items() if id not in wanted}
+        if not self._out_after_seconds or not due:
+            return None
+        if few_are_up(ring):
+            self._not_given_up = f"{', '.join(sorted(due))}: fewer than half of the nodes are up"
+            return None
+        now, first = self.now(), min(due.values())
+        together = {id for id, moment in due.items() if moment <= first + GONE_TOGETHER_SECONDS or moment <= now}
+        last = max(due[id] for id in together)
+        if last > now:
+            self._look_in(last - now)
+            return None
+        why = f"down for {self._out_after_seconds:g} s"
+        try:
+            return begun(ring, giving_up(ring, together), why=why, **self.write_fields())
+        except RingError as error:
+            self._not_given_up = f"{', '.join(sorted(together))}: {error}"
+            return None
+
+    def _note_down(self, ring: Ring) -> None:
+        """Count how long nodes have been down. While few are up no time counts: the others are on their way."""
+        before = {} if self._few_were_up or few_are_up(ring) else self._down_since
+        self._few_were_up = few_are_up(ring)
+        down = [(node.id, node.incarnation) for node in ring.circle if node.state == "down"]
+        self._down_since = {life: before.get(life, self.now()) for life in down}
+
+    def _note_cancelled(self, before: Ring | None, ring: Ring) -> None:
+        """Whoever cancels that a node is given up has a reason: it gets as much time again."""
+        change = before.change if before is not None else None
+        last = ring.history[-1] if ring.history else None
+        if change is not None and change.wish.kind == "out" and last is not None and last.outcome == "cancelled":
+            self._put_off(change.wish)
+
+    def _put_off(self, wish: Wish) -> None:
+        """Count anew how long those have been down who were not given up after all."""
+        self._down_since |= {life: self.now() for life in self._down_since if life[0] in wish.ids}
 
     def _note_deaths(self, before: Ring | None, ring: Ring) -> None:
         """Who dies again before it has been up for a while is to be raised later every time."""
@@ -774,12 +841,12 @@ class Ecs(Actor):
     def _fulfilled(self, ring: Ring, wish: Wish) -> Ring | None:
         """The change that fulfils a wish; None: not yet. Raises RingError when it cannot be."""
         lives: list[Registration] = []
-        if wish.kind == "add":
+        if wish.comers:
             inside = self.members()
             left = {(node.id, node.incarnation) for node in ring.nodes if node.state == "out"}
             known = {id: life for id, life in self.newest_lives().items() if (id, life.incarnation) not in left}
-            lives = [known[id] for id in wish.ids if id in known and id not in inside]
-            missing = [id for id in wish.ids if id not in known and id not in inside]
+            lives = [known[id] for id in wish.comers if id in known and id not in inside]
+            missing = [id for id in wish.comers if id not in known and id not in inside]
             patience = self._wished_since[wish.job] + JOIN_SECONDS_MAX - self.now()
             if missing and patience > 0:
                 self.waiting_because[wish.job] = f"{', '.join(missing)} has not registered yet"
@@ -828,12 +895,13 @@ class Ecs(Actor):
 
     def _waiting(self, ring: Ring) -> list[Registration]:
         """Nodes that have registered, are not in the ring, and may be taken in by themselves."""
-        wished = {id for wish in ring.queue for id in wish.ids if wish.kind == "add"}
+        wished = {id for wish in ring.queue for id in wish.comers}
         inside = {node.id for node in ring.circle}
         waiting = []
         for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
-            left = node is not None and node.state == "out" and node.data_id == life.data_id
+            left = node is not None and node.state == "out" and node.data_id == life.data_id and not node.given_up
+            left = left or (node is not None and node.incarnation == life.incarnation)
             if id not in inside and not left and id not in wished and life.joins and id not in ring.held_back:
                 waiting.append(life)
         return waiting
@@ -857,14 +925,17 @@ class Ecs(Actor):
         for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
             if node is None or node.state == "out":
-                if node is not None and life.data_id == node.data_id and life.incarnation != node.incarnation:
+                left = node is not None and not node.given_up and life.data_id == node.data_id
+                if left and node is not None and life.incarnation != node.incarnation:
                     self._refuse(id, f"it has left the ring; `ringkeeper nodes add --node {id}` takes it in again")
                 elif id in ring.held_back:
                     self._refuse(id, f"its joining was cancelled; `ringkeeper nodes add --node {id}` takes it in")
                 elif not life.joins:
                     self._refuse(id, f"it waits to be asked; `ringkeeper nodes add --node {id}` takes it in")
             elif life.data_id != node.data_id or life.incarnation > node.incarnation:
-                if node.state == "down" and ring.change is not None and not awaited(ring, life):
+                wish = ring.change.wish if ring.change is not None else None
+                given_up = wish is not None and wish.kind == "out" and id in wish.ids
+                if node.state == "down" and wish is not None and not given_up and not awaited(ring, life):
                     continue  # R8
                 try:
                     returned(ring, [life], **self.write_fields())
@@ -1003,6 +1074,7 @@ class Ecs(Actor):
             "trouble": self._trouble or None,
             "refused": dict(sorted(self._refused.items())),
             "waiting": sorted(waiting),
+            "not_given_up": self._not_given_up or None,
             "launchers": self.verbs.launchers(),
             "nodes": nodes,
             "lists_in_trouble": lists_in_trouble(ring) if ring is not None else [],

@@ -49,7 +49,22 @@ NODES_ADDED_MAX = 64
 
 ASKED = "asked for"
 
-VERBS = frozenset({"STATUS", "JOBS", "ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER", "RESTORE"})
+VERBS = frozenset(
+    {
+        "STATUS",
+        "JOBS",
+        "ADD",
+        "REMOVE",
+        "REPLACE",
+        "REPLICAS",
+        "RESTART",
+        "CANCEL",
+        "START",
+        "STOP",
+        "RECOVER",
+        "RESTORE",
+    }
+)
 
 LAUNCHER = "launcher "
 """What requests begin with that read a launcher's registration; the host follows."""
@@ -119,6 +134,10 @@ class Verbs:
                 self._dismiss(message, id)
             case "REMOVE", [*rest]:
                 self._remove(message, rest)
+            case "REPLACE", [*rest]:
+                self._replace(message, rest)
+            case "REPLICAS", [*rest]:
+                self._copies(message, rest)
             case "RESTART", [id, *force] if [word.upper() for word in force] in ([], ["FORCE"]):
                 self._restart(message, id, bool(force))
             case "CANCEL", [word] if (job := _number(word)) is not None:
@@ -152,25 +171,32 @@ class Verbs:
         words, dry_run = _without_dry_run(words)
         match [word.upper() for word in words[:1]], words[1:]:
             case ["COUNT"], [word] if 0 < (_number(word) or 0) <= NODES_ADDED_MAX:
-                self._start_nodes(message, int(word), dry_run)
+                self._start_nodes(message, int(word), dry_run, lambda ids: self._wish(message, "add", ids, dry_run))
             case ["COUNT"], _:
                 self._answer(message, error=f"ERR RING ADD COUNT takes a number of nodes from 1 to {NODES_ADDED_MAX}")
-            case ["NODE"], [_, *_] if dry_run:
-                self._show_plan(message, "add", words[1:])
             case ["NODE"], [_, *_]:
-                lives = self._ecs.newest_lives()
-                for id in words[1:]:
-                    if id not in lives:
+                for id in words[1:] if not dry_run else ():
+                    if id not in self._ecs.newest_lives():
                         self._answer(message, error=f"ERR {id} has not registered: start it, then add it")
                         return
-                self._order_wish(message, "add", words[1:])
+                self._wish(message, "add", words[1:], dry_run)
             case _:
                 self._answer(message, error="ERR RING ADD COUNT n | NODE id [id ...], and DRYRUN to see only")
 
-    def _start_nodes(self, message: RunVerb, count: int, dry_run: bool, waited: bool = False) -> None:
+    def _start_nodes(
+        self,
+        message: RunVerb,
+        count: int,
+        dry_run: bool,
+        then: Callable[[tuple[str, ...]], None],
+        waited: bool = False,
+    ) -> None:
+        """Have a launcher start nodes, and go on with their ids; ``dry_run``: with those that they would have."""
         launcher = self._launcher()
         if launcher is None and not waited:  # that of a cluster which has just come up may not have registered yet
-            question = self._ask_launcher(lambda _: None, lambda: self._start_nodes(message, count, dry_run, True))
+            question = self._ask_launcher(
+                lambda _: None, lambda: self._start_nodes(message, count, dry_run, then, True)
+            )
             self._ecs.remind(LAUNCHER_COMES_SECONDS, question)
             return
         if launcher is None:
@@ -180,10 +206,8 @@ class Verbs:
         def started(answer: NodesStarted) -> None:
             if answer.error and not answer.ids:
                 self._answer(message, error=f"ERR {answer.error}")
-            elif dry_run:
-                self._show_plan(message, "add", answer.ids)
             else:
-                self._order_wish(message, "add", answer.ids)
+                then(answer.ids)
 
         def late() -> None:
             late = "INDOUBT the launcher has not said in time what it has started: see `ringkeeper nodes`"
@@ -203,22 +227,53 @@ class Verbs:
         words, dry_run = _without_dry_run(words)
         if not words:
             self._answer(message, error="ERR RING REMOVE takes the nodes that are to leave")
-        elif dry_run:
-            self._show_plan(message, "remove", words)
         else:
-            self._order_wish(message, "remove", words)
+            self._wish(message, "remove", words, dry_run)
 
-    def _order_wish(self, message: RunVerb, kind: Kind, ids: Iterable[str]) -> None:
+    def _replace(self, message: RunVerb, words: list[str]) -> None:
+        words, dry_run = _without_dry_run(words)
+        match words:
+            case [old] if old not in self._ecs.members():
+                self._answer(message, error=f"ERR {old} is not in ring {self._ecs.known_ring().epoch}")
+            case [old]:
+                self._start_nodes(
+                    message, 1, dry_run, lambda ids: self._wish(message, "replace", [old], dry_run, by=ids[0])
+                )
+            case [old, new] if not dry_run and new not in self._ecs.newest_lives():
+                self._answer(message, error=f"ERR {new} has not registered: start it, then have it replace {old}")
+            case [old, new]:
+                self._wish(message, "replace", [old], dry_run, by=new)
+            case _:
+                self._answer(message, error="ERR RING REPLACE id [by], and DRYRUN to see only")
+
+    def _copies(self, message: RunVerb, words: list[str]) -> None:
+        words, dry_run = _without_dry_run(words)
+        ring = self._ecs.known_ring()
+        match [words[0], *(word.upper() for word in words[1:2]), *words[2:]] if words else []:
+            case [replicas] if (copies := _number(replicas)) is not None:
+                wanted = copies, ring.min_copies
+            case [replicas, "MIN", needed] if _number(replicas) is not None and _number(needed) is not None:
+                wanted = int(replicas), int(needed)
+            case _:
+                self._answer(message, error="ERR RING REPLICAS copies [MIN copies], and DRYRUN to see only")
+                return
+        self._wish(message, "copies", (), dry_run, copies=wanted)
+
+    def _wish(self, message: RunVerb, kind: Kind, ids: Iterable[str], dry_run: bool, **what: Any) -> None:
+        """Have it done when its turn has come, and say under which number; or only say what would move."""
         names = sorted(set(ids))
+        if dry_run:
+            self._show_plan(message, kind, names, **what)
+            return
 
         def wish(ring: Ring) -> Ring:
-            following = queued(ring, kind, names, why=ASKED, **self._ecs.write_fields())
-            if kind == "remove":
-                self._plan(ring, kind, names)  # refused now rather than later, where the reason is known already
+            following = queued(ring, kind, names, **what, why=ASKED, **self._ecs.write_fields())
+            if kind != "add":
+                self._plan(ring, kind, names, **what)  # refused now, where the reason is known already
             return following
 
         def written(ring: Ring) -> None:
-            self._say(message, {"job": ring.epoch, "nodes": names, "plan": None})
+            self._say(message, {"job": ring.epoch, "nodes": names, "by": what.get("by"), "plan": None})
 
         self.order(message, wish, written)
 
@@ -235,7 +290,7 @@ class Verbs:
 
     # Plans
 
-    def _plan(self, ring: Ring, kind: Kind, ids: Iterable[str]) -> tuple[str, Plan]:
+    def _plan(self, ring: Ring, kind: Kind, ids: Iterable[str], **what: Any) -> tuple[str, Plan]:
         """What it would be to change the ring like this now, whatever is in flight. Raises RingError."""
         fields = self._ecs.write_fields()
         calm = replace(ring, change=None, queue=())
@@ -244,14 +299,16 @@ class Verbs:
             known = [lives[id] if id in lives else self._ecs.imagined(id) for id in sorted(set(ids))]
             following = begun(calm, None, known, why=ASKED, **fields)
         else:
-            waiting = queued(calm, kind, ids, why=ASKED, **fields)
-            following = begun(waiting, waiting.queue[0], why=ASKED, **self._ecs.write_fields())
+            waiting = queued(calm, kind, ids, **what, why=ASKED, **fields)
+            wish = waiting.queue[0]
+            comes = [lives[id] if id in lives else self._ecs.imagined(id) for id in wish.comers]
+            following = begun(waiting, wish, comes, why=ASKED, **self._ecs.write_fields())
         return str(following.change), planned(following)
 
-    def _show_plan(self, message: RunVerb, kind: Kind, ids: Iterable[str]) -> None:
+    def _show_plan(self, message: RunVerb, kind: Kind, ids: Iterable[str], **more: Any) -> None:
         ring = self._ecs.known_ring()
         try:
-            what, plan = self._plan(ring, kind, ids)
+            what, plan = self._plan(ring, kind, ids, **more)
         except RingError as error:
             self._answer(message, error=f"ERR {error}")
             return

@@ -70,7 +70,9 @@ JOINED_BYTES_MAX = 1024 * 1024
 
 ONLY_BYTES = {bytes}
 
-CHANGING_VERBS = frozenset({"ADD", "REMOVE", "RESTART", "CANCEL", "START", "STOP", "RECOVER", "RESTORE"})
+CHANGING_VERBS = frozenset(
+    {"ADD", "REMOVE", "REPLACE", "REPLICAS", "RESTART", "CANCEL", "START", "STOP", "RECOVER", "RESTORE"}
+)
 """Verbs that change anything: for clients of this host, and for those that know the password."""
 
 LEADER_VERBS = {f"ring|{verb.lower()}": verb for verb in ("STATUS", "JOBS", *sorted(CHANGING_VERBS))}

@@ -875,6 +875,7 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
             *("ecs", "--port", str(cluster.ecs_port), *_common(cluster, folder, log_level, cluster.host)),
             *("--found-with", str(len(cluster.node_ports)), "--place", cluster.place),
             *("--replicas", str(cluster.replicas), "--min-copies", str(cluster.min_copies), "--acks", cluster.acks),
+            *("--out-after", f"{cluster.out_after_seconds:g}"),
         ),
     )
     nodes = (node_program(cluster, folder, port, log_level) for port in cluster.node_ports)

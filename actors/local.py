@@ -48,7 +48,7 @@ from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies
+from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -112,6 +112,7 @@ class Wishes:
     replicas: int | None = None
     min_copies: int | None = None
     acks: str | None = None
+    out_after_seconds: float | None = None
     host: str | None = None
     node_hosts: tuple[str, ...] | None = None
 
@@ -124,6 +125,7 @@ class LocalCluster:
     one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
     ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them must be up for a write, 2
     or as many as there can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
+    ``out_after_seconds``: a node that has been down for so long, 30, is given up; 0: never.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None. ``host``: where all of
     it listens, 127.0.0.1; ``node_hosts``: addresses that the nodes are spread over, by port, instead. ``enter``: with
     what a command begins that runs where such an address is, in a network namespace (``nsenter ...``).
@@ -148,6 +150,7 @@ class LocalCluster:
         replicas: int | None = None,
         min_copies: int | None = None,
         acks: str | None = None,
+        out_after_seconds: float | None = None,
         password: str | None = None,
         host: str | None = None,
         node_hosts: Sequence[str] | None = None,
@@ -171,6 +174,7 @@ class LocalCluster:
             replicas=replicas,
             min_copies=min_copies,
             acks=acks,
+            out_after_seconds=out_after_seconds,
             host=host,
             node_hosts=None if node_hosts is None else tuple(node_hosts),
         )
@@ -339,6 +343,21 @@ class LocalCluster:
         self._wait_for_job(self._order("REMOVE", id)["job"], deadline)
         if runs:
             self._wait(lambda: id not in self.seeds, deadline - time.monotonic())
+
+    def replace_node(self, id: str, seconds_max: float = CHANGE_SECONDS_MAX) -> str:
+        """Start a node and put it in the place of another, which leaves the ring, dead or alive; returns its id once it
+        is up. Raises as ``add_nodes``."""
+        deadline = time.monotonic() + seconds_max
+        begun = self._order("REPLACE", id)
+        self._wait_for_job(begun["job"], deadline)
+        self._wait_until_up(begun["by"], deadline)
+        return str(begun["by"])
+
+    def set_copies(self, replicas: int, min_copies: int | None = None, seconds_max: float = CHANGE_SECONDS_MAX) -> None:
+        """Keep so many copies of each slot, and need so many of them for a write (None: as many as now); returns once
+        they are there. Raises as ``add_nodes``."""
+        words = () if min_copies is None else ("MIN", min_copies)
+        self._wait_for_job(self._order("REPLICAS", replicas, *words)["job"], time.monotonic() + seconds_max)
 
     def restart(self, id: str, *, force: bool = False, seconds_max: float = START_SECONDS_MAX) -> None:
         """End a node's process (host:port) in order, start it again and wait until it is up in its new life.
@@ -614,6 +633,9 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
                     f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out "
                     "to bring it back as it is, or use another data folder."
                 )
+    if wishes.out_after_seconds is not None:  # of this run only: nothing of the ring depends on it
+        check_out_after(wishes.out_after_seconds)
+        cluster = replace(cluster, out_after_seconds=wishes.out_after_seconds)
     if cluster.zookeeper and not all(re.fullmatch(r".+:\d{1,5}", each) for each in cluster.zookeeper.split(",")):
         raise ConfigError(
             f"{cluster.zookeeper!r} does not say where ZooKeeper is; write host:port, or host:port,host:port"

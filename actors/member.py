@@ -20,7 +20,8 @@ What ends it is the ring: once it calls this incarnation down, or names another 
 this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
 A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
-process ends (``leave``). That it left is written down first (``note_left``).
+process ends (``leave``). That it left is written down first (``note_left``). One that was given up, since it was down
+for too long, starts again and is taken in again.
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -329,7 +330,9 @@ class Member(Actor):
     def _obey(self, ring: Ring, before: Ring | None) -> None:
         me = ring.by_id.get(self._life.id)
         mine = me is not None and me.incarnation == self._life.incarnation
-        if mine and me is not None and me.state == "out":
+        if mine and me is not None and me.state == "out" and me.given_up:
+            self._start_again(f"ring {ring.epoch} has given up incarnation {self._life.incarnation}")
+        elif mine and me is not None and me.state == "out":
             self._linger(f"{self._life.id} has left the ring (epoch {ring.epoch})")
         elif mine and me is not None and me.state == "down":
             why = f"ring {ring.epoch} calls incarnation {self._life.incarnation} down"

@@ -280,6 +280,7 @@ def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, wa
         acks=config.acks,
         place=config.place,
         recovery_wait_seconds=config.recovery_wait_seconds,
+        out_after_seconds=config.out_after_seconds,
         patience_seconds=config.session_timeout_seconds,
         name="ecs",
         supervision=ESCALATE,

@@ -1,4 +1,5 @@
-"""The commands that change a running cluster: nodes add, remove, restart; jobs, jobs cancel; start, stop, recover.
+"""The commands that change a running cluster: nodes add, remove, replace, restart; replicas; jobs, jobs cancel; start,
+stop, recover.
 
 Each is one order to the leading ECS, given through any node. What takes time is a job of the cluster: it is followed
 until it has ended (``following.py``), unless somebody says --detach or presses Ctrl-C, which leaves the job alone.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..actors.rules.placement import REPLICAS_MAX
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
 
@@ -51,7 +53,7 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; `ri
 @cluster_options
 @click.pass_context
 def nodes(context: click.Context, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
-    """List the nodes; add, remove or restart some.
+    """List the nodes; add, remove, replace or restart some.
 
     \b
     Examples:
@@ -120,6 +122,55 @@ def nodes_remove(ids: tuple[str, ...], dry_run: bool, **how: Any) -> None:
       ringkeeper nodes remove 127.0.0.1:7004 127.0.0.1:7005 --dry-run
     """
     _change("REMOVE", list(ids), dry_run, **how)
+
+
+@nodes.command("replace")
+@click.argument("old", type=NodeId())
+@click.argument("new", type=NodeId(), required=False)
+@dry_run_option
+@detach_option
+@json_option
+@cluster_options
+def nodes_replace(old: str, new: str | None, dry_run: bool, **how: Any) -> None:
+    """Put another node in the place of one.
+
+    NEW has registered and waits (started with `node --no-join`, say); without it `ringkeeper up` starts one. It is
+    given all that OLD has a part in, and in the same moment OLD is out of the ring; no other slot moves. OLD may be up,
+    or dead: then NEW is made from the other copies.
+
+    \b
+    Examples:
+      ringkeeper nodes replace 127.0.0.1:7002
+      ringkeeper nodes replace 10.0.0.3:7001 10.0.0.9:7001
+    """
+    _change("REPLACE", [old, *([new] if new is not None else [])], dry_run, **how)
+
+
+@click.command()
+@click.argument("copies", type=click.IntRange(1, REPLICAS_MAX))
+@click.option(
+    "--min-copies",
+    type=click.IntRange(1, REPLICAS_MAX),
+    metavar="COPIES",
+    help="With fewer of a slot's copies up, writes to it are refused.  [default: as it is]",
+)
+@dry_run_option
+@detach_option
+@json_option
+@cluster_options
+def replicas(copies: int, min_copies: int | None, dry_run: bool, **how: Any) -> None:
+    """Keep another number of copies of each slot.
+
+    More of them: they are made first, and count from then on. Fewer: the last of each slot's nodes forget it. Clients
+    go on reading and writing meanwhile.
+
+    \b
+    Examples:
+      ringkeeper replicas 3
+      ringkeeper replicas 2 --min-copies 1 --dry-run
+    """
+    words = [str(copies), *(["MIN", str(min_copies)] if min_copies is not None else [])]
+    _change("REPLICAS", words, dry_run, **how)
 
 
 def _change(
@@ -376,7 +427,7 @@ def recover(
     for good, and it stays in the history of the ring that somebody wanted it so. Without --accept-loss it is only
     said what would be given up.
 
-    
+    \b
     Examples:
       ringkeeper recover 127.0.0.1:7002
       ringkeeper recover 127.0.0.1:7002 --accept-loss

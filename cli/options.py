@@ -33,6 +33,21 @@ class Key(click.ParamType[bytes]):
         return key
 
 
+class SecondsOrOff(click.ParamType[float]):
+    """A number of seconds, or `off`, which is 0."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = 0.0 if value == "off" else float(value)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is neither a number of seconds nor off", param, ctx)
+        return seconds
+
+
 def shown(key: bytes) -> str:
     """A key for a sentence."""
     return key.decode("utf-8", "backslashreplace")

@@ -14,7 +14,7 @@ import click
 from ..actors.config import FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
 from ..actors.rules.placement import PLACES
 from ..actors.rules.ring import ACKS
-from .options import FILE, FOLDER, Command, log_options
+from .options import FILE, FOLDER, Command, SecondsOrOff, log_options
 from .outcomes import BUG, REFUSED, USAGE, Trouble
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,13 @@ def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
     type=float,
     metavar="SECONDS",
     help="After a power cut that took all copies of a slot: so long the others are waited for once one is back.",
+)
+@setting(
+    EcsConfig,
+    "out_after_seconds",
+    "--out-after",
+    type=SecondsOrOff(),
+    help="A node that is down for so long is given up: its copies are made elsewhere. Or `off`.",
 )
 @setting(EcsConfig, "place", type=click.Choice(PLACES), help="How a new ring places its nodes.")
 @process_options

@@ -211,6 +211,8 @@ def print_status(now: dict[str, Any]) -> None:
             console.print(f"{node['id']} is up in the ring and does not answer")
         if node.get("suspected_by"):
             console.print(f"{node['id']} is not heard by {', '.join(node['suspected_by'])}")
+    if now.get("not_given_up"):
+        console.print(f"not given up, though down for long: {now['not_given_up']}")
     for id, why in now["refused"].items():
         console.print(f"{id} is not taken into the ring: {why}")
     if waiting := [id for id in now["waiting"] if id not in now["refused"]]:

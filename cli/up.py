@@ -23,7 +23,7 @@ import click
 from ..actors.config import FSYNC_POLICIES
 from ..actors.rules.placement import PLACES
 from ..actors.rules.ring import ACKS
-from .options import FOLDER, log_level_option, opened
+from .options import FOLDER, SecondsOrOff, log_level_option, opened
 from .outcomes import BUG, INTERRUPTED, NO, REFUSED, USAGE, Trouble, keep_trace
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ class _Asked(BaseException):
     type=click.Choice(ACKS),
     help="When a write is answered: once all copies that are up have it, or one; then a failover may lose it.  "
     "[default: all]",
+)
+@click.option(
+    "--out-after",
+    "out_after_seconds",
+    type=SecondsOrOff(),
+    help="A node that is down for so long is given up: its copies are made elsewhere. Or `off`.  [default: 30]",
 )
 @click.option("--cluster-name", "name", help="Needed if clusters share a ZooKeeper.  [default: ringkeeper]")
 @click.option("--detach", is_flag=True, help="Return once the ring serves; `ringkeeper down` ends it.")

@@ -314,14 +314,15 @@ class RealStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return RealLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
         network: dict[str, Any] = {}
         try:
             self._network = OwnNetwork()
             network = {"host": ROUTER, "node_hosts": ADDRESSES, "port": FIRST_PORT}
         except NoOwnNetwork as reason:
             self._why_no_network = str(reason)
-        self._local = self._cluster(nodes=nodes, fsync=fsync, replicas=replicas, min_copies=min_copies, **network)
+        copies: dict[str, Any] = {"replicas": replicas, "min_copies": min_copies, "out_after_seconds": out_after}
+        self._local = self._cluster(nodes=nodes, fsync=fsync, **copies, **network)
         self._runs = True
         self.local.start()
         for _ in range(ecs - 1):
@@ -353,6 +354,9 @@ class RealStage(Stage):
 
     def _join(self, count: int) -> tuple[str, ...]:
         return tuple(self._command("ADD", "COUNT", str(count))["nodes"])
+
+    def _replace(self, id: str) -> dict[str, Any]:
+        return self._command("REPLACE", id)
 
     def _signal(self, id: str, number: int) -> bool:
         """False: the process does not run."""

@@ -64,8 +64,8 @@ class RecordedSimulatedStage(RecordedStage, SimulatedStage):
 
     _ring_seen = b""
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
-        super()._start(nodes, ecs, fsync, replicas, min_copies)
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
+        super()._start(nodes, ecs, fsync, replicas, min_copies, out_after)
         self.wiretap = Wiretap(self.cluster.world, on_sent=self._said)
 
     def _said(self, heard: Heard) -> None:

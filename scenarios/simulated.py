@@ -119,8 +119,8 @@ class SimulatedSyncer(Actor):
 class Machine:
     """What outlives the lives of a node: its disk, its clock, how fast it is."""
 
-    def __init__(self, cluster: SimulatedCluster, id: str) -> None:
-        self.id = id
+    def __init__(self, cluster: SimulatedCluster, id: str, *, joins: bool = True) -> None:
+        self.id, self.joins = id, joins
         self.port = int(id.rpartition(":")[2])
         self.disk = SimulatedDisk(cluster.world.stream(f"disk {id}"))
         self.random = cluster.world.stream(f"machine {id}")
@@ -235,7 +235,7 @@ class SimulatedNode(_Part):
         self.machine = machine
         machine.at_rest = False
         self.incarnation = machine.new_incarnation()
-        config = cluster.node_config(machine.port)
+        config = cluster.node_config(machine.port, joins=machine.joins)
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
         self.store = Store(machine.disk.records, cache_bytes=config.cache_bytes)
         process.on_failure = self._failed
@@ -361,9 +361,10 @@ class SimulatedCluster:
 
     # Settings
 
-    def node_config(self, port: int) -> NodeConfig:
+    def node_config(self, port: int, *, joins: bool = True) -> NodeConfig:
         settings = {name: value for name, value in self._settings.items() if name in NodeConfig.__dataclass_fields__}
         settings.setdefault("cache_bytes", 4 << 20)
+        settings.setdefault("joins", joins)
         return NodeConfig(
             cluster_name=self.name,
             session_timeout_seconds=self.session_timeout_seconds,
@@ -424,10 +425,11 @@ class SimulatedCluster:
         machine.node = SimulatedNode(self, process, machine)
         return machine.node
 
-    def new_node(self) -> str:
-        """Start one more node; returns its id."""
+    def new_node(self, *, joins: bool = True) -> str:
+        """Start one more node, which waits to be asked where it does not join; returns its id."""
         ports = [machine.port for machine in self.machines.values()]
         id = f"{HOST}:{max(ports, default=FIRST_PORT - 1) + 1}"
+        self.machines[id] = Machine(self, id, joins=joins)
         self.start_node(id)
         return id
 

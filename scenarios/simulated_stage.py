@@ -206,7 +206,7 @@ class SimulatedStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return SimulatedLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None:
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
         self._cluster = SimulatedCluster(
             self.seed,
             nodes=nodes,
@@ -214,6 +214,7 @@ class SimulatedStage(Stage):
             fsync=fsync,
             replicas=replicas,
             min_copies=min_copies,
+            out_after_seconds=out_after,
             check=self._check,
             trace=Trace(tell=self._tell_trace),
         )
@@ -221,6 +222,11 @@ class SimulatedStage(Stage):
 
     def _join(self, count: int) -> tuple[str, ...]:
         return tuple(self.cluster.new_node() for _ in range(count))
+
+    def _replace(self, id: str) -> dict[str, Any]:
+        new = self.cluster.new_node(joins=False)
+        self._wait(lambda: new in self._command("STATUS")["waiting"], COMMAND_SECONDS_MAX)
+        return self._command("REPLACE", id, new)
 
     def _kill(self, id: str) -> None:
         self.cluster.kill(id)
@@ -306,7 +312,7 @@ class SimulatedStage(Stage):
                 cluster.start_ecs(name)
         for id in sorted(cluster.machines):
             known = ring.by_id.get(id) if ring is not None else None
-            left = known.state == "out" if known is not None else id in self._away
+            left = known.state == "out" and not known.given_up if known is not None else id in self._away
             if not left and not cluster.process(id).alive:
                 cluster.start_node(id)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, get_args
 
+from ..actors.config import OUT_AFTER_SECONDS
 from ..actors.rules import change
 from ..actors.rules.ring import Ring
 from .checks import ClusterState, Tenure, Violation, no_foreign_slots
@@ -202,15 +203,18 @@ class Stage(ABC):
         fsync: str = "everysec",
         replicas: int | None = None,
         min_copies: int = MIN_COPIES,
+        out_after: float = OUT_AFTER_SECONDS,
     ) -> None:
         """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS.
-        ``min_copies``: how many of them must be up for a write, where there are as many."""
+        ``min_copies``: how many of them must be up for a write, where there are as many. ``out_after``: who has been
+        down for so long is given up; 0: nobody is."""
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
         copies += "" if min_copies == MIN_COPIES else f", {min_copies} needed for a write"
+        copies += "" if out_after == OUT_AFTER_SECONDS else f", who is down for {out_after:g} s is given up"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
         self._fsync = fsync
-        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies)
+        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies, out_after)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
     def join(self, count: int = 1) -> tuple[str, ...]:
@@ -218,6 +222,28 @@ class Stage(ABC):
         ids = self._join(count)
         self.say(f"{_listed(ids)} started, to join the ring")
         return ids
+
+    def replace(self, id: str) -> tuple[str, int]:
+        """Start a node that is put in the place of another, which leaves the ring; returns its id, and the number of
+        the job. Raises RefusedByCluster."""
+        order = self._replace(id)
+        new, job = str(order["by"]), int(order["job"])
+        self._away.add(id)
+        self.say(f"{new} started, to replace {id}: job {job}")
+        return new, job
+
+    def copies(self, replicas: int, min_copies: int) -> int:
+        """Ask for another number of copies of each slot; returns the number of the job. Raises RefusedByCluster."""
+        job = int(self._command("REPLICAS", str(replicas), "MIN", str(min_copies))["job"])
+        self.say(f"there are to be {replicas} copies of each slot, {min_copies} needed for a write: job {job}")
+        return job
+
+    def rest(self, id: str) -> int:
+        """Have a node restarted in order; returns the number of the job that takes it down. Raises RefusedByCluster
+        when it cannot be now."""
+        job = int(self._command("RESTART", id)["job"])
+        self.say(f"{id} is to be restarted in order: job {job}")
+        return job
 
     def leave(self, id: str) -> int:
         """Ask for a node to be taken out of the ring; returns the number of the job. Raises RefusedByCluster."""
@@ -489,7 +515,8 @@ class Stage(ABC):
         ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
         for node in ring.nodes if ring is not None else ():  # who left and was started again waits to be asked
-            if node.state == "out" and node.id in lives and lives[node.id].incarnation not in ("", node.incarnation):
+            again = node.id in lives and lives[node.id].incarnation not in ("", node.incarnation)
+            if node.state == "out" and again and not node.given_up:
                 known.add(node.id)
         strangers = sorted(lives.keys() - known)
         return f"{_listed(strangers)} run and are no members" if strangers else ""
@@ -542,9 +569,13 @@ class Stage(ABC):
     @abstractmethod
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
     @abstractmethod
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int) -> None: ...
+    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None: ...
     @abstractmethod
     def _join(self, count: int) -> tuple[str, ...]: ...
+    @abstractmethod
+    def _replace(self, id: str) -> dict[str, Any]:
+        """What RING REPLACE answers."""
+
     @abstractmethod
     def _kill(self, id: str) -> None: ...
     @abstractmethod

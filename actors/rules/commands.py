@@ -753,6 +753,16 @@ _RING = _command(
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|REPLACE id [by] [DRYRUN]", -3, "admin stale", "",
+            "Put a node that has registered, or is started now, in the place of another, which leaves the ring.",
+            group="ring", since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
+            "RING|REPLICAS copies [MIN copies] [DRYRUN]", -3, "admin stale", "",
+            "Keep another number of copies of each slot, or need another number of them for a write.", group="ring",
+            since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
+        _command(
             "RING|RESTART id [FORCE]", -3, "admin stale", "",
             "Have a launcher end a node's process and start it again.", group="ring", since="0.1.0", tips=(CHANGING,),
         ),

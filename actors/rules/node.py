@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from .fields import HEX_128, Fields, one_of, text, whole
+from .fields import HEX_128, Fields, flag, one_of, text, whole
 from .life import Life, life_from
 from .placement import CIRCLE
 
@@ -18,6 +18,8 @@ class Node(Life):
 
     token: int
     state: State = "up"
+    given_up: bool = False
+    """It is out because it was down for too long, and nobody wanted it so: who comes back is taken in again."""
     unknown: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Fields of a neighbouring release, kept as they are."""
 
@@ -25,14 +27,17 @@ class Node(Life):
         Life.__post_init__(self)
         whole(f"token of {self.id}", self.token, 0, CIRCLE - 1)
         one_of(f"state of {self.id}", self.state, STATES)
+        flag(f"given_up of {self.id}", self.given_up)
 
 
 def node_to_json(node: Node) -> dict[str, object]:
-    return {**node.unknown, **node.life(), "token": f"{node.token:032x}", "state": node.state}
+    token = f"{node.token:032x}"
+    return {**node.unknown, **node.life(), "token": token, "state": node.state, "given_up": node.given_up}
 
 
 def node_from_json(what: str, item: object) -> Node:
     """Raises RingError that begins with ``what``."""
     fields = Fields(what, item)
     token = int(text(f"token of {what}", fields.take("token"), HEX_128), 16)
-    return Node(**life_from(fields), token=token, state=fields.take("state"), unknown=fields.left)
+    state, given_up = fields.take("state"), fields.take("given_up", False)
+    return Node(**life_from(fields), token=token, state=state, given_up=given_up, unknown=fields.left)

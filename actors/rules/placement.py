@@ -21,6 +21,8 @@ PLACES: tuple[str, ...] = get_args(Place)
 
 CIRCLE = 1 << 128
 """Positions on the circle."""
+REPLICAS_MAX = 16
+"""Copies that a ring may keep of a slot."""
 NODES_MAX = 1024
 """Nodes in one ring: its JSON must fit into a znode of 1 MiB, and no range may become too small to be halved."""
 

@@ -120,16 +120,16 @@ def _shift(before: Ring, after: Ring, slot: int) -> Shift | None:
     return Shift(Run(0, 0), coordinator.id, successor.id, learners, leavers)
 
 
-def check_copies(before: Ring, nodes: Iterable[Node]) -> None:
-    """Raises RingError when these nodes would leave a list with fewer members up than it needs, unless it has as few
-    already (R11), or no list at all."""
+def check_copies(before: Ring, nodes: Iterable[Node], replicas: int, min_copies: int) -> None:
+    """Raises RingError when these nodes, with so many copies wanted and needed, would leave a list with fewer members
+    up than it needs, unless it has as few, and too few, already (R11), or no list at all."""
     circle = circle_of(nodes)
     if not circle:
         raise RingError("the ring would be left without a node: somebody has to hold the data")
-    needed = min(before.min_copies, before.replicas, len(circle))
-    for run, members in list_runs(circle, before.replicas):
-        up = _up(members)
-        if up < needed and any(up < _up(before.lists[each.first]) for each in before.stretches(run)):
+    needed = min(min_copies, replicas, len(circle))
+    for run, members in list_runs(circle, replicas):
+        up, were = _up(members), [_up(before.lists[each.first]) for each in before.stretches(run)]
+        if up < needed and any(up < some or some >= before.copies_needed for some in were):
             raise RingError(f"slots {run} would be left with {_states(members)}: too few copies of them would be up")
 
 

@@ -16,7 +16,7 @@ What a node's state asserts, and who may change it:
     up ---------> returning     back before anyone had seen that it was gone: its new life is the end of the old (R3)
     up ---------> down          at rest, by the commit of a change (R27)
     returning --> up | down     caught up, by the commit of a change | gone again
-    down -------> out           given up, by the commit of a change; off the circle from then on
+    any --------> out           removed, replaced or given up, by the commit of a change; off the circle from then on
 
 Invariants, all checked here: ids, tokens, addresses, incarnations and data directories are distinct; the chain of
 former rings ascends and ends before this one; every list with fewer than `copies_needed` members up, and no other, is
@@ -53,7 +53,7 @@ from .fields import (
 )
 from .life import EPOCH_MAX, Stamp
 from .node import STATES, Node, State, node_from_json, node_to_json
-from .placement import CIRCLE, NODES_MAX, PLACES, Place
+from .placement import CIRCLE, NODES_MAX, PLACES, REPLICAS_MAX, Place
 from .slots import SLOT_SHIFT, SLOTS, Run, runs
 
 __all__ = ["Acks", "Change", "Node", "Range", "Ring", "STATES", "State", "Trouble", "Wish", "Write", "shortened"]
@@ -69,7 +69,6 @@ QUEUE_MAX = 64
 """Wishes that wait."""
 HELD_BACK_MAX = 1024
 PROSE_CHARACTERS_MAX = 500
-REPLICAS_MAX = 16
 
 
 class Range(NamedTuple):
@@ -523,7 +522,7 @@ class Ring:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
 
 
-_BEGINS_AS: dict[str, State] = {"return": "returning", "rest": "up"}
+_BEGINS_AS: dict[str, State] = {"return": "returning", "rest": "up", "out": "down"}
 """What nodes are before a change of this kind."""
 
 

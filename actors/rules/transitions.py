@@ -12,7 +12,7 @@
     begun      the first wish that can be fulfilled, nodes that have registered, nodes that are returning -> a change in
                flight, in transfer
     advanced   transfer -> switch -> seal
-    committed  the change is true: the one write that changes lists (R7)
+    committed  the change is true: the one write that changes lists (R7), and how many copies there are
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
     dismissed  a node that has registered and is no member is to leave
     served     client requests are answered, or refused
@@ -27,7 +27,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from .change import Change, Kind, Phase, Wish
+from .change import UNASKED, Change, Kind, Phase, Wish
 from .fields import RingError
 from .life import Life, Registration
 from .placement import Place, place
@@ -215,8 +215,11 @@ def awaited(ring: Ring, life: Life) -> bool:
     )
 
 
-def in_trouble(before: Ring, after: Iterable[Node]) -> Iterator[Trouble]:
-    """R14: the lists that have too few members up once the nodes of a ring are these, with who was complete.
+def in_trouble(
+    before: Ring, after: Iterable[Node], replicas: int | None = None, min_copies: int | None = None
+) -> Iterator[Trouble]:
+    """R14: the lists that have too few members up once the nodes of a ring are these, and so many copies are kept and
+    needed (None: as now), with who was complete.
 
     Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
     stays, together with whoever is up; when enough are up again it goes. Where a commit changes such a list, those stay
@@ -225,8 +228,9 @@ def in_trouble(before: Ring, after: Iterable[Node]) -> Iterator[Trouble]:
     """
     nodes = {node.id: node for node in after}
     circle = circle_of(nodes.values())
-    needed = min(before.min_copies, before.replicas, len(circle))
-    for run, members in list_runs(circle, before.replicas):
+    replicas, min_copies = replicas or before.replicas, min_copies or before.min_copies
+    needed = min(min_copies, replicas, len(circle))
+    for run, members in list_runs(circle, replicas):
         up = {node.id: node.data_id for node in members if node.state == "up"}
         if len(up) >= needed:
             continue
@@ -293,32 +297,47 @@ def _matters(ring: Ring, after: Node) -> bool:
 
 def _without_the_change(ring: Ring) -> dict[str, Any]:
     """The fields of a ring whose change in flight has ended: it will be planned anew, before anything else that is
-    wanted. Who is returning is raised without being asked for, so of that nothing is kept."""
+    wanted. Of what is done without being asked for nothing is kept."""
     if ring.change is None:
         return {}
     wish = ring.change.wish
-    queue = ring.queue if wish.kind == "return" else (wish, *ring.queue)
+    queue = ring.queue if wish.kind in UNASKED else (wish, *ring.queue)
     return {"change": None, "queue": queue[:QUEUE_MAX]}
 
 
 # Changes
 
 
-def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
+def queued(
+    ring: Ring,
+    kind: Kind,
+    ids: Iterable[str] = (),
+    *,
+    by: str = "",
+    copies: tuple[int, int] | None = None,
+    why: str,
+    nonce: str,
+    wall_seconds: float,
+) -> Ring:
     """The ring in which this is wanted, after all that was wanted before. Raises RingError when the queue is full, or
     when the wish makes no sense now."""
     if len(_wishes(ring)) >= QUEUE_MAX:  # the change in flight may have to wait again, too
         raise RingError(f"{QUEUE_MAX} wishes wait already: let some be fulfilled, or cancel them")
-    wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))))
-    for id in wish.ids:
-        if kind in ("remove", "rest"):
+    wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))), by=by, copies=copies)
+    if kind in _SAID:
+        for id in wish.ids:
             node = _member(ring, id)
             if kind == "rest" and node.state != "up":
                 raise RingError(
                     f"{id} is {node.state}: only who is up can be restarted in order; with --force it is started"
                 )
-            if any(id in other.ids and other.kind == kind for other in _wishes(ring)):
-                raise RingError(f"{id} is being {'removed' if kind == 'remove' else 'restarted'} already")
+            for other in _wishes(ring):
+                if id in other.ids and other.kind in _SAID and (other.kind == "rest") == (kind == "rest"):
+                    raise RingError(f"{id} is being {_SAID[other.kind]} already")
+    if by in ring.by_id and ring.by_id[by].state != "out":
+        raise RingError(f"{by} is in the ring already: who replaces another must not be")
+    if copies is not None and copies == (ring.replicas, ring.min_copies):
+        raise RingError(f"the ring keeps {copies[0]} copies already, and needs {copies[1]} for a write")
     return ring.amended(
         nonce=nonce,
         what=f"job {wish.job} waits: {wish}",
@@ -326,8 +345,12 @@ def queued(ring: Ring, kind: Kind, ids: Iterable[str], *, why: str, nonce: str, 
         wall_seconds=wall_seconds,
         job=wish.job,
         queue=(*ring.queue, wish),
-        held_back=tuple(id for id in ring.held_back if kind != "add" or id not in wish.ids),
+        held_back=tuple(id for id in ring.held_back if id not in wish.comers),
     )
+
+
+_SAID: dict[Kind, str] = {"remove": "removed", "replace": "replaced", "rest": "restarted"}
+"""What is wanted of members, in the words for what is under way."""
 
 
 def begun(
@@ -342,8 +365,10 @@ def begun(
     """The ring in which the change that fulfils a wish of the queue is in flight; with None, the change that takes in
     the nodes of these registrations.
 
-    A wish to add nodes takes in those of them that are registered. A wish that was never queued (`returning`) is begun
-    in the same way. Raises RingError when a change is in flight, or when it must not be done (`plan`).
+    A wish to add nodes takes in those of them that are registered; of a replacement, the one that comes is given. Who
+    was given up stands where it stood before, if nobody else does: what it holds is of those slots. A wish that was
+    never queued (`returning`, `giving_up`) is begun in the same way. Raises RingError when a change is in flight, or
+    when it must not be done (`plan`).
     """
     if ring.change is not None:
         raise RingError(f"a change is in flight already: {ring.change}")
@@ -354,7 +379,13 @@ def begun(
     queue = tuple(each for each in ring.queue if each.job != wish.job)
     if wish.kind == "add":
         wish = replace(wish, ids=ids)
-    tokens = place(ids, ring.place, {node.id: node.token for node in ring.circle})
+    standing = {node.id: node.token for node in ring.circle}
+    if wish.kind == "replace":
+        tokens = {id: _member(ring, wish.ids[0]).token for id in ids}
+    else:
+        former = {id: ring.by_id[id].token for id in ids if id in ring.by_id and ring.by_id[id].given_up}
+        tokens = {id: token for id, token in former.items() if token not in standing.values()}
+        tokens |= place((id for id in ids if id not in tokens), ring.place, standing | tokens)
     comes = tuple(Node(**life.life(), token=tokens[life.id]) for life in lives)
     for life in lives:
         known = ring.by_id.get(life.id)
@@ -381,15 +412,44 @@ def begun(
 def returning(ring: Ring, less: Container[str] = ()) -> Wish | None:
     """The wish to raise all nodes that are returning, less some; None: there are none. Who is a member of a list that
     nobody answers for stays as it is: nobody could make it equal there (R11)."""
-    pinned = {
+    pinned = _pinned(ring)
+    ids = sorted(node.id for node in ring.circle if node.state == "returning" and node.id not in pinned)
+    ids = [id for id in ids if id not in less]
+    return Wish(job=ring.epoch + 1, kind="return", ids=tuple(ids)) if ids else None
+
+
+def giving_up(ring: Ring, ids: Iterable[str]) -> Wish:
+    """The wish to put out nodes that have been down for too long, all that may be by one change (R11).
+
+    Raises RingError with the reason when nobody is to be given up now: while fewer than half of the members are up the
+    trouble is another, and will pass; with fewer nodes than copies are needed for a write, a write would be held by
+    fewer; and nobody could hand over what nobody answers for.
+    """
+    ids, members = sorted(ids), ring.circle
+    if few_are_up(ring):
+        raise RingError("fewer than half of the nodes are up")
+    if len(members) - len(ids) < min(ring.min_copies, ring.replicas):
+        raise RingError(f"fewer nodes would be left than the {ring.min_copies} copies that a write needs")
+    pinned = _pinned(ring)
+    free = tuple(id for id in ids if id not in pinned)
+    if not free:
+        raise RingError("nobody answers for some of the slots that they hold")
+    return Wish(job=ring.epoch + 1, kind="out", ids=free)
+
+
+def few_are_up(ring: Ring) -> bool:
+    """Whether so many are gone that it is no matter of single nodes."""
+    return 2 * sum(node.state == "up" for node in ring.circle) < len(ring.circle)
+
+
+def _pinned(ring: Ring) -> set[str]:
+    """The members of lists that nobody answers for (R11)."""
+    return {
         node.id
         for run, members in ring.list_runs
         if any(ring.coordinators[each.first] is None for each in ring.stretches(run))
         for node in members
     }
-    ids = sorted(node.id for node in ring.circle if node.state == "returning" and node.id not in pinned)
-    ids = [id for id in ids if id not in less]
-    return Wish(job=ring.epoch + 1, kind="return", ids=tuple(ids)) if ids else None
 
 
 def target(ring: Ring) -> Ring:
@@ -402,8 +462,10 @@ def _changed(ring: Ring) -> dict[str, Any]:
     """The fields that the commit of the change in flight exchanges."""
     change = _in_flight(ring)
     nodes = _without_the_forgotten(change.members(ring.nodes), change.wish.ids)
-    check_copies(ring, nodes)
-    return {"nodes": nodes, "trouble": tuple(in_trouble(ring, nodes))}
+    replicas, min_copies = change.wish.copies or (ring.replicas, ring.min_copies)
+    check_copies(ring, nodes, replicas, min_copies)
+    trouble = tuple(in_trouble(ring, nodes, replicas, min_copies))
+    return {"nodes": nodes, "trouble": trouble, "replicas": replicas, "min_copies": min_copies}
 
 
 def _without_the_forgotten(nodes: Iterable[Node], going: tuple[str, ...]) -> tuple[Node, ...]:
@@ -457,15 +519,15 @@ def given_up(
     ring: Ring, job: int, outcome: Literal["aborted", "cancelled"], *, why: str, nonce: str, wall_seconds: float
 ) -> Ring:
     """The ring in which a job has ended and all is as it was, whether it was in flight or waited. Nodes that were to
-    join by a job that is cancelled are held back until somebody asks for them. Raises RingError when no such job is
-    under way."""
+    join by a job that is cancelled are held back until somebody asks for them, and so is who was to replace another.
+    Raises RingError when no such job is under way."""
     wish = next((wish for wish in _wishes(ring) if wish.job == job), None)
     if wish is None:
         raise RingError(f"no job {job} is under way or waits")
     if wish.kind == "return" and outcome == "cancelled":
         raise RingError(f"job {job} makes {', '.join(wish.ids)} equal to the others: it would begin anew at once")
     in_flight = ring.change is not None and ring.change.wish.job == job
-    held_back = {*ring.held_back, *(wish.ids if outcome == "cancelled" and wish.kind == "add" else ())}
+    held_back = {*ring.held_back, *(wish.comers if outcome == "cancelled" or wish.kind == "replace" else ())}
     return ring.amended(
         nonce=nonce,
         what=f"{wish}: {outcome}",
@@ -505,9 +567,9 @@ def dismissed(ring: Ring, registration: Registration, *, why: str, nonce: str, w
 
 def _without(wish: Wish, id: str) -> Wish | None:
     """A wish that does not want a node to come any more; None: it wanted nothing else."""
-    if wish.kind != "add" or id not in wish.ids:
+    if id not in wish.comers:
         return wish
-    others = tuple(each for each in wish.ids if each != id)
+    others = tuple(each for each in wish.comers if each != id)
     return replace(wish, ids=others) if others else None
 
 

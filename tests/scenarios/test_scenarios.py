@@ -28,6 +28,12 @@ SCENARIOS = (
     "zookeeper_session_lost",
     "everything_loses_power",
     "ring_is_rolled_back",
+    "node_is_given_up",
+    "node_is_replaced",
+    "node_comes_back",
+    "two_die_one_after_the_other",
+    "deleted_stays_deleted",
+    "rolling_upgrade",
 )
 
 
