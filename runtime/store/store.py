@@ -32,6 +32,8 @@ One thread uses a store; `sync` alone may be called from others.
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import compress
+from operator import or_
 
 from .disk import REBUILD, Corrupt, Disk, StoreError
 from .layout import NUMBER, PREFIX_BYTES, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, split
@@ -267,12 +269,13 @@ class Store:
     def numbers(self, first: int, end: int) -> list[tuple[int, int, int]]:
         """Slot, epoch and seq of each slot from first, before end, that has a number."""
         epochs, seqs = self._slots.epochs, self._slots.seqs
-        return [(slot, epochs[slot], seqs[slot]) for slot in range(first, end) if epochs[slot] or seqs[slot]]
+        numbered = compress(range(first, end), map(or_, epochs[first:end], seqs[first:end]))
+        return [(slot, epochs[slot], seqs[slot]) for slot in numbered]
 
     def used(self) -> bytearray:
         """By slot, 1 where it has keys or a number, staged or committed."""
         slots = self._slots
-        return bytearray(1 if keys or epoch else 0 for keys, epoch in zip(slots.keys, slots.epochs, strict=True))
+        return bytearray(map(bool, map(or_, slots.keys, slots.epochs)))
 
     def keys_in(self, slot: int) -> int:
         """How many keys the slot has, counting what is staged."""
@@ -281,6 +284,10 @@ class Store:
     def bytes_in(self, slot: int) -> int:
         """Bytes of the slot's keys and values, counting what is staged."""
         return self._slots.bytes[slot]
+
+    def held_in(self, first: int, end: int) -> tuple[int, int]:
+        """Keys and bytes in all slots from first, before end, counting what is staged."""
+        return sum(self._slots.keys[first:end]), sum(self._slots.bytes[first:end])
 
     def scan(
         self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int, bytes_max: int
