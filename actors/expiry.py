@@ -23,7 +23,8 @@ without a bound, and would have to be filled by reading everything just the same
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
+from operator import ne
 from typing import TYPE_CHECKING
 
 from ..runtime.message import message
@@ -87,9 +88,8 @@ class Expiry:
         """The node coordinates the slots that are marked by 1, which may be others than before."""
         if marks == self._marks:
             return
-        for slot, (before, now) in enumerate(zip(self._marks, marks, strict=True)):
-            if now != before:
-                self._soonest[slot] = 0 if now else NEVER
+        for slot in compress(range(SLOTS), map(ne, self._marks, marks)):
+            self._soonest[slot] = 0 if marks[slot] else NEVER
         self._marks, self._at = bytes(marks), (self._at[0], b"")
         self._wake(SWEEP_SECONDS)
 

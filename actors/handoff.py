@@ -562,7 +562,7 @@ class Handoff(Actor):
             source=self._transfer.source,
             target=self._transfer.target,
             keys=self._keys_passed,
-            keys_total=sum(map(self._store.keys_in, range(first, last + 1))),
+            keys_total=self._store.held_in(first, last + 1)[0],
             bytes=self._bytes_sent,
             seconds=self.now() - self._began,
             state=self._state,

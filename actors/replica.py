@@ -465,7 +465,7 @@ class Replica(Actor):
             self._walks[message.walk] = Walk(
                 message.walk, message.change, slots, (message.node, message.incarnation), message.reply_to
             )
-        keys = sum(map(self._store.keys_in, range(slots.first, slots.last + 1)))
+        keys, _ = self._store.held_in(slots.first, slots.last + 1)
         self.send(message.reply_to, Learning(walk=message.walk, keys=keys))
 
     def _objection(self, message: Learn) -> str:

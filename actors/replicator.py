@@ -228,7 +228,7 @@ class Replicator(Actor):
         for low, high, others in led:
             self._to[low : high + 1] = [tuple(self._streams[node.id] for node in others)] * (high + 1 - low)
         self._set_aside(message.taking)
-        lost = any(then is not None and now is None for then, now in zip(before, self._to, strict=True))
+        lost = any(led is not None and None in self._to[run.first : run.last + 1] for run, led in runs(before))
         for stream in self._streams.values():
             refused = 0 < stream.refused_epoch <= self._epoch
             if refused:

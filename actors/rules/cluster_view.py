@@ -21,7 +21,7 @@ import ipaddress
 
 from .replies import Reply
 from .ring import Node, Ring
-from .slots import SLOTS, runs
+from .slots import SLOTS, Run, runs
 
 
 def slots(ring: Ring) -> Reply:
@@ -131,13 +131,10 @@ def _served(ring: Ring) -> Served:
 
 def _find_served(ring: Ring) -> Served:
     table: list[tuple[Node, ...]] = []
-    for coordinator, members in zip(ring.coordinators, ring.lists, strict=True):
-        if coordinator is None:
-            table.append(())
-        elif coordinator is members[0] and len(members) == 1:
-            table.append(members)
-        else:
-            table.append((coordinator, *(n for n in members if n is not coordinator and n.state == "up")))
+    for stretch in ring.stretches(Run(0, SLOTS - 1)):
+        coordinator, members = ring.coordinators[stretch.first], ring.lists[stretch.first]
+        successors = (node for node in members if node is not coordinator and node.state == "up")
+        table += [() if coordinator is None else (coordinator, *successors)] * stretch.size
     return [((run.first, run.last), members) for run, members in runs(table) if members]
 
 
