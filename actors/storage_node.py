@@ -317,6 +317,7 @@ class StorageNode(Actor):
         self._ring: Ring | None = None
         self._leader = ""
         self._checked: tuple[Ring | None, str, int, int] = None, "", 0, 0  # what ``check`` has found out of a ring
+        self._found_right: tuple[object, ...] = ()  # what it found right the last time
         self._reads = bytearray(SLOTS)
         """1: reads of the slot are run here."""
         self._writes = bytearray(SLOTS)
@@ -1471,8 +1472,7 @@ class StorageNode(Actor):
         self.send(message.reply_to, figures)
 
     def _figures_of(self, first: int, last: int) -> tuple[int, int]:
-        slots = range(max(0, first), min(last, SLOTS - 1) + 1)
-        return sum(map(self._store.keys_in, slots)), sum(map(self._store.bytes_in, slots))
+        return self._store.held_in(max(0, first), min(last, SLOTS - 1) + 1)
 
     def _highest_of(self, first: int, last: int) -> tuple[int, int]:
         """The highest number of some slots."""
@@ -1488,14 +1488,19 @@ class StorageNode(Actor):
         assert self._parked_bytes == sum(each.size for each in self._parked)
         assert part is None or (ring is not None and ring.change is not None and ring.change.epoch == part.change)
         ready = part is not None and ring is not None and part.ready_epoch == ring.epoch
-        own, kept = self._what_is_ours(ring)
-        own &= int.from_bytes(self._tenures.marks(), "big")
-        reads, writes = int.from_bytes(self._reads, "big"), int.from_bytes(self._writes, "big")
-        unsealed = own & ~kept
-        assert not reads & ~(unsealed if ready else own), "a read of a slot that is another's, or will be"
-        assert not writes & ~unsealed, "a write to a slot that is another's, or sealed"
-        if not self._parked and not self._without_lease:  # else more may be parked, so that nothing overtakes
-            assert reads == (unsealed if ready else own), "not all reads are served here that are ours"
+        all_served = not self._parked and not self._without_lease  # else more may be parked, so that nothing overtakes
+        served = ring, self._trouble, self._tenures.held, ready, all_served, self._reads, self._writes
+        if served != self._found_right:
+            own, kept = self._what_is_ours(ring)
+            own &= int.from_bytes(self._tenures.marks(), "big")
+            reads, writes = int.from_bytes(self._reads, "big"), int.from_bytes(self._writes, "big")
+            unsealed = own & ~kept
+            assert not reads & ~(unsealed if ready else own), "a read of a slot that is another's, or will be"
+            assert not writes & ~unsealed, "a write to a slot that is another's, or sealed"
+            assert not all_served or reads == (unsealed if ready else own), (
+                "not all reads are served here that are ours"
+            )
+            self._found_right = (*served[:-2], bytes(self._reads), bytes(self._writes))
         self._acknowledging.check()
 
     def _what_is_ours(self, ring: Ring | None) -> tuple[int, int]:
