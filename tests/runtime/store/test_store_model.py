@@ -164,6 +164,7 @@ class TwoStores(RuleBasedStateMachine):
                 assert store.number(slot) == self.staged.numbers.get(slot, (0, 0))
                 assert store.keys_in(slot) == len(rows)
                 assert store.bytes_in(slot) == sum(len(key) + len(r.value) for (_, key), r in rows.items())
+            assert store.held_in(0, 5) == (store.keys, store.bytes)
             assert store.keys == len(self.staged.rows)
 
     def teardown(self) -> None:
