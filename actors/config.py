@@ -134,7 +134,7 @@ class EcsConfig(ProcessConfig):
     """When a write is answered unless its connection wants it otherwise: once all copies that are up have it, or one,
     the coordinator's, alone; then a failover may lose it."""
     place: str = "even"
-    """How a new ring places its nodes: even, or md5 (the seed's rule)."""
+    """How a new ring places its nodes: even, md5 (the seed's rule), or relief (who joins goes where the load is)."""
     recovery_wait_seconds: float = 60.0
     """After a power cut that took all copies of a slot at once: so long the others of them are waited for, once one is
     back, before the slot is served from the best of those that are there."""

@@ -122,7 +122,7 @@ class LocalCluster:
 
     ``nodes``: 3. ``port``: of the first node, the others follow upwards; without it every node gets a free one.
     ``data``: a folder that is kept; without it a temporary one, removed at the end. ``zookeeper``: ``host:port,...`` of
-    one that runs already; the embedded one otherwise. ``place``: even or md5. ``fsync``: always, everysec, never.
+    one that runs already; the embedded one otherwise. ``place``: even, md5, relief. ``fsync``: always, everysec, never.
     ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them must be up for a write, 2
     or as many as there can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
     ``out_after_seconds``: a node that has been down for so long, 30, is given up; 0: never.

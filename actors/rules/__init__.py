@@ -14,6 +14,12 @@ The ring, each file standing on those before it:
 `difference.py`     what two rings disagree about
 `paths.py`          where in ZooKeeper all that is kept
 
+Where tokens ought to stand:
+
+`least_shift.py`    points on a circle, moved as little as bounds for their gaps allow
+`slot_shift.py`     the same between slots of unequal weight
+`balance.py`        even shares of the load for the least data moved
+
 What clients say and hear:
 
 `commands.py`       every command, and what can be answered from that table alone

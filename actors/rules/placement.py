@@ -6,17 +6,23 @@
 to there: shares differ by one slot at most and no range crosses the seam. A node that joins takes the first half of
 the range with the most slots, the lowest token among equals, several one after the other in MD5 order.
 
+``relief`` puts a node that joins where the load is: it takes the first half, by load, of a range, and of all such
+halves the heaviest. A slot that has nearly all the load of its range cannot be halved; then another range can be
+relieved more. Where nothing is known of the load it is ``even``.
+
 A token says nothing about identity: the balancer moves tokens, the id stays.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Literal, get_args
 
 from .fields import RingError
 from .slots import SLOT_SHIFT, SLOTS
 
-Place = Literal["even", "md5"]
+Place = Literal["even", "md5", "relief"]
 PLACES: tuple[str, ...] = get_args(Place)
 
 CIRCLE = 1 << 128
@@ -32,9 +38,12 @@ def md5_token(id: str) -> int:
     return int.from_bytes(hashlib.md5(id.encode(), usedforsecurity=False).digest(), "big")
 
 
-def place(ids: Iterable[str], how: Place, standing: Mapping[str, int] | None = None) -> dict[str, int]:
+def place(
+    ids: Iterable[str], how: Place, standing: Mapping[str, int] | None = None, load: Sequence[int] | None = None
+) -> dict[str, int]:
     """Tokens for the nodes ``ids`` that join those ``standing`` (id -> token); none standing: they found a ring.
 
+    ``load`` is what every slot weighs, for ``relief``; None: nothing is known of it.
     The order of ids makes no difference. Raises RingError when that is more than NODES_MAX nodes in all.
     """
     tokens = dict(standing or {})
@@ -45,19 +54,27 @@ def place(ids: Iterable[str], how: Place, standing: Mapping[str, int] | None = N
         return {id: md5_token(id) for id in joining}
     if not tokens:
         return {id: _before(SLOTS * (index + 1) // len(joining)) for index, id in enumerate(joining)}
+    # What lies before each slot, in two laps. A slot counts beside its load, but all of them less than any load.
+    marks: Sequence[int] = range(2 * SLOTS + 1)
+    if how == "relief" and load is not None:
+        marks = list(accumulate([weight * (SLOTS + 1) + 1 for weight in (*load, *load)], initial=0))
     for id in joining:
-        tokens[id] = _middle_of_largest_range(tokens.values())
+        tokens[id] = _middle_of_largest_range(tokens.values(), marks)
     return {id: tokens[id] for id in joining}
 
 
-def _middle_of_largest_range(tokens: Iterable[int]) -> int:
-    """The token that takes the first half of the range with the most slots."""
-    circle = sorted(tokens)
-    ends = [token >> SLOT_SHIFT for token in circle]
-    sizes = [end - previous for previous, end in zip([ends[-1] - SLOTS, *ends], ends, strict=False)]
-    largest = max(sizes)
-    first = ends[sizes.index(largest)] - largest + 1
-    return _before(first + largest // 2)
+def _middle_of_largest_range(tokens: Iterable[int], marks: Sequence[int]) -> int:
+    """The token that takes the first half of a range, so that the lesser half is as much as it can be."""
+    ends = [(token >> SLOT_SHIFT) + 1 + SLOTS for token in sorted(tokens)]
+    best, middle = (-1, 0), 0
+    for first, end in pairwise((ends[-1] - SLOTS, *ends)):
+        whole = marks[end] - marks[first]
+        beyond = bisect_left(marks, (marks[first] + marks[end]) // 2, first, end)
+        for cut in (max(first, beyond - 1), beyond):
+            part = marks[cut] - marks[first]
+            if (found := (min(part, whole - part), whole)) > best:
+                best, middle = found, cut
+    return _before(middle % SLOTS)
 
 
 def _before(slot: int) -> int:

@@ -104,3 +104,28 @@ def test_a_ring_of_too_many_nodes_is_refused() -> None:
         place(ids(1025), "even")
     with pytest.raises(RingError, match="at most 1024"):
         place(["127.0.0.1:1"], "md5", place(ids(NODES_MAX), "even"))
+
+
+def test_for_relief_a_joining_node_takes_half_of_the_load_where_it_is_heaviest() -> None:
+    before = place(ids(3), "even")
+    load = [1] * SLOTS
+    load[8000:8100] = [200] * 100
+    joining = "127.0.0.1:9000"
+    after = standing(before | place([joining], "relief", before, load))
+    (run,) = after.slots_of(joining)
+    whole = sum(load[5461:10922])
+    assert run.first == 5461
+    assert abs(sum(load[run.first : run.last + 1]) - whole / 2) <= 200
+    assert place([joining], "relief", before) == place([joining], "even", before)
+    assert place([joining], "relief", before, [0] * SLOTS) == place([joining], "even", before)
+    assert place(ids(4), "relief", None, load) == place(ids(4), "even")
+
+
+def test_a_slot_that_has_all_the_load_of_its_range_cannot_be_relieved() -> None:
+    before = place(ids(2), "even")
+    load = [0] * SLOTS
+    load[100] = 1000
+    load[9000:9010] = [10] * 10
+    joining = "127.0.0.1:9000"
+    (run,) = standing(before | place([joining], "relief", before, load)).slots_of(joining)
+    assert sum(load[run.first : run.last + 1]) == 50
