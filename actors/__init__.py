@@ -10,8 +10,8 @@
                          Ecs --> ZooKeeper          the other nodes
 
 A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
-`whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer` and `FailureDetector`, a `Handoff` for each run of
-slots that it makes another node equal for, and for a moment a `Takeover`; an ECS process runs `Ecs` (with
+`whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer`, `Scrubber` and `FailureDetector`, a `Handoff` for
+each run of slots that it makes another node equal for, and for a moment a `Takeover`; an ECS process runs `Ecs` (with
 `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which turns ZooKeeper into messages, and
 `Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each other is in
 `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or rings, is in
@@ -117,6 +117,17 @@ slots that it makes another node equal for, and for a moment a `Takeover`; an EC
     returning, is named its *keeper* by the `Ecs`: it answers reads and stamps nothing.
 2.  A change with the keeper as source raises all that are back and have caught up; with enough of them up the list
     takes writes again.
+
+*A copy is not what it should be*
+
+1.  The `Scrubber` of a coordinator goes through its slots again and again: `SumUp` asks the `Replica` of each other
+    member that is up for sums at one slot number, `SummedUp` brings them. Where they differ it asks for the records,
+    and ``rules/scrub.py`` says whose copy is the odd one out: `CopyDamaged` tells the `Scrubber` there.
+2.  A record that fails its checksum is met by whoever reads it: `DamageFound` tells the `Scrubber` of the process.
+3.  Whose copy is damaged tells the leading `Ecs` and its own `Member` (`CopyDamaged`). `Ecs` writes it down as soon as
+    others answer for its lists; *a node dies*, step 2, follows. `Member` reads that, has written down that the store is
+    to be put aside (`node_folder.py`), and starts the process again: it returns empty, and is made equal.
+4.  ``RING VERIFY`` (`RunVerify`) has a `Scrubber` compare everything now.
 
 *ZooKeeper goes away*
 

@@ -87,6 +87,10 @@ class NodeConfig(ProcessConfig):
     key_bytes_max: int = 64 * 1024
     cache_bytes: int = 256 * 1024 * 1024
     """Bound of the records kept in memory in front of the disk."""
+    scrub_bytes_per_second: int = 1024 * 1024
+    """So much of what this node coordinates is compared with its other copies in the background; 0: nothing is."""
+    scrub_pause_seconds: float = 60.0
+    """From the begin of one time through everything to that of the next, at least."""
 
     @property
     def id(self) -> str:
@@ -113,6 +117,11 @@ class NodeConfig(ProcessConfig):
             raise ConfigError(
                 f"values of {self.value_bytes_max} bytes could not be sent to other nodes, whose frames hold less: use "
                 f"at most {VALUE_BYTES_MAX}"
+            )
+        if self.scrub_bytes_per_second < 0 or not 0 < self.scrub_pause_seconds < math.inf:
+            raise ConfigError(
+                f"copies cannot be compared at {self.scrub_bytes_per_second} bytes/s every "
+                f"{self.scrub_pause_seconds:g} s: use 0 or more, and a pause above 0"
             )
         if self.fsync not in FSYNC_POLICIES:
             raise ConfigError(f"fsync {self.fsync!r} is unknown; use one of {', '.join(FSYNC_POLICIES)}")

@@ -8,6 +8,7 @@ Hears   Elected, Deposed                                       from Election
         HeldRing                                               from Member of every node
         NodesStarted, NodeRestarted                            from a Launcher
         Suspected, PeersHeard                                  from FailureDetector of any node
+        CopyDamaged                                            from Scrubber of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
         ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
@@ -28,7 +29,8 @@ What a look may write, the first that applies:
                flight (R8), unless slots wait for it that nobody answers for
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
                enough for everybody to have come back; or their peers say that they have ended, or are silent
-               (R22, ``rules/suspicion.py``): all of them in one write
+               (R22, ``rules/suspicion.py``): all of them in one write. One whose copy is damaged, if others answer for
+               its lists then (R25)
     kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15);
                after a power cut more of them are waited for, and asked how much they hold (R16, ``recovery.py``)
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
@@ -79,7 +81,17 @@ from .config import BRIDGE_PORT_OFFSET
 from .ecs_verbs import LAUNCHER, Order, Verbs
 from .job_view import lists_in_trouble
 from .launcher import NodeRestarted, NodesStarted
-from .messages import ChangeReported, Figures, HandoffProgress, HeldRing, PeersHeard, RunVerb, Suspected, VerbRun
+from .messages import (
+    ChangeReported,
+    CopyDamaged,
+    Figures,
+    HandoffProgress,
+    HeldRing,
+    PeersHeard,
+    RunVerb,
+    Suspected,
+    VerbRun,
+)
 from .restoring import Restoring
 from .rules import paths
 from .rules.change import Wish
@@ -89,6 +101,7 @@ from .rules.placement import Place
 from .rules.plan import Plan
 from .rules.recovery import recovery
 from .rules.ring import Acks, Node, Ring
+from .rules.scrub import may_go
 from .rules.slots import Run
 from .rules.suspicion import Suspicions
 from .rules.transitions import (
@@ -234,6 +247,8 @@ class Ecs(Actor):
         self._trouble = ""
         self._refused: dict[str, str] = {}
         self._suspicions = Suspicions()
+        self._damaged: dict[str, CopyDamaged] = {}
+        """By node what it has said of its copy, in the life that the ring names."""
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
         self.verbs = Verbs(self, cluster_name, watches, node_command)
@@ -294,6 +309,7 @@ class Ecs(Actor):
         | NodeRestarted
         | Suspected
         | PeersHeard
+        | CopyDamaged
         | LookAgain
         | AnswersDue,
     ) -> None:
@@ -332,6 +348,10 @@ class Ecs(Actor):
                 self._suspected(message)
             case PeersHeard():
                 self._phi |= {message.by: dict(message.phi)} if message.by in self._phi else {}
+            case CopyDamaged():
+                if message.node not in self._damaged:
+                    self._damaged[message.node] = message
+                    self.look()
             case LookAgain():
                 self._look_due = None
                 self._read_again()
@@ -589,11 +609,25 @@ class Ecs(Actor):
             self._look_in(verdict.again_at - self.now())
         if verdict.gone:
             return downed(ring, verdict.gone, why=verdict.why, **self.write_fields())
+        if damaged := self._bad_copy(ring):
+            why = f"its copy is damaged: {damaged.why}"
+            return downed(ring, {damaged.node: damaged.incarnation}, why=why, **self.write_fields())
         if keepers := self._keepers(ring):
             return kept(ring, keepers, why="a complete member is back", **self.write_fields())
         if ring.change is None:
             return self._ordered(ring) or self._begun(ring)
         return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
+
+    def _bad_copy(self, ring: Ring) -> CopyDamaged | None:
+        """The first that has said so, if others answer for its slots, or will as soon as it does not (R25)."""
+        self._damaged = {
+            id: each
+            for id, each in self._damaged.items()
+            if id in ring.by_id
+            and ring.by_id[id].incarnation == each.incarnation
+            and ring.by_id[id].state in ("up", "returning")
+        }
+        return next((each for id, each in sorted(self._damaged.items()) if may_go(ring, id)), None)
 
     # Changes
 

@@ -5,9 +5,9 @@ Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
         RingChanged                                  from Member
         LeaderChanged                                from Election
         Figures                                      from StorageNode, for INFO
-        VerbRun                                      from the leading Ecs
+        VerbRun                                      from the leading Ecs, and from Scrubber
         Unanswered                                   from itself: a question has waited too long
-Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs
+Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs; RunVerify -> Scrubber
 
 Everything that was read from the sockets in one turn of the loop arrives as one ``Requests``. Its data commands, of all
 connections, go to the storage node as one ``Execute``; what concerns the connection or the cluster is answered here.
@@ -50,6 +50,7 @@ from .messages import (
     ReportFigures,
     RingChanged,
     RunVerb,
+    RunVerify,
     Settled,
     VerbRun,
 )
@@ -158,11 +159,12 @@ class Gateway(Actor):
         *,
         id: str,
         storage: Ref,
+        scrubber: Ref | None = None,
         settings: dict[str, str],
         password: str = "",
     ) -> None:
         super().__init__()
-        self.id, self._storage, self._settings = id, storage, settings
+        self.id, self._storage, self._scrubber, self._settings = id, storage, scrubber, settings
         self._password = password.encode()
         self._ring: Ring | None = None
         self._leader = ""
@@ -344,6 +346,12 @@ class Gateway(Actor):
             replies[index] = NOT_FROM_THERE
         elif command.name in LEADER_VERBS:
             self._ask_leader(exchange, index, LEADER_VERBS[command.name], args[2:])
+        elif command.name == "ring|verify":
+            replies[index] = NOT_FROM_THERE
+            if self._scrubber is not None and self._may_change(session):
+                question = self._ask(exchange, index, VerbRun, lambda answer: _verb_reply(answer, False))
+                words = tuple(word.decode("utf-8", "replace") for word in args[2:])
+                self.send(self._scrubber, RunVerify(question=question, arguments=words, reply_to=self.ref))
         elif command.name == "info":
             question = self._ask(exchange, index, Figures, lambda figures: self._info(args[1:], figures))
             self.send(self._storage, ReportFigures(question=question, reply_to=self.ref))

@@ -34,12 +34,12 @@ Invariants (``check``): numbers kept are without a gap; no more is kept than the
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
-from zlib import crc32
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
-from ..runtime.store import Record, Store, StoreError
+from ..runtime.store import Store, StoreError
 from ..runtime.system import Terminated
+from .damage import tell_damage
 from .messages import (
     Chunk,
     Copied,
@@ -64,7 +64,7 @@ from .messages import (
 )
 from .operations import parts_of
 from .rules.change import Phase
-from .rules.mirror import CONTENT_BYTES_MAX, digest_of
+from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed
 from .rules.plan import Transfer
 
 CHUNK_KEYS_MAX = 256
@@ -337,7 +337,7 @@ class Handoff(Actor):
                 self._cursor, message.upto, max(SURVEY_KEYS_MAX, message.keys), CONTENT_BYTES_MAX
             )
         except StoreError as failure:
-            self._give_pause(str(failure))
+            self._give_pause(failure)
             return
         numbers = self._numbers(self._cursor, message.upto)
         if reached == message.upto and digest_of(own, numbers) == message.digest:
@@ -364,17 +364,17 @@ class Handoff(Actor):
         try:
             own, reached = self._store.walk(self._cursor, self._known_upto, CHUNK_KEYS_MAX, CHUNK_BYTES_MAX)
         except StoreError as failure:
-            self._give_pause(str(failure))
+            self._give_pause(failure)
             return
         there: dict[tuple[int, bytes], Listed] = {}
         while self._known and self._known[0][:2] <= reached:
-            listed = self._known.popleft()
-            there[listed[:2]] = listed
+            known = self._known.popleft()
+            there[known[:2]] = known
         puts: list[Copied] = []
         size = 0
         for slot, key, record in own:
             held = there.pop((slot, key), None) if there else None
-            if held is None or held != _listed(slot, key, record):
+            if held is None or held != listed(slot, key, record):
                 puts.append((slot, key, record.value, record.epoch, record.seq, record.expiry))
                 size += len(key) + len(record.value)
         removals = sorted(there)
@@ -402,9 +402,10 @@ class Handoff(Actor):
         """The numbers of the slots that end between two positions, where there are any."""
         return self._store.numbers(after[0], upto[0])
 
-    def _give_pause(self, trouble: str) -> None:
+    def _give_pause(self, failure: StoreError) -> None:
         """The disk could not be read: try again, and let people see why it stands still."""
-        self._trouble = trouble
+        self._trouble = str(failure)
+        tell_damage(self, failure)
         self._pause(RESEND_SECONDS)
 
     def _end_walk_if_held(self) -> None:
@@ -580,7 +581,3 @@ class Handoff(Actor):
         assert self._begin <= self._cursor <= self._end
         assert self._state != "walked" or self._cursor == self._end
         assert not self._known or self._cursor < self._known[0][:2]
-
-
-def _listed(slot: int, key: bytes, record: Record) -> Listed:
-    return slot, key, record.epoch, record.seq, record.expiry, crc32(record.value)

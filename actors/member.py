@@ -3,6 +3,7 @@
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         LookForRing                                           from anybody here who heard of a newer ring
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
+        CopyDamaged                                           from Scrubber
         RegisterAgain, KeepAgain, Lingered, Rested            from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
@@ -22,6 +23,9 @@ this one, the process drops its claims and starts again as a new incarnation (``
 A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
 process ends (``leave``). That it left is written down first (``note_left``). One that was given up, since it was down
 for too long, starts again and is taken in again.
+
+A node whose copy is damaged is called down by the ring (R25). If another answers for each of its lists in that ring,
+nothing is lost with its store: that it is to be put aside is written down (``note_damaged``) before it starts again.
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -47,11 +51,12 @@ from ..runtime.session import (
     Suspended,
     WatchNode,
 )
-from .messages import HeldRing, LookForRing, RingChanged, RingSeen, ShowHeldRing
+from .messages import CopyDamaged, HeldRing, LookForRing, RingChanged, RingSeen, ShowHeldRing
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.ring import Ring
+from .rules.scrub import spares
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +128,7 @@ class Member(Actor):
         leave: Callable[[str], None] = lambda why: None,
         note_left: Callable[[], None] = lambda: None,
         note_whole: Callable[[], None] = lambda: None,
+        note_damaged: Callable[[str], None] = lambda why: None,
         linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
@@ -130,7 +136,8 @@ class Member(Actor):
         self._watches, self._archive = watches, archive
         self._listeners, self._start_again = listeners, start_again
         self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
-        self._note_whole = note_whole
+        self._note_whole, self._note_damaged = note_whole, note_damaged
+        self._damage = ""
         self._lingers = False
         self._rests = False
         self._ring: Ring | None = None
@@ -164,6 +171,7 @@ class Member(Actor):
         | Answered
         | LookForRing
         | ShowHeldRing
+        | CopyDamaged
         | RegisterAgain
         | KeepAgain
         | Lingered
@@ -191,6 +199,8 @@ class Member(Actor):
                 life = self._life
                 answer = HeldRing(question=message.question, node=life.id, incarnation=life.incarnation, ring=held)
                 self.send(message.reply_to, answer)
+            case CopyDamaged():
+                self._damage = message.why
             case RegisterAgain():
                 self._registering_again = False
                 self._register()
@@ -336,6 +346,8 @@ class Member(Actor):
             self._linger(f"{self._life.id} has left the ring (epoch {ring.epoch})")
         elif mine and me is not None and me.state == "down":
             why = f"ring {ring.epoch} calls incarnation {self._life.incarnation} down"
+            if self._damage and spares(ring, self._life.id):
+                self._note_damaged(self._damage)
             change = before.change if before is not None else None
             if change is not None and change.wish.kind == "rest" and self._life.id in change.wish.ids:
                 self._rests = True

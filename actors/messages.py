@@ -533,6 +533,72 @@ class DropAllowed:
     runs: list[tuple[int, int]]
 
 
+# Copies are compared.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumUp:
+    """What do you hold between two positions, once you have come to these numbers? Scrubber of the coordinator ->
+    Replica of every other up member (R25)."""
+
+    comparison: int
+    epoch: int
+    """Of the ring that the sender obeys."""
+    after: Position
+    upto: Position
+    numbers: list[Numbered]
+    """Of the sender's slots there: before the receiver has applied as much it does not answer."""
+    listed: bool = False
+    """Name each record, too."""
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedUp:
+    """This. Replica -> Scrubber."""
+
+    comparison: int
+    node: str
+    epoch: int
+    """Of the receiver's ring: what is said under another one counts for nothing."""
+    sums: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """By slot: slot, epoch and seq of its number, keys, digest (``rules/scrub.py``)."""
+    records: list[Listed] = field(default_factory=list)
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamageFound:
+    """A record of this node's store cannot be read as it was written; local. StorageNode, Replica, Handoff ->
+    Scrubber."""
+
+    why: str
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDamaged:
+    """The copies of this node, in this life, are not what they should be: it is to go down, and to be made anew (R25).
+    Scrubber of the coordinator -> Scrubber of the odd one out -> leading Ecs, again and again; and its Member."""
+
+    node: str
+    incarnation: str
+    why: str
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunVerify:
+    """``RING VERIFY``: compare all slots of this node with their other copies, or say how far that is; local.
+    Gateway -> Scrubber, which answers by VerbRun."""
+
+    question: int
+    arguments: tuple[str, ...]
+    reply_to: Ref
+
+
 # Somebody asks how things are.
 
 
@@ -550,7 +616,7 @@ class RunVerb:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerbRun:
-    """The outcome of a verb: a text, or why not. Ecs -> Gateway."""
+    """The outcome of a verb: a text, or why not. Ecs, Scrubber -> Gateway."""
 
     question: int
     text: str = ""

@@ -4,6 +4,7 @@
                           anew, synced, at every start
     FOLDER/ring.json      the newest ring that the node has read
     FOLDER/store/         the records; beside what the store keeps there, data_id says to which folder they belong
+    FOLDER/aside/         a damaged store that was put aside, the last one: store/, and its node.json
     FOLDER/LOCK           held while a process lives
 
 The data id is what the ring means by "this data directory" (R14): made once, at random, never copied. The number of
@@ -26,11 +27,15 @@ or was taken for the best that is left.
 """
 
 import json
+import logging
 import secrets
+import shutil
 from pathlib import Path
 from typing import IO
 
-from ..runtime.durable import DurableFile, holder_of, lock_folder, make_folder
+from ..runtime.durable import DurableFile, holder_of, lock_folder, make_folder, sync_folder
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the layout; a folder with a newer one is refused."""
@@ -70,6 +75,7 @@ class NodeFolder:
                 "Stop that process, or give this node a folder of its own."
             )
         self._lock: IO[str] = lock
+        self._damage = ""
         try:
             self._begin_life()
         except BaseException:
@@ -87,6 +93,8 @@ class NodeFolder:
             self.data_id, self._lives, self._bound, self.whole = secrets.token_hex(8), 0, False, True
         else:
             self.data_id, self._lives, self._bound, self.whole = self._read(content)
+            if self._damage:
+                self._begin_anew()
             self._check_store()
         self._left = self._ended = False
         self._lives += 1
@@ -105,6 +113,7 @@ class NodeFolder:
             "synced": self._synced,
             "boot_id": self._boot_id,
             "whole": self.whole,
+            "damaged": self._damage,
         }
         self._file.write(json.dumps(document, indent=2).encode() + b"\n")
 
@@ -129,6 +138,34 @@ class NodeFolder:
         """Write down that this life has ended in order, all that it wrote synced. Raises OSError."""
         self._ended = True
         self._write()
+
+    def note_damaged(self, why: str) -> None:
+        """Write down that the next life is to put the store aside: it is damaged, and others have what was in it.
+        Raises OSError."""
+        self._damage = why
+        self._write()
+
+    def put_aside(self, why: str) -> None:
+        """Put a damaged store aside that is not open, and begin with an empty one. Raises OSError."""
+        self.note_damaged(why)
+        self._begin_anew()
+        self._write()
+
+    def _begin_anew(self) -> None:
+        """May be done again where it was broken off: what says that it is to be done goes last."""
+        aside = self.path / "aside"
+        if self.store.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            shutil.copyfile(self.path / "node.json", aside / "node.json")
+            self.store.rename(aside / "store")
+            sync_folder(self.path)
+        log.critical(
+            "the store of %s is damaged (%s). It is put aside as %s, and the node begins with an empty one, which will "
+            "be made equal to the other copies",
+            self._id, self._damage, aside,
+        )  # fmt: skip
+        self.data_id, self._bound, self.whole, self._damage = secrets.token_hex(8), False, True, ""
 
     def _check_store(self) -> None:
         """Raises NodeFolderError unless the store is the one that this folder was bound to."""
@@ -171,6 +208,7 @@ class NodeFolder:
             ran_on = document.get("boot_id", "") == self._boot_id != ""
             kept = document.get("synced") is True or document.get("ended") is True or ran_on
             whole = document.get("whole", True) is True and kept
+            self._damage = str(document.get("damaged", ""))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeFolderError(
                 f"{self.path / 'node.json'} cannot be read ({error!r}): the folder is damaged or not a node's. "

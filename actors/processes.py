@@ -21,11 +21,12 @@ from ..runtime.network import TcpNetwork
 from ..runtime.process import Process
 from ..runtime.resp import Limits, RespServer
 from ..runtime.session import CloseSession, SessionClosed
-from ..runtime.store import Store, StoreError, open_store
+from ..runtime.store import Corrupt, Store, StoreError, open_store
 from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
 from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
+from .damage import SCRUBBER
 from .ecs import Ecs
 from .failure_detector import FailureDetector
 from .gateway import Gateway
@@ -34,7 +35,10 @@ from .messages import Sync, Synced
 from .node_folder import NodeFolder
 from .replica import Replica
 from .rules import paths
+from .rules.fields import RingError
 from .rules.life import Registration
+from .rules.ring import Ring
+from .scrubber import Scrubber
 from .storage_node import StorageNode
 from .syncer import Syncer
 
@@ -53,7 +57,7 @@ def run_node(config: NodeConfig) -> int:
     secret = read_secret(config.secret_file)
     with (
         contextlib.closing(NodeFolder(config.data, config.id, synced=config.fsync == "always")) as folder,
-        contextlib.closing(open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)) as store,
+        contextlib.closing(open_store_of(folder, config)) as store,
     ):
         folder.bind_store()
         process = Process(f"node {config.id}")
@@ -62,6 +66,28 @@ def run_node(config: NodeConfig) -> int:
             note_ended(folder, store)
     process.exec_again()  # only now: the next life opens the same folder and store
     return status
+
+
+def open_store_of(folder: NodeFolder, config: NodeConfig) -> Store:
+    """Open a node's store. A damaged one is put aside where others have copies of what was in it (R25). Raises
+    StoreError, and OSError."""
+    try:
+        return open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
+    except Corrupt as failure:
+        if not has_other_copies(folder.ring):
+            raise
+        folder.put_aside(str(failure))
+    return open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
+
+
+def has_other_copies(kept: Archive) -> bool:
+    """Whether the newest ring that a node has read has others keep what it keeps."""
+    try:
+        content = kept.read()
+        ring = Ring.from_json(content) if content is not None else None
+    except RingError:
+        return False
+    return ring is not None and min(ring.replicas, len(ring.circle)) > 1
 
 
 def note_ended(folder: NodeFolder, store: Store) -> None:
@@ -148,6 +174,7 @@ class NodeActors:
 
     storage: LocalRef
     replica: LocalRef
+    scrubber: LocalRef
     gateway: LocalRef
     detector: LocalRef
     member: LocalRef
@@ -171,12 +198,14 @@ def spawn_node(
     leave: Callable[[str], None],
     note_left: Callable[[], None],
     note_whole: Callable[[], None],
+    note_damaged: Callable[[str], None],
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``whole`` whether it lacks nothing
     (R16), as from ``note_whole`` on; ``archive`` keeps the newest ring, ``start_again`` ends the process for a next
-    life, ``leave`` for good, which ``note_left`` has written down before.
+    life, ``leave`` for good, which ``note_left`` has written down before; ``note_damaged`` has the next life begin with
+    an empty store.
     Whoever calls this listens for clients, on behalf of the gateway.
     """
     storage = system.spawn(
@@ -202,10 +231,21 @@ def spawn_node(
         name="replica",
         supervision=ESCALATE,
     )
+    scrubber = system.spawn(
+        Scrubber,
+        id=config.id,
+        incarnation=incarnation,
+        store=store,
+        bytes_per_second=config.scrub_bytes_per_second,
+        pause_seconds=config.scrub_pause_seconds,
+        name=SCRUBBER,
+        supervision=ESCALATE,
+    )
     gateway = system.spawn(
         Gateway,
         id=config.id,
         storage=storage,
+        scrubber=scrubber,
         settings=settings_for_clients(config),
         password=config.password,
         name="gateway",
@@ -237,11 +277,12 @@ def spawn_node(
         cluster_name=config.cluster_name,
         watches=watches,
         archive=archive,
-        listeners=(replica, storage, gateway, detector),
+        listeners=(replica, storage, gateway, detector, scrubber),
         start_again=start_again,
         leave=leave,
         note_left=note_left,
         note_whole=note_whole,
+        note_damaged=note_damaged,
         name="member",
         supervision=ESCALATE,
     )
@@ -252,10 +293,16 @@ def spawn_node(
         name="election",
         supervision=ESCALATE,
     )
-    for follower in (storage, gateway, detector):
+    for follower in (storage, gateway, detector, scrubber):
         election.tell(FollowLeader(reply_to=follower))
     return NodeActors(
-        storage=storage, replica=replica, gateway=gateway, detector=detector, member=member, election=election
+        storage=storage,
+        replica=replica,
+        scrubber=scrubber,
+        gateway=gateway,
+        detector=detector,
+        member=member,
+        election=election,
     )
 
 
@@ -372,6 +419,7 @@ class NodeProcess:
             leave=self._leave,
             note_left=self._note_left,
             note_whole=self._note_whole,
+            note_damaged=self._note_damaged,
         )
         self._bridge.subscribe(actors.detector)
         with listening(config.bind, config.port, "clients"):
@@ -404,6 +452,13 @@ class NodeProcess:
             self._folder.note_whole()
         except OSError as error:
             log.error("that the node has been made equal again cannot be noted in its folder: %s", error)
+
+    def _note_damaged(self, why: str) -> None:
+        """The next life puts the store aside. Else it finds the damage again."""
+        try:
+            self._folder.note_damaged(why)
+        except OSError as error:
+            log.error("that the store is damaged cannot be noted in the node's folder: %s", error)
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop_listening()

@@ -7,10 +7,11 @@ Hears   RingChanged                                        from Member
         Learn, Survey, ListKeys, Chunk, Replicate          from a Handoff of the slots' coordinator
         Synced                                             from Syncer
         MayDrop, DropAllowed                               from Replica of another node
+        SumUp                                              from Scrubber of a coordinator
         SyncSoon, LookForForeign                           from itself
 Tells   Appended, Refused -> Replicator; Tails -> Takeover;
         Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
-        MayDrop, DropAllowed -> Replica; LookForRing -> Member
+        MayDrop, DropAllowed -> Replica; SummedUp -> Scrubber; LookForRing -> Member
 
 *As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
 here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
@@ -47,11 +48,11 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import assert_never
-from zlib import crc32
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
 from ..runtime.store import Record, Store, StoreError
+from .damage import tell_damage
 from .messages import (
     Append,
     Appended,
@@ -73,6 +74,8 @@ from .messages import (
     Replicated,
     RingChanged,
     Settle,
+    SummedUp,
+    SumUp,
     Survey,
     Surveyed,
     Sync,
@@ -81,9 +84,10 @@ from .messages import (
 )
 from .operations import parts_of, stage
 from .rules.fields import RingError
-from .rules.mirror import CONTENT_BYTES_MAX, digest_of
+from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed
 from .rules.plan import Plan, Transfer
 from .rules.ring import Ring
+from .rules.scrub import summed
 from .rules.slots import SLOTS, Run, runs
 from .rules.transitions import planned
 from .tenures import LEASE_OVER_SECONDS
@@ -106,6 +110,9 @@ LISTED_KEYS_MAX = 4096
 
 WAITING_MAX = 10_000
 """Messages of one stream, or questions, that wait for a ring to be read (R20)."""
+
+COMPARISONS_MAX = 16
+"""Questions of scrubbers that wait until this node has come to what they have (R25)."""
 
 TAIL_BYTES_MAX = 1024 * 1024
 """A longer tail is told in parts."""
@@ -199,6 +206,8 @@ class Replica(Actor):
         of the tail until the coordinator's stream has begun, which brings it all once more (R18)."""
         self._questions: list[AskTail] = []
         """From rings that were not read here yet."""
+        self._comparisons: list[SumUp] = []
+        """Of what this node has not got yet."""
         self._syncing: list[tuple[Walk | Inbound, int]] | None = None
         """Who is told of the sync that is under way, and what it covers; None: none is."""
         self._sync_wanted = False
@@ -224,6 +233,7 @@ class Replica(Actor):
         | SyncLearned
         | MayDrop
         | DropAllowed
+        | SumUp
         | LookForForeign,
     ) -> None:
         match message:
@@ -256,6 +266,8 @@ class Replica(Actor):
                 self._may_drop(message)
             case DropAllowed():
                 self._drop(message)
+            case SumUp():
+                self._sum_up(message)
             case LookForForeign():
                 self._look_comes = False
                 self._look_for_foreign()
@@ -291,6 +303,7 @@ class Replica(Actor):
         questions, self._questions = self._questions, []
         for question in questions:
             self._tell_tail(question)
+        self._look_at_comparisons()
         self._look_soon(self._foreign_seconds)
 
     def _is_member(self, ring: Ring, slot: int) -> bool:
@@ -359,8 +372,11 @@ class Replica(Actor):
             except StoreError as failure:
                 self._store.roll_back()
                 log.error("%s takes nothing more in from %s: %s", self.id, stream.node, failure)
+                tell_damage(self, failure)
                 return  # it is not acknowledged, and sent again
             stream.tail.append((message.batch, operations))
+            if self._comparisons:
+                self._look_at_comparisons()
         stream.number = message.number
         while stream.tail and stream.tail[0][0] <= message.held:
             stream.tail.popleft()
@@ -506,7 +522,7 @@ class Replica(Actor):
         try:
             records, reached = self._store.walk(message.after, end, message.keys_max, CONTENT_BYTES_MAX)
         except StoreError as failure:
-            self._disown(walk, str(failure))
+            self._disown_for(walk, failure)
             return
         digest = digest_of(records, self._store.numbers(message.after[0], reached[0]))
         surveyed = Surveyed(walk=walk.id, after=message.after, upto=reached, keys=len(records), digest=digest)
@@ -519,10 +535,10 @@ class Replica(Actor):
         try:
             records, reached = self._store.walk(message.after, message.upto, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
         except StoreError as failure:
-            self._disown(walk, str(failure))
+            self._disown_for(walk, failure)
             return
-        listed = [(s, key, each.epoch, each.seq, each.expiry, crc32(each.value)) for s, key, each in records]
-        self.send(walk.handoff, KeysListed(walk=walk.id, after=message.after, upto=reached, records=listed))
+        named = [listed(*each) for each in records]
+        self.send(walk.handoff, KeysListed(walk=walk.id, after=message.after, upto=reached, records=named))
 
     def _take(self, message: Chunk | Replicate) -> None:
         """Take the next message of a walk in, as one batch; the others are answered with how far it has come."""
@@ -540,7 +556,7 @@ class Replica(Actor):
             self._store.commit()
         except StoreError as failure:
             self._store.roll_back()
-            self._disown(walk, str(failure))
+            self._disown_for(walk, failure)
             return
         walk.number = message.number
         if isinstance(message, Replicate) and message.unsettled:
@@ -570,6 +586,10 @@ class Replica(Actor):
         replicated = Replicated(walk=walk.id, number=walk.number, synced=walk.synced, epoch=self._ring.epoch, gap=gap)
         self.send(walk.handoff, replicated)
 
+    def _disown_for(self, walk: Walk, failure: StoreError) -> None:
+        tell_damage(self, failure)
+        self._disown(walk, str(failure))
+
     def _disown(self, walk: Walk, why: str) -> None:
         """This walk cannot go on: what was staged is gone, and its handoff will ask for another."""
         log.error("%s takes nothing more in for slots %s: %s", self.id, walk.slots, why)
@@ -580,6 +600,40 @@ class Replica(Actor):
         if len(self._disowned) > DISOWNED_KEPT_MAX:
             del self._disowned[next(iter(self._disowned))]
         self.send(walk.handoff, disowned)
+
+    # Comparing
+
+    def _look_at_comparisons(self) -> None:
+        waiting, self._comparisons = self._comparisons, []
+        for question in waiting:
+            self._sum_up(question)
+
+    def _sum_up(self, message: SumUp) -> None:
+        """Say what is here once as much has come as the coordinator had, in the ring that it obeys."""
+        epoch = self._ring.epoch if self._ring is not None else 0
+        if message.epoch < epoch:
+            self.send(message.reply_to, SummedUp(comparison=message.comparison, node=self.id, epoch=epoch))
+            return
+        number = self._store.number
+        if message.epoch > epoch or any(number(slot) < (e, seq) for slot, e, seq in message.numbers):
+            if len(self._comparisons) < COMPARISONS_MAX:  # else it is asked for again
+                self._comparisons.append(message)
+            return
+        after, upto = message.after, message.upto
+        try:
+            records, _ = self._store.walk(after, upto, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
+        except StoreError as failure:
+            log.error("%s cannot say what it holds: %s", self.id, failure)
+            tell_damage(self, failure)
+            return
+        said = SummedUp(
+            comparison=message.comparison,
+            node=self.id,
+            epoch=epoch,
+            sums=summed(records, self._store.numbers(after[0], upto[0] + bool(upto[1]))),
+            records=[listed(*each) for each in records] if message.listed else [],
+        )
+        self.send(message.reply_to, said)
 
     # Syncing
 

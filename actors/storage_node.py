@@ -65,9 +65,10 @@ from typing import NamedTuple, assert_never
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
-from ..runtime.store import Record, Store, StoreError
+from ..runtime.store import Corrupt, Record, Store, StoreError
 from ..runtime.system import ESCALATE
 from .acknowledging import WHOLE, Acknowledging, Group, Waiting
+from .damage import tell_damage
 from .expiry import Expiry, SweepSoon
 from .handoff import Handoff
 from .messages import (
@@ -892,6 +893,7 @@ class StorageNode(Actor):
                 try:
                     self._commit()
                 except StoreError as failure:
+                    tell_damage(self, failure)
                     answers = self._without_writes(
                         part[: len(answers)], refusal(f"MISCONF nothing was written: {failure}")
                     )
@@ -970,7 +972,9 @@ class StorageNode(Actor):
                 self.commands += len(replies)
                 return replies
             except StoreError as failure:  # a record that cannot be read spoils its own command only
-                add(refusal(f"ERR {failure}"))
+                tell_damage(self, failure)
+                others = isinstance(failure, Corrupt) and self._acknowledging.needs_others  # who soon answer for it
+                add(refusal(f"{'TRYAGAIN' if others else 'ERR'} {failure}"))
             except TooMuch:
                 add(TOO_MUCH)
             except Exception:

@@ -30,7 +30,7 @@ from typing import Any, assert_never
 
 from ..actors.config import EcsConfig, NodeConfig
 from ..actors.messages import Sync, Synced
-from ..actors.processes import Ending, NodeActors, spawn_ecs, spawn_node
+from ..actors.processes import Ending, NodeActors, has_other_copies, spawn_ecs, spawn_node
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
 from ..runtime.actor import Actor, LocalRef, Ref
@@ -44,7 +44,7 @@ from ..runtime.simulation.resp_caller import CALL_SECONDS_MAX, RespCaller
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import SimulatedWorld
 from ..runtime.simulation.zookeeper_client import end_client, opener
-from ..runtime.store import Store, StoreError
+from ..runtime.store import Corrupt, Store, StoreError
 from ..runtime.system import ESCALATE
 from ..runtime.watches import Watches
 from .simulated_client import SimulatedClient
@@ -128,6 +128,8 @@ class Machine:
         self.lives = 0
         self.whole = True
         """Whether its disk lacks nothing that its node has acknowledged, as a node's folder knows it (R16)."""
+        self.damage = ""
+        """Why the store is to be put aside by the next life (R25); "": it is not."""
         self.at_rest = True
         """Whether all that its node has written is synced, since it has not lived yet or ended in order."""
         self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
@@ -141,6 +143,24 @@ class Machine:
         """Its disk is lost and replaced by an empty one."""
         self.disk.wipe()
         self.data_id, self.lives, self.whole = f"{self.random.getrandbits(64):016x}", 0, True
+        self.damage = ""
+
+    def open_store(self, cache_bytes: int) -> Store:
+        """Its store; a damaged one is put aside where others have what was in it, as a node's process does it."""
+        if self.damage:
+            self._put_store_aside()
+        try:
+            return Store(self.disk.records, cache_bytes=cache_bytes)
+        except Corrupt as failure:
+            if not has_other_copies(self.disk.file("ring.json")):
+                raise
+            self.damage = str(failure)
+            self._put_store_aside()
+        return Store(self.disk.records, cache_bytes=cache_bytes)
+
+    def _put_store_aside(self) -> None:
+        self.disk.put_records_aside()
+        self.data_id, self.whole, self.damage = f"{self.random.getrandbits(64):016x}", True, ""
 
     def copy(self) -> MachineCopy:
         """A backup of its disk, from which a node can be started that believes to be this one at this moment."""
@@ -237,7 +257,7 @@ class SimulatedNode(_Part):
         self.incarnation = machine.new_incarnation()
         config = cluster.node_config(machine.port, joins=machine.joins)
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
-        self.store = Store(machine.disk.records, cache_bytes=config.cache_bytes)
+        self.store = machine.open_store(config.cache_bytes)
         process.on_failure = self._failed
         self.syncer = syncer = self.system.spawn(SimulatedSyncer, store=self.store, machine=machine, name="syncer")
         self.actors: NodeActors = spawn_node(
@@ -256,6 +276,7 @@ class SimulatedNode(_Part):
             leave=self._leave,
             note_left=lambda: None,
             note_whole=self._note_whole,
+            note_damaged=self._note_damaged,
         )
         self.bridge.subscribe(self.actors.detector)
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
@@ -266,6 +287,9 @@ class SimulatedNode(_Part):
 
     def _note_whole(self) -> None:
         self.machine.whole = True
+
+    def _note_damaged(self, why: str) -> None:
+        self.machine.damage = why
 
     def _leave(self, why: str) -> None:
         self.cluster.world.happened(self.process.name, f"leaves: {why}")
@@ -365,6 +389,7 @@ class SimulatedCluster:
         settings = {name: value for name, value in self._settings.items() if name in NodeConfig.__dataclass_fields__}
         settings.setdefault("cache_bytes", 4 << 20)
         settings.setdefault("joins", joins)
+        settings.setdefault("scrub_bytes_per_second", 0)
         return NodeConfig(
             cluster_name=self.name,
             session_timeout_seconds=self.session_timeout_seconds,

@@ -787,6 +787,11 @@ _RING = _command(
             group="ring", since="0.1.0",
         ),
         _command(
+            "RING|VERIFY [START [REPAIR]]", -2, "admin stale", "",
+            "Compare this node's slots with their other copies; alone: how far that is, as JSON.",
+            group="ring", since="0.1.0", complexity="O(N) where N is the number of keys", tips=(CHANGING,),
+        ),
+        _command(
             "RING|VERSION key", 3, "readonly fast", "", "Epoch and number of the write that a key's value comes from.",
             group="ring", since="0.1.0", keys=(2, 2, 1), key_flags="RO",
         ),

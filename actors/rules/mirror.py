@@ -40,5 +40,10 @@ def digest_of(records: Iterable[tuple[int, bytes, Recorded]], numbers: Iterable[
     return total & _MASK
 
 
+def listed(slot: int, key: bytes, record: Recorded) -> tuple[int, bytes, int, int, int, int]:
+    """A record by which two copies are compared one by one: slot, key, epoch, seq, expiry, CRC-32 of the value."""
+    return slot, key, record.epoch, record.seq, record.expiry, crc32(record.value)
+
+
 def _hash(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big")

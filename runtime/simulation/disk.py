@@ -53,6 +53,7 @@ class SimulatedDisk:
 
     def __init__(self, stream: random.Random) -> None:
         self.records = MemoryDisk()
+        self.aside: MemoryDisk | None = None
         self.files: dict[str, SimulatedFile] = {}
         self._random = stream
 
@@ -75,6 +76,10 @@ class SimulatedDisk:
         self.files.clear()
         for name, content in copy.files.items():
             self.file(name).content = content
+
+    def put_records_aside(self) -> None:
+        """Begin with an empty store; the one before it is kept, and used by nobody."""
+        self.aside, self.records = self.records, MemoryDisk()
 
     def wipe(self) -> None:
         """Everything on it is lost."""

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import Protocol
 
-REBUILD = "Restore the folder from a backup: started with an empty one, the node has lost what was in it."
+REBUILD = "Restore the folder from a backup, unless other nodes have copies of what was in it."
 """What to do about damage."""
 
 

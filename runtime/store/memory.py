@@ -85,6 +85,15 @@ class MemoryDisk:
     def close(self) -> None:
         self.sync()
 
+    def lie(self, key: bytes, value: bytes | None) -> None:
+        """Have something else under a key than was written, as a disk that flips bits or forgets; None: nothing."""
+        for content in self._content, self._durable:
+            if value is None:
+                content.pop(key, None)
+            else:
+                content[key] = value
+        self._order = None
+
     def crash(self, *, lose_unsynced: bool = True, torn: random.Random | None = None) -> "MemoryDisk":
         """The disk that the next process finds. This one, still in the hands of the dead, is not to be used again.
 

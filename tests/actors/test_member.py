@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
-from ringkeeper.actors.messages import RingChanged
+from ringkeeper.actors.messages import CopyDamaged, RingChanged
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -257,3 +257,16 @@ def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_
     assert stage.ends == []
     stage.harness.advance(REST_LINGER_SECONDS + 0.01)
     assert len(stage.ends) == 1 and "is to be restarted" in stage.ends[0]
+
+
+@pytest.mark.parametrize("others_are_up", [True, False])
+def test_a_damaged_store_is_put_aside_only_once_the_ring_has_others_answer_for_it(others_are_up: bool) -> None:
+    stage, noted = Stage(life(1), Shelf()), list[str]()
+    stage.harness.actor._note_damaged = noted.append
+    ring = founded(2, replicas=2)
+    stage.read(ring)
+    stage.harness.tell(CopyDamaged(node=life(1).id, incarnation=life(1).incarnation, why="a bit is flipped"))
+    assert not noted and not stage.ends
+    stage.read(lost(ring, life(1).id) if others_are_up else lost(ring, life(1).id, life(2).id))
+    assert noted == (["a bit is flipped"] if others_are_up else []) and stage.ends
+    stage.harness.stop()

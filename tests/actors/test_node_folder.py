@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,41 @@ def test_who_ended_in_order_or_synced_what_it_acknowledged_has_lost_nothing_by_a
 
 def test_where_no_boot_id_can_be_read_every_life_may_be_the_first_after_a_power_cut(tmp_path: Path) -> None:
     assert lived(tmp_path, "", ended=True) and lived(tmp_path, "") and not lived(tmp_path, "")
+
+
+# A damaged store
+
+
+def used_folder(path: Path) -> NodeFolder:
+    live(path, key=b"key")
+    return NodeFolder(path, ID)
+
+
+def test_a_damaged_store_is_put_aside_by_the_next_life_and_the_folder_is_another_data_directory(tmp_path: Path) -> None:
+    with closing(used_folder(tmp_path)) as folder:
+        data_id = folder.data_id
+        folder.note_damaged("a bit is flipped")
+    with closing(NodeFolder(tmp_path, ID)) as folder:
+        assert folder.data_id != data_id and folder.incarnation.startswith("00000003")
+        assert not folder.store.exists()
+        assert json.loads((tmp_path / "aside/node.json").read_bytes())["data_id"] == data_id
+        with closing(open_store("rocksdb", tmp_path / "aside/store")) as store:
+            assert store.keys == 1
+        open_store("rocksdb", folder.store).close()
+        folder.bind_store()
+    data_id = folder.data_id
+    assert begin(tmp_path)[0] == data_id  # once is enough
+
+
+def test_putting_aside_that_was_broken_off_is_done_again_and_an_earlier_one_makes_room(tmp_path: Path) -> None:
+    with closing(used_folder(tmp_path)) as folder:
+        (tmp_path / "aside").mkdir()
+        (tmp_path / "aside/old").write_bytes(b"")
+        folder.note_damaged("a bit is flipped")
+    (tmp_path / "store").rename(tmp_path / "aside/store")  # and killed before it was written down
+    with closing(NodeFolder(tmp_path, ID)) as again:
+        assert again.data_id != folder.data_id and (tmp_path / "aside/store").exists()
+        open_store("rocksdb", again.store).close()
+        again.bind_store()
+        again.put_aside("another bit is flipped")
+        assert not (tmp_path / "aside/old").exists() and not again.store.exists()

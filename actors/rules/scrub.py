@@ -1,0 +1,126 @@
+"""Judges copies of the same slots: which of them are what they should be (R25).
+
+Two copies of a slot that have applied the same operations, as its number says (R4), hold the same: keys, versions,
+expiries, values. Expiry is no exception, since an expired record is there until its coordinator deletes it by an
+operation. So copies are compared at one number, first by a sum over each slot, then, where the sums differ, record by
+record.
+
+Of copies that differ the *odd* ones are those that most of all copies contradict with one voice. Of two copies nobody
+can say which is the odd one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from .mirror import Recorded, digest_of
+from .ring import Ring, Trouble
+
+Position = tuple[int, bytes]
+Listed = tuple[int, bytes, int, int, int, int]
+"""A record: slot, key, epoch, seq, expiry, CRC-32 of the value."""
+
+Summed = tuple[int, int, int, int, int]
+"""What a copy holds of a slot between two positions: slot, epoch and seq of its number, keys, digest."""
+
+KEYS_SHOWN_MAX = 3
+KEY_SHOWN_BYTES_MAX = 48
+
+
+def summed(records: Iterable[tuple[int, bytes, Recorded]], numbers: Iterable[tuple[int, int, int]]) -> list[Summed]:
+    """By slot, records in the order of (slot, key) and the slots' numbers; a slot with neither is left out."""
+    sums = {slot: (slot, epoch, seq, 0, 0) for slot, epoch, seq in numbers}
+    for slot, group in groupby(records, key=lambda each: each[0]):
+        content = list(group)
+        _, epoch, seq, _, _ = sums.get(slot, (slot, 0, 0, 0, 0))
+        sums[slot] = slot, epoch, seq, len(content), digest_of(content, ())
+    return [sums[slot] for slot in sorted(sums)]
+
+
+def compared(own: Sequence[Summed], other: Sequence[Summed]) -> tuple[set[int], set[int]]:
+    """The slots of which two copies differ, and those of which nobody can say: they are at other numbers."""
+    ours, theirs = ({each[0]: each[1:] for each in sums} for sums in (own, other))
+    differ, busy = set(), set()
+    for slot in ours.keys() | theirs.keys():
+        mine, its = ours.get(slot, (0, 0, 0, 0)), theirs.get(slot, (0, 0, 0, 0))
+        if mine[:2] != its[:2]:
+            busy.add(slot)
+        elif mine != its:
+            differ.add(slot)
+    return differ, busy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Copies of a slot that hold different things at one number."""
+
+    slot: int
+    number: tuple[int, int]
+    keys: tuple[bytes, ...]
+    """Of the records that differ, ascending."""
+    odd: tuple[str, ...]
+    """The nodes whose copies most others contradict; none: nobody can say."""
+    sentence: str
+
+
+def difference(slot: int, number: tuple[int, int], copies: Mapping[str, Sequence[Listed]]) -> Difference | None:
+    """What differs between the copies of a slot, by node; None: nothing does."""
+    contents = {node: {each[1]: each[2:] for each in records} for node, records in copies.items()}
+    all_keys = sorted({key for content in contents.values() for key in content})
+    keys = tuple(key for key in all_keys if len({content.get(key) for content in contents.values()}) > 1)
+    if not keys:
+        return None
+    agreeing = max(([node for node in contents if contents[node] == content] for content in contents.values()), key=len)
+    most = 2 * len(agreeing) > len(contents)
+    odd = tuple(sorted(contents.keys() - set(agreeing))) if most else ()
+    shown = "; ".join(
+        f"key {_shown(key)}: "
+        + ", ".join(f"{node} has {_said(content.get(key))}" for node, content in sorted(contents.items()))
+        for key in keys[:KEYS_SHOWN_MAX]
+    )
+    more = f"; and {len(keys) - KEYS_SHOWN_MAX} more keys" if len(keys) > KEYS_SHOWN_MAX else ""
+    verdict = (
+        f"{', '.join(odd)} {'is' if len(odd) == 1 else 'are'} the odd one out"
+        if odd
+        else "nobody can say which of them is right, and nothing is removed"
+    )
+    sentence = f"the copies of slot {slot} differ at number {number[0]}.{number[1]}: {shown}{more}; {verdict}"
+    return Difference(slot=slot, number=number, keys=keys, odd=odd, sentence=sentence)
+
+
+def spares(ring: Ring, id: str) -> bool:
+    """Whether nothing is lost with a node's copies: each list that it is in is answered for by another member."""
+    return _in_each_list(ring, id, lambda each: each.keeper not in (None, id))
+
+
+def may_go(ring: Ring, id: str) -> bool:
+    """Whether a node may be called down: as above, or another member is back that was complete when the list fell below
+    ``copies_needed`` (R14), and will be its keeper."""
+
+    def is_back(each: Trouble) -> bool:
+        members = [node for node in ring.circle if node.id != id and node.state == "returning"]
+        return any((node.id, node.data_id) in each.complete for node in members)
+
+    return _in_each_list(ring, id, is_back)
+
+
+def _in_each_list(ring: Ring, id: str, enough: Callable[[Trouble], bool]) -> bool:
+    """Whether in each list of a node another member is up, or what is written down of it is enough."""
+    for run, members in ring.list_runs:
+        if all(node.id != id for node in members) or any(node.id != id and node.state == "up" for node in members):
+            continue
+        noted = [each for each in ring.trouble if run.first <= each.slots.first <= run.last]
+        if sum(each.slots.size for each in noted) < run.size or not all(map(enough, noted)):
+            return False
+    return True
+
+
+def _shown(key: bytes) -> str:
+    return repr(key[:KEY_SHOWN_BYTES_MAX]) + ("..." if len(key) > KEY_SHOWN_BYTES_MAX else "")
+
+
+def _said(record: tuple[int, int, int, int] | None) -> str:
+    if record is None:
+        return "nothing"
+    epoch, seq, expiry, checksum = record
+    return f"version {epoch}.{seq}{f' expiring at {expiry}' if expiry else ''}, checksum {checksum:08x}"

@@ -1,0 +1,53 @@
+"""Which of the copies of a slot are what they should be."""
+
+from dataclasses import replace
+
+from ringkeeper.actors.rules.mirror import listed
+from ringkeeper.actors.rules.ring import Node
+from ringkeeper.actors.rules.scrub import compared, difference, may_go, spares, summed
+from ringkeeper.runtime.store import Record
+from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost
+
+RIGHT = [listed(5, b"a", Record(b"1", 3, 1)), listed(5, b"b", Record(b"2", 3, 2, 9_000))]
+
+
+def test_slots_are_summed_apart_and_compared_where_they_are_at_one_number() -> None:
+    records = [(5, b"a", Record(b"1", 3, 1)), (7, b"b", Record(b"2", 3, 2))]
+    own = summed(records, [(5, 3, 1), (7, 3, 4), (9, 3, 3)])
+    assert [each[:4] for each in own] == [(5, 3, 1, 1), (7, 3, 4, 1), (9, 3, 3, 0)]
+    other = summed([(5, b"a", Record(b"1", 3, 1, 1)), (7, b"b", Record(b"X", 3, 2))], [(5, 3, 1), (7, 3, 5), (9, 3, 3)])
+    assert compared(own, other) == ({5}, {7})  # of 7 nobody can say: one of them has gone on
+    assert compared(own, own) == (set(), set())
+    assert compared(own, own[:2]) == (set(), {9})
+
+
+def test_of_three_copies_the_odd_one_out_is_named_whatever_it_is_that_differs() -> None:
+    expires = [RIGHT[0], listed(5, b"b", Record(b"2", 3, 2, 9_001))]
+    for wrong in (RIGHT[:1], expires, [*RIGHT, listed(5, b"c", Record(b"", 3, 1))]):
+        found = difference(5, (3, 2), {"one": RIGHT, "two": wrong, "three": RIGHT})
+        assert found is not None and found.odd == ("two",)
+        assert "slot 5 differ at number 3.2" in found.sentence and "two is the odd one out" in found.sentence
+    assert difference(5, (3, 2), {"one": RIGHT, "two": RIGHT}) is None
+
+
+def test_of_copies_that_all_differ_nobody_is_the_odd_one() -> None:
+    found = difference(5, (3, 2), {"one": RIGHT, "two": RIGHT[:1]})
+    assert found is not None and not found.odd and found.keys == (b"b",)
+    assert "two has nothing" in found.sentence and "nothing is removed" in found.sentence
+    three = difference(5, (3, 2), {"one": RIGHT, "two": RIGHT[:1], "three": []})
+    assert three is not None and not three.odd
+
+
+def test_a_copy_may_go_while_others_answer_for_its_lists_or_will_and_is_spared_when_they_do() -> None:
+    ring = founded(3, replicas=2)
+    a, b, c = ids(3)
+    assert may_go(ring, a) and spares(ring, a)
+    assert not may_go(lost(ring, b), a) and not may_go(founded(2), a)
+    back = replace(lost(ring, b), nodes=tuple(_returning(each, b) for each in lost(ring, b).nodes))
+    assert may_go(back, a) and not spares(back, a)  # b was complete, and will be the keeper of what only a has
+    other = replace(back, nodes=tuple(replace(n, data_id=hex64(99)) if n.id == b else n for n in back.nodes))
+    assert not may_go(other, a)
+
+
+def _returning(node: Node, id: str) -> Node:
+    return replace(node, state="returning") if node.id == id else node

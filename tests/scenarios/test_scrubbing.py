@@ -1,0 +1,175 @@
+"""Copies that are not what they should be, in the simulation: found, said, and made anew (R25)."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from ringkeeper.actors.rules.slots import slot
+from ringkeeper.runtime.store.layout import PREFIXES, Record, encode
+from ringkeeper.scenarios.simulated import SimulatedCluster
+
+pytestmark = pytest.mark.stories
+
+KEY = b"k7"
+SLOT = slot(KEY)
+DISK_KEY = PREFIXES[SLOT] + KEY
+KEYS = 30
+
+
+@contextmanager
+def filled(seed: int, replicas: int = 3, pause_seconds: float = 1.0) -> Iterator[SimulatedCluster]:
+    with SimulatedCluster(
+        seed, nodes=3, replicas=replicas, scrub_bytes_per_second=1 << 20, scrub_pause_seconds=pause_seconds
+    ) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        for number in range(KEYS):
+            key = f"k{number}"
+            assert cluster.execute(list_of(cluster, key.encode())[0], "SET", key, "right", "EX", 1000) == b"OK"
+        yield cluster
+
+
+def list_of(cluster: SimulatedCluster, key: bytes = KEY) -> list[str]:
+    ring = cluster.ring()
+    assert ring is not None
+    return [node.id for node in ring.lists[slot(key)]]
+
+
+def record(cluster: SimulatedCluster, id: str) -> Record | None:
+    return cluster.node(id).store.get(SLOT, KEY)
+
+
+def lie(cluster: SimulatedCluster, id: str, how: str) -> None:
+    """Have a node's disk say something else of the key than was written."""
+    disk = cluster.machines[id].disk.records
+    data, right = disk.get(DISK_KEY), record(cluster, id)
+    assert data is not None and right is not None
+    lies = {
+        "a bit is flipped": data[:-6] + bytes([data[-6] ^ 1]) + data[-5:],
+        "another value": encode(DISK_KEY, Record(b"wrong", right.epoch, right.seq, right.expiry)),
+        "another expiry": encode(DISK_KEY, Record(right.value, right.epoch, right.seq, right.expiry + 1)),
+        "nothing": None,
+    }
+    disk.lie(DISK_KEY, lies[how])
+
+
+def history(cluster: SimulatedCluster) -> str:
+    ring = cluster.ring()
+    assert ring is not None
+    return "\n".join(f"{write.what}: {write.why}" for write in ring.history)
+
+
+def verify(cluster: SimulatedCluster) -> dict[str, Any]:
+    """Have each node compare all that it coordinates; what they have found, together."""
+    ids = [node.machine.id for node in cluster.nodes()]
+    for id in ids:
+        cluster.execute(id, "RING", "VERIFY", "START")
+    cluster.run(1.0)
+    said = [json.loads(cluster.execute(id, "RING", "VERIFY")) for id in ids]
+    assert all(each["state"] == "done" for each in said)
+    return {
+        "different": sum(each["different"] for each in said),
+        "sentences": [found["sentence"] for each in said for found in each["differences"]],
+        "skipped": sum(each["skipped"] for each in said),
+        "keys": sum(each["keys"] for each in said),
+    }
+
+
+@pytest.mark.parametrize("how", ["a bit is flipped", "another value", "another expiry", "nothing"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_of_three_copies_the_bad_one_is_found_and_made_anew(place: int, how: str) -> None:
+    with filled(seed=place) as cluster:
+        bad = list_of(cluster)[place]
+        before = cluster.machines[bad].data_id
+        lie(cluster, bad, how)
+        cluster.run_until(lambda: cluster.machines[bad].data_id != before and cluster.serves(), 30)
+        assert f"{bad} down: its copy is damaged" in history(cluster)
+        assert KEY.decode() in history(cluster)
+        records = {record(cluster, id) for id in list_of(cluster)}
+        assert len(records) == 1 and {each.value for each in records if each} == {b"right"}
+        aside = cluster.machines[bad].disk.aside
+        assert aside is not None and len(list(aside.items(b"", b"\xff"))) >= KEYS - 1  # nothing was thrown away
+
+
+def test_while_all_is_well_nothing_is_found_though_clients_write_all_the_time() -> None:
+    with filled(seed=4, pause_seconds=0.2) as cluster:
+        client = cluster.client()
+        left = [1000]
+
+        def again(_: Any = None) -> None:
+            left[0] -= 1
+            if left[0]:
+                client.call(("APPEND", "k7", "x"), again)
+
+        again()
+        cluster.run(1.0)
+        assert left[0] < 900, "the load is no load"
+        said = verify(cluster)
+        assert (said["different"], said["skipped"], said["keys"]) == (0, 0, KEYS)
+        assert "damaged" not in history(cluster)
+
+
+def test_of_two_copies_nobody_says_which_is_right_until_a_person_asks_for_it() -> None:
+    with filled(seed=5, replicas=2) as cluster:
+        _, successor = list_of(cluster)
+        lie(cluster, successor, "another value")
+        before = cluster.machines[successor].data_id
+        cluster.run(5.0)
+        found = verify(cluster)
+        assert found["different"] == 1 and "nobody can say" in found["sentences"][0]
+        assert cluster.serves() and "down" not in history(cluster)
+        cluster.execute(list_of(cluster)[0], "RING", "VERIFY", "START", "REPAIR")
+        cluster.run_until(lambda: cluster.machines[successor].data_id != before and cluster.serves(), 30)
+        assert record(cluster, successor) == record(cluster, list_of(cluster)[0])
+        assert verify(cluster)["different"] == 0
+
+
+def test_a_bad_copy_that_a_client_meets_is_not_waited_for_by_the_scrubber() -> None:
+    with filled(seed=6, pause_seconds=1e6) as cluster:
+        coordinator = list_of(cluster)[0]
+        node = cluster.node(coordinator)
+        lie(cluster, coordinator, "a bit is flipped")
+        node.store._drop_shard(SLOT % 256)  # what is cached is not read
+        told = str(cluster.execute(coordinator, "GET", KEY))
+        assert told.startswith("TRYAGAIN") and "is not what was written" in told
+        cluster.run_until(lambda: "its copy is damaged" in history(cluster), 5)
+        ring = cluster.ring()
+        follower = ring.coordinators[SLOT] if ring is not None else None
+        assert follower is not None and follower.id == list_of(cluster)[1]
+        cluster.run_until(cluster.serves, 30)
+        assert cluster.execute(coordinator, "GET", KEY) == b"right"
+
+
+def test_the_last_copy_that_is_up_stays_however_damaged() -> None:
+    with filled(seed=7) as cluster:
+        kept, *others = list_of(cluster)
+        for id in others:
+            cluster.kill(id)
+        cluster.run_until(lambda: history(cluster).count(" down") >= 1, 10)
+        lie(cluster, kept, "a bit is flipped")
+        cluster.node(kept).store._drop_shard(SLOT % 256)
+        cluster.run(2.0)
+        cluster.execute(kept, "GET", KEY)
+        cluster.run(5.0)
+        ring = cluster.ring()
+        assert ring is not None and ring.by_id[kept].state == "up" and "damaged" not in history(cluster)
+        for id in others:
+            cluster.start_node(id)
+        cluster.run_until(lambda: "its copy is damaged" in history(cluster), 60)  # now it can be spared
+        cluster.run_until(cluster.serves, 60)
+        right = record(cluster, others[0])
+        assert right is not None and record(cluster, kept) == right
+
+
+def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -> None:
+    with filled(seed=8) as cluster:
+        bad = list_of(cluster)[1]
+        cluster.kill(bad)
+        lie(cluster, bad, "a bit is flipped")
+        before = cluster.machines[bad].data_id
+        cluster.run(1.0)
+        cluster.start_node(bad)
+        assert cluster.machines[bad].data_id != before
+        cluster.run_until(cluster.serves, 30)
+        assert record(cluster, bad) == record(cluster, list_of(cluster)[0])
