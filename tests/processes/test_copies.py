@@ -1,14 +1,18 @@
 """What clients see of copies: redis-py and our own client read at successors and write with one copy or all."""
 
 import json
+import threading
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.exceptions import MovedError
 from ringkeeper import Client, ClientError, LocalCluster
+from ringkeeper.cli.main import ringkeeper
 from ringkeeper.tests.zookeepers import wait_until
 
 pytestmark = [
@@ -106,6 +110,50 @@ def test_our_client_reads_anywhere_and_has_writes_answered_as_each_wants(cluster
         assert client.get("all") == b"1", "every copy has what all have acknowledged"
         wait_until(lambda: client.get("one") == b"1")
         assert client.statistics.moved == 0 and client.delete("one", "all", acks="all") == 2
+
+
+class Writer(threading.Thread):
+    """Counts in its own keys, one after the other, until it is stopped or told an error."""
+
+    def __init__(self, client: Client | RedisCluster, name: str) -> None:
+        super().__init__(name=name)
+        self.client, self.keys = client, [f"{name}:{number}" for number in range(50)]
+        self.answered = dict.fromkeys(self.keys, 0)
+        self.trouble: Exception | None = None
+        self.ending = threading.Event()
+
+    def run(self) -> None:
+        for key in cycle(self.keys):
+            if self.ending.is_set():
+                break
+            try:
+                self.answered[key] = int(self.client.incr(key))
+            except (ClientError, redis.RedisError) as trouble:
+                self.trouble = trouble
+                break
+
+    def stop(self) -> None:
+        self.ending.set()
+        self.join()
+
+
+def test_all_nodes_are_restarted_one_after_the_other_and_no_client_sees_an_error(cluster: LocalCluster) -> None:
+    lives = {node["incarnation"] for node in cluster.status()["nodes"]}
+    with cluster.client() as ours, redis_client(cluster) as theirs:
+        writers = [Writer(ours, "ours"), Writer(ours, "ours too"), Writer(theirs, "redis-py")]
+        for writer in writers:
+            writer.start()
+        try:
+            for id in cluster.seeds:
+                said = CliRunner().invoke(ringkeeper, ["nodes", "restart", id, "--cluster", ",".join(cluster.seeds)])
+                assert said.exit_code == 0, said.output
+        finally:
+            for writer in writers:
+                writer.stop()
+        assert [writer.trouble for writer in writers] == [None] * 3
+        for writer in writers:
+            assert {key: int(ours.get(key) or 0) for key in writer.keys} == writer.answered
+    assert len(lives | {node["incarnation"] for node in cluster.status()["nodes"]}) == 6
 
 
 def test_reads_anywhere_go_on_when_a_node_dies() -> None:
