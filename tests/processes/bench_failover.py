@@ -3,10 +3,11 @@
     python tests/processes/bench_failover.py [--rounds 100] [--stop] [--nodes 3] [--fsync everysec]
 
 Sixteen writers, half of them our client and half redis-py, each with its own keys and ascending values, work on a
-cluster with three copies of each slot. Each round kills a random node with SIGKILL (``--stop``: SIGSTOP, and it wakes
-after some seconds), waits until it is back and up, and goes on with the next. For every node one thread writes a key
-that this node coordinated at first, without a pause: from the signal to the next write of it that is acknowledged is
-the time of the round; the longest time between two acknowledgements of the others' keys is what everybody else feels.
+cluster with three copies of each slot. Each round kills a node with SIGKILL (``--stop``: SIGSTOP, and it wakes
+after some seconds), waits until it is back and up, and goes on with the next; every twelve rounds on a new cluster.
+For every node one thread writes a key that this node coordinates, without a pause: from the signal to the next write of
+it that is acknowledged is the time of the round; the longest time between two acknowledgements of the others' keys is
+what everybody else feels.
 
 In the end every key is read: it must hold what was acknowledged last, or something in doubt after that.
 """
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -34,7 +36,10 @@ from ringkeeper.actors.rules.slots import slot as slot_of
 
 PROCESSES, THREADS = 2, 8
 KEYS_PER_WRITER = 50
-STOP_SECONDS = 5.0
+STOP_SECONDS, DEAD_SECONDS = 5.0, 2.0
+BACK_SECONDS_MAX = 120.0
+ROUNDS_PER_CLUSTER = 12
+"""Then a new one takes its place: a node that dies again and again is raised later every time, up to half a minute."""
 SETTLE_SECONDS = 0.5
 """Between the end of a round and the next signal, at least."""
 
@@ -132,15 +137,29 @@ def coordinated(client: Client) -> dict[str, str]:
     return keys
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--stop", action="store_true")
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--fsync", default="everysec")
-    options = parser.parse_args()
+@dataclass
+class Figures:
+    """What came of the rounds, in seconds, and of the writes."""
+
+    first_write: list[float] = field(default_factory=list)
+    pause_of_others: list[float] = field(default_factory=list)
+    back_and_up: list[float] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = []
+        for name in ("first_write", "pause_of_others", "back_and_up"):
+            ordered = sorted(getattr(self, name))
+            p50, p90 = (ordered[int(len(ordered) * part)] for part in (0.5, 0.9))
+            lines.append(f"{name}: p50 {p50:.3f} s, p90 {p90:.3f} s, most {ordered[-1]:.3f} s")
+        lost = f"{len(self.wrong)} acknowledged writes lost or wrong"
+        return "\n".join((*lines, str(dict(self.totals)), lost, *self.wrong[:5]))
+
+
+def play(options: Any, rounds: int, dice: random.Random, figures: Figures) -> None:
+    """Some rounds on a new cluster, each node in its turn."""
     context = multiprocessing.get_context("spawn")
-    dice = random.Random(1)
     with LocalCluster(nodes=options.nodes, replicas=3, fsync=options.fsync) as cluster, cluster.client() as client:
         keys = coordinated(client)
         probes = {id: Probe(cluster, key) for id, key in keys.items()}
@@ -151,53 +170,70 @@ def main() -> int:
         for worker in workers:
             worker.start()
         time.sleep(2.0)
-        times, pauses, back = [], [], []
-        for number in range(1, options.rounds + 1):
-            victim = dice.choice(sorted(keys))
-            pid = next(each.pid for each in cluster.processes() if each.id == victim)
-            assert pid is not None
-            moment = time.monotonic()
-            os.kill(pid, signal.SIGSTOP if options.stop else signal.SIGKILL)
-            time.sleep(STOP_SECONDS if options.stop else 2.0)
-            took = probes[victim].first_after(moment)
-            pauses.append(max(probe.longest_pause(moment) for id, probe in probes.items() if id != victim))
-            if options.stop:
-                os.kill(pid, signal.SIGCONT)
-                time.sleep(0.5)
-            else:
-                cluster.start_process(victim)
-            returning = time.monotonic()
-            while not is_steady(client, options.nodes):
-                if time.monotonic() - returning > 120:
-                    print(f"round {number}: {victim} is not back after 120 s")
-                    return 1
-                time.sleep(0.05)
-            back.append(time.monotonic() - returning)
-            times.append(took if took is not None else float("inf"))
-            print(
-                f"round {number}: {victim}, {times[-1]:.3f} s to the first write on its slots, "
-                f"{pauses[-1]:.3f} s the longest pause of others, back and up {back[-1]:.1f} s after it was started",
-                flush=True,
-            )
-            time.sleep(SETTLE_SECONDS)
+        turns = [id for _ in range(0, rounds, len(keys)) for id in dice.sample(sorted(keys), len(keys))]
+        for victim in turns[:rounds]:
+            round_of(options, victim, cluster, client, probes, figures)
         ending.set()
         outcomes = [results.get(timeout=120) for _ in workers]
         for worker in workers:
             worker.join()
         for probe in probes.values():
             probe.stop()
-        totals = sum((each for _, _, each in outcomes), Counter[str]())
-        wrong = []
-        for acknowledged, doubtful, _ in outcomes:
+        for acknowledged, doubtful, totals in outcomes:
+            figures.totals += totals
             for key, value in acknowledged.items():
                 found = int(client.get(key) or 0)
                 if found != value and found not in doubtful.get(key, ()):
-                    wrong.append(f"{key!r} is {found}, acknowledged was {value}")
-    for name, values in ("first write", times), ("pause of others", pauses), ("back and up", back):
-        ordered = sorted(values)
-        print(f"{name}: p50 {ordered[len(ordered) // 2]:.3f} s, most {ordered[-1]:.3f} s")
-    print(dict(totals), f"{len(wrong)} acknowledged writes lost or wrong", *wrong[:5], sep="\n")
-    return 1 if wrong else 0
+                    figures.wrong.append(f"{key!r} is {found}, acknowledged was {value}")
+
+
+def round_of(
+    options: Any, victim: str, cluster: LocalCluster, client: Client, probes: dict[str, Probe], figures: Figures
+) -> None:
+    """One death, or one long pause, and the return. Raises TimeoutError."""
+    pid = next(each.pid for each in cluster.processes() if each.id == victim)
+    moment = time.monotonic()
+    os.kill(pid, signal.SIGSTOP if options.stop else signal.SIGKILL)
+    time.sleep(STOP_SECONDS if options.stop else DEAD_SECONDS)
+    while (took := probes[victim].first_after(moment)) is None:
+        if time.monotonic() - moment > BACK_SECONDS_MAX:
+            raise TimeoutError(f"nobody has written for {victim} after {BACK_SECONDS_MAX:.0f} s")
+        time.sleep(0.05)
+    pause = max(probe.longest_pause(moment) for id, probe in probes.items() if id != victim)
+    if options.stop:
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.5)
+    else:
+        cluster.start_process(victim)
+    returning = time.monotonic()
+    while not is_steady(client, options.nodes):
+        if time.monotonic() - returning > BACK_SECONDS_MAX:
+            raise TimeoutError(f"{victim} is not back after {BACK_SECONDS_MAX:.0f} s")
+        time.sleep(0.05)
+    back = time.monotonic() - returning
+    figures.first_write.append(took)
+    figures.pause_of_others.append(pause)
+    figures.back_and_up.append(back)
+    print(
+        f"round {len(figures.first_write)}: {victim}, {figures.first_write[-1]:.3f} s to the first write on its slots, "
+        f"{pause:.3f} s the longest pause of others, back and up {back:.1f} s after it was started",
+        flush=True,
+    )
+    time.sleep(SETTLE_SECONDS)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--stop", action="store_true")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--fsync", default="everysec")
+    options = parser.parse_args()
+    dice, figures = random.Random(1), Figures()
+    for first in range(0, options.rounds, ROUNDS_PER_CLUSTER):
+        play(options, min(ROUNDS_PER_CLUSTER, options.rounds - first), dice, figures)
+    print(figures)
+    return 1 if figures.wrong else 0
 
 
 if __name__ == "__main__":
