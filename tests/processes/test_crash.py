@@ -17,7 +17,7 @@ from ringkeeper.tests.zookeepers import wait_until
 pytestmark = pytest.mark.processes
 
 WRITERS = 4
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Writer(threading.Thread):

@@ -13,6 +13,11 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 LIBRARY = Path(json.__file__).parent
 
 
+@pytest.fixture(autouse=True)
+def little_is_written_between_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_job, "WRITES_BETWEEN_CHANGES", 50)
+
+
 def test_a_cluster_that_is_killed_whole_comes_back_with_everything(capfd: pytest.CaptureFixture[str]) -> None:
     assert main_job.main(LIBRARY, writes=50) == 0
     told = capfd.readouterr().out
@@ -39,6 +44,7 @@ def test_a_file_that_was_lost_or_changed_is_noticed(
             terminal.ringkeeper("delete", "counter:7")
 
     monkeypatch.setattr(Terminal, "up", forgetful)
+    monkeypatch.setattr(main_job, "grow_and_shrink", lambda _: None)  # the test before this one has it
     assert main_job.main(LIBRARY, writes=50) == 1
     told = capfd.readouterr().out
     assert "b'decoder.py' is gone" in told

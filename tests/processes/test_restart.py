@@ -1,7 +1,6 @@
 """A node that starts again, and one whose records have gone meanwhile: real processes on real folders."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringkeeper import ClientError, LocalCluster
+from ringkeeper import LocalCluster
 from ringkeeper.runtime.process import free_port
 from ringkeeper.tests.zookeepers import wait_until
 
@@ -58,30 +57,25 @@ def test_a_node_closes_its_store_and_its_folder_before_its_next_life_opens_them(
 
 
 def test_a_node_that_the_ring_calls_down_starts_again_in_order_and_has_its_data(tmp_path: Path) -> None:
-    """It is stopped until its ZooKeeper session is over and goes on then."""
-    with LocalCluster(nodes=1, data=tmp_path / "data") as cluster, cluster.client() as client:
+    """It is stopped until the others have found it silent, and goes on then."""
+    with LocalCluster(nodes=3, data=tmp_path / "data") as cluster, cluster.client() as client:
         client.set("before", "1")
-        pid = pid_of_node(cluster)
+        pid, id = pid_of_node(cluster), cluster.seeds[0]
 
-        (before,) = cluster.status()["nodes"]
+        def life() -> tuple[str, str]:
+            return next((node["state"], node["incarnation"]) for node in cluster.status()["nodes"] if node["id"] == id)
 
-        def is_up_in_a_later_life() -> bool:
-            try:
-                (node,) = cluster.status()["nodes"]
-            except ClientError:
-                return False
-            return bool(node["state"] == "up" and node["incarnation"] > before["incarnation"])
-
+        state, before = life()
+        assert state == "up"
         os.kill(pid, signal.SIGSTOP)
         try:
-            (log,) = (tmp_path / "data" / "logs").glob("ecs*")
-            wait_until(lambda: re.search(r"\bdown\b", log.read_text()) is not None, 60)
+            wait_until(lambda: life() == ("down", before), 60)
         finally:
             os.kill(pid, signal.SIGCONT)
-        wait_until(is_up_in_a_later_life, 60)
+        wait_until(lambda: life() > ("up", before), 60)
         assert client.get("before") == b"1"
         assert pid_of_node(cluster) == pid
-        (log,) = (tmp_path / "data" / "logs").glob("node-*")
+        log = cluster.folder.log_file(f"node-{id.rpartition(':')[2]}")
         opened = [line for line in log.read_text().splitlines() if "as its summary says" in line or "counted" in line]
         assert len(opened) == 2 and "as its summary says" in opened[-1]
 
