@@ -24,7 +24,7 @@ from .rules.change import Kind
 from .rules.fields import RingError
 from .rules.plan import Plan, Transfer
 from .rules.ring import Node, Ring
-from .rules.transitions import abandoned, begun, dismissed, given_up, planned, queued, recovered, served
+from .rules.transitions import abandoned, begun, dismissed, given_up, limited, planned, queued, recovered, served
 
 if TYPE_CHECKING:
     from .ecs import Ecs
@@ -61,6 +61,7 @@ VERBS = frozenset(
         "CANCEL",
         "START",
         "STOP",
+        "LIMIT",
         "RECOVER",
         "RESTORE",
     }
@@ -144,6 +145,8 @@ class Verbs:
                 self._cancel(message, job)
             case "RECOVER", [id, *rest] if [word.upper() for word in rest] in ([], ["DRYRUN"]):
                 self._recover(message, id, bool(rest))
+            case "LIMIT", [name, word] if name.upper() == "BYTES_PER_SECOND" and (limit := _number(word)) is not None:
+                self._limit(message, limit)
             case (("START" | "STOP"), []):
                 self._serve(message, message.verb == "START")
             case _:
@@ -404,6 +407,18 @@ class Verbs:
             written(self._ecs.known_ring())
         else:
             self.order(message, serve, written)
+
+    def _limit(self, message: RunVerb, bytes_per_second: int) -> None:
+        def limit(ring: Ring) -> Ring:
+            return limited(ring, bytes_per_second, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"bytes_per_second": ring.move_bytes_per_second, "epoch": ring.epoch})
+
+        if self._ecs.known_ring().move_bytes_per_second == bytes_per_second:
+            written(self._ecs.known_ring())
+        else:
+            self.order(message, limit, written)
 
     def _recover(self, message: RunVerb, id: str, dry_run: bool) -> None:
         """Go on with what one node holds of the slots that nobody answers for (R17), or say which these are."""

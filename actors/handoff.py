@@ -24,6 +24,8 @@ behind it, all of them, in order, and since they are outcomes the last state is 
 orders by the number of the message and not by that of the slot: a chunk can lift the slot's number above an older write
 to another key that is still to come.
 
+How fast it walks is for the node's `Pace` to say: clients go first.
+
 Messages are kept until acknowledged and sent again after the link was lost, from the first that the learner lacks; it
 takes them by their numbers, once each. `Prove` asks for a position: that the learner has acknowledged everything which
 was on the link by then.
@@ -63,6 +65,7 @@ from .messages import (
     Surveyed,
 )
 from .operations import parts_of
+from .pace import Pace
 from .rules.change import Phase
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed
 from .rules.plan import Transfer
@@ -140,13 +143,13 @@ class Handoff(Actor):
         target: Ref,
         storage: Ref,
         store: Store,
+        pace: Pace,
         synced: bool = False,
-        bytes_per_second: int = 0,
     ) -> None:
         super().__init__()
         self._change, self._epoch, self._transfer = change, epoch, transfer
         self._incarnation, self._target, self._storage, self._store = incarnation, target, storage, store
-        self._only_synced, self._bytes_per_second = synced, bytes_per_second
+        self._only_synced, self._pace = synced, pace
         first, last = transfer.slots
         self._begin: Position = (first, b"")
         self._end: Position = (last + 1, b"")
@@ -178,7 +181,8 @@ class Handoff(Actor):
         self._resent_from = -1
         self._relinking = False
         """The link was lost: what it carried is sent again from where the learner says that it is."""
-        self._next_chunk_at = 0.0
+        self._asked_at = self._go_on_at = 0.0
+        """When the last question or chunk was sent; when the next may be."""
         self._pausing = False
         self._trouble = ""
         self._began = 0.0
@@ -292,20 +296,31 @@ class Handoff(Actor):
             if self._cursor < self._known_upto:
                 if self._chunks >= CHUNKS_UNACKNOWLEDGED_MAX or self._chunk_bytes > CHUNK_BYTES_UNACKNOWLEDGED_MAX:
                     return
-                if self._must_pause():
+                if self._chunks and self._pace.yields(self.now()):
                     return
+                if self._must_pause(self._pace.until_free(self.now())):
+                    return
+                self._asked_at = self.now()
                 self._send_chunk()
+            elif self._must_pause():
+                return
             else:
+                self._asked_at = self.now()
                 self._waits_for_learner = True
                 self.send(self._target, Survey(walk=self._walk, after=self._cursor, keys_max=SURVEY_KEYS_MAX))
 
-    def _must_pause(self) -> bool:
-        """Whether the limit of bytes per second wants a pause; then it is arranged for."""
-        left = self._next_chunk_at - self.now()
+    def _must_pause(self, limited: float = 0.0) -> bool:
+        """Whether clients, or the limit of bytes per second, want a pause; then it is arranged for."""
+        left = max(self._go_on_at - self.now(), limited)
         if left <= 0:
             return False
         self._pause(left)
         return True
+
+    def _answered(self) -> None:
+        """What was asked, or sent, last is answered: let clients have their turn."""
+        now = self.now()
+        self._go_on_at = now + self._pace.pause_after(now - self._asked_at, now)
 
     def _pause(self, seconds: float) -> None:
         if not self._pausing:
@@ -328,6 +343,7 @@ class Handoff(Actor):
         if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
             return
         self._waits_for_learner = False
+        self._answered()
         if not message.keys and message.upto == self._end:
             self._known_upto = self._end
             self._go_on()
@@ -394,9 +410,7 @@ class Handoff(Actor):
         self._chunks += 1
         self._chunk_bytes += size
         self._put(Kept(self._number, chunk, size))
-        if self._bytes_per_second:
-            start = max(self._next_chunk_at, self.now())
-            self._next_chunk_at = start + size / self._bytes_per_second
+        self._pace.sent(size, self.now())
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
         """The numbers of the slots that end between two positions, where there are any."""
@@ -470,6 +484,8 @@ class Handoff(Actor):
             if type(gone.content) is Chunk:
                 self._chunks -= 1
                 self._chunk_bytes -= gone.size
+                if not self._chunks:
+                    self._answered()
             else:
                 self._kept_bytes -= gone.size
             self._progress_at = self.now()

@@ -101,6 +101,7 @@ from .messages import (
     TakenOver,
 )
 from .operations import stage
+from .pace import Pace
 from .replicator import Replicator
 from .rules.change import Phase
 from .rules.commands import CROSSSLOT, Command, key_error
@@ -149,6 +150,9 @@ OVERDUE_SECONDS = 0.25
 
 WAITS_KEPT_MAX = 100_000
 """So many of the last parked requests are remembered by how long they waited."""
+
+WALKS_MAX = 4
+"""So many handoffs of a node walk at once; the others wait for their turn. One that has to begin anew need not."""
 
 PARK_WRITES, PARK_ALL = 1, 2
 
@@ -253,8 +257,10 @@ class Move:
     """One handoff, as its source sees it."""
 
     name: str
-    slots: Run
-    ref: Ref
+    transfer: Transfer
+    target: Node
+    ref: Ref | None = None
+    """None: its turn has not come."""
     followed: int = 0
     """The last batch that it was told of."""
     held: int = 0
@@ -265,6 +271,10 @@ class Move:
     proved_epoch: int = 0
     """The ring whose seal it has proved."""
     progress: HandoffProgress | None = None
+
+    @property
+    def slots(self) -> Run:
+        return self.transfer.slots
 
 
 @dataclass(slots=True)
@@ -303,7 +313,6 @@ class StorageNode(Actor):
         fsync: str = "everysec",
         key_bytes_max: int = 64 * 1024,
         value_bytes_max: int = 16 * 1024 * 1024,
-        handoff_bytes_per_second: int = 0,
         member: str = "member",
         detector: str = "failure-detector",
         replica: str = "replica",
@@ -314,7 +323,7 @@ class StorageNode(Actor):
         self.id, self.incarnation, self.fsync = id, incarnation, fsync
         self._store, self._syncer, self._pid = store, syncer, pid
         self._key_bytes_max = key_bytes_max
-        self._handoff_bytes_per_second = handoff_bytes_per_second
+        self._pace = Pace()
         self._ring: Ring | None = None
         self._leader = ""
         self._checked: tuple[Ring | None, str, int, int] = None, "", 0, 0  # what ``check`` has found out of a ring
@@ -462,6 +471,7 @@ class StorageNode(Actor):
         if self._ring is not None and ring.epoch <= self._ring.epoch:
             return
         before, self._ring, self._epoch = self._ring, ring, ring.epoch
+        self._pace.bytes_per_second = ring.move_bytes_per_second
         me = ring.by_id.get(self.id)
         self._named = me is not None and me.incarnation == self.incarnation and me.state != "down"
         grows = ring.change is not None and ring.change.wish.copies is not None
@@ -829,6 +839,7 @@ class StorageNode(Actor):
 
     def _execute(self, message: Execute) -> None:
         requests, number, by, now = message.requests, message.number, message.reply_to, self.now()
+        self._pace.clients_at = now
         if now > self._lease_until:
             self._renew_leases(now)
             if self._lapsed:
@@ -1051,7 +1062,7 @@ class StorageNode(Actor):
         operations, self._operations, part = self._operations, [], self._part
         for move in part.moves.values() if part is not None else ():
             own = [each for each in operations if move.slots.first <= each[0] <= move.slots.last]
-            if own:
+            if own and move.ref is not None:  # one whose turn has not come will walk over what is written here
                 move.followed = self._batch
                 self.send(move.ref, Follow(batch=self._batch, operations=own))
         if not self._acknowledging.needs_others:
@@ -1270,7 +1281,8 @@ class StorageNode(Actor):
             change is None or change.epoch != self._part.change or not self._named or self._tenures.taking
         ):
             for move in self._part.moves.values():
-                move.ref.stop(block=False)
+                if move.ref is not None:
+                    move.ref.stop(block=False)
             self._part = None
 
     def _take_part(self, ring: Ring) -> None:
@@ -1292,38 +1304,53 @@ class StorageNode(Actor):
             if shifts:
                 for transfer in plan.transfers:
                     if transfer.source == self.id:
-                        self._hand_over(change.epoch, transfer, members[transfer.target])
+                        name = f"handoff-{change.epoch}-{transfer.slots}-{transfer.target}"
+                        self._part.moves[name] = Move(name, transfer, members[transfer.target])
         if change.phase == "seal" and self._part.sealed_epoch != ring.epoch:
             self._part.sealed_epoch, self._part.sealed_batch = ring.epoch, self._batch
         if change.phase != "transfer":
             for move in self._part.moves.values():
-                self._ask_for_proof(move, change.phase)
+                if move.ref is not None:
+                    self._ask_for_proof(move, change.phase)
+        self._begin_walks()
 
     def _ask_for_proof(self, move: Move, phase: Phase) -> None:
+        assert move.ref is not None
         move.asked[phase, self._epoch] = self._batch
         self.send(move.ref, Prove(phase=phase, epoch=self._epoch))
 
-    def _hand_over(self, change: int, transfer: Transfer, target: Node) -> None:
-        assert self._part is not None
-        name = f"handoff-{change}-{transfer.slots}-{target.id}"
-        ref = self.system.spawn(
+    def _begin_walks(self) -> None:
+        """Begin as many handoffs as may walk at once; all of them where writes wait for their learners already."""
+        part, change = self._part, self._ring.change if self._ring is not None else None
+        assert part is not None and change is not None
+        walks_max = WALKS_MAX if change.phase == "transfer" else len(part.moves)
+        walking = sum(move.ref is not None and move.reached is None for move in part.moves.values())
+        for move in part.moves.values():
+            if move.ref is None and walking < walks_max:
+                walking += 1
+                move.ref = self._hand_over(change.epoch, move)
+                if change.phase != "transfer":
+                    self._ask_for_proof(move, change.phase)
+        self._pace.walks = max(1, walking)
+
+    def _hand_over(self, change: int, move: Move) -> Ref:
+        return self.system.spawn(
             Handoff,
             change=change,
             epoch=self._epoch,
-            transfer=transfer,
+            transfer=move.transfer,
             incarnation=self.incarnation,
-            target=self.system.resolve(f"ringkeeper://{target.bridge_address}/replica"),
+            target=self.system.resolve(f"ringkeeper://{move.target.bridge_address}/replica"),
             storage=self.ref,
             store=self._store,
             synced=self.fsync == "always",
-            bytes_per_second=self._handoff_bytes_per_second,
-            name=name,
+            pace=self._pace,
+            name=move.name,
         )
-        self._part.moves[name] = Move(name, transfer.slots, ref)
 
     def _handoff_reached(self, message: HandoffReached) -> None:
         move = self._part.moves.get(message.handoff) if self._part is not None else None
-        if move is None:
+        if move is None or move.ref is None:
             return
         move.reached = message.phase
         if message.phase == "seal" or (message.phase == "switch" and self.fsync != "always"):
@@ -1336,6 +1363,8 @@ class StorageNode(Actor):
         change = self._ring.change if self._ring is not None else None
         if message.phase is None and change is not None and change.phase != "transfer":  # what it has proved is void
             self._ask_for_proof(move, change.phase)
+        if change is not None:
+            self._begin_walks()
         self._report()
 
     def _handoff_progress(self, message: HandoffProgress) -> None:

@@ -1,5 +1,5 @@
-"""The commands that change a running cluster: nodes add, remove, replace, restart; replicas; jobs, jobs cancel; start,
-stop, recover.
+"""The commands that change a running cluster: nodes add, remove, replace, restart; replicas; jobs, jobs cancel; limit;
+start, stop, recover.
 
 Each is one order to the leading ECS, given through any node. What takes time is a job of the cluster: it is followed
 until it has ended (``following.py``), unless somebody says --detach or presses Ctrl-C, which leaves the job alone.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..actors.rules.placement import REPLICAS_MAX
+from ..actors.rules.ring import BYTES_PER_SECOND_MAX
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
 
@@ -410,6 +411,42 @@ def stop(as_json: bool, cluster: str, password: str | None, timeout_seconds: flo
         if as_json
         else f"ring {reply['epoch']}: client requests are refused until `ringkeeper start`; data and nodes stay"
     )
+
+
+@click.command()
+@click.option(
+    "--bytes-per-second",
+    type=click.IntRange(0, BYTES_PER_SECOND_MAX),
+    metavar="BYTES",
+    help="So much each node sends of slots that move; 0: as much as it can.",
+)
+@json_option
+@cluster_options
+def limit(
+    bytes_per_second: int | None, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
+) -> None:
+    """Say how fast slots may move, or set it.
+
+    For joins, leaves and returns of nodes alike, those under way too, and until it is set otherwise. Moves give way to
+    clients by themselves; a limit spares the network and the disks as well.
+
+    \b
+    Examples:
+      ringkeeper limit
+      ringkeeper limit --bytes-per-second 10000000
+      ringkeeper limit --bytes-per-second 0
+    """
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("limit"):
+        if bytes_per_second is None:
+            now = client.ring()
+            reply = {"bytes_per_second": now.get("move_bytes_per_second", 0), "epoch": now["epoch"]}
+        else:
+            reply = order(client, "LIMIT", "BYTES_PER_SECOND", str(bytes_per_second))
+    if as_json:
+        click.echo(json.dumps(reply, indent=2))
+        return
+    said = f"at most {reply['bytes_per_second']} bytes per second" if reply["bytes_per_second"] else "as much as it can"
+    click.echo(f"ring {reply['epoch']}: each node sends {said} of slots that move")
 
 
 @click.command()

@@ -6,7 +6,7 @@
 import click
 
 from ..version import VERSION
-from .changes import jobs, nodes, recover, replicas, start, stop
+from .changes import jobs, limit, nodes, recover, replicas, start, stop
 from .data import delete, get, locate, put
 from .load import load
 from .outcomes import Commands
@@ -37,7 +37,7 @@ def ringkeeper() -> None:
 
 
 KEYS = (put, get, delete, locate, load)
-CHANGES = (nodes, jobs, replicas, start, stop, recover)
+CHANGES = (nodes, jobs, replicas, limit, start, stop, recover)
 PROCESSES = (node, ecs, zookeeper)
 for command in (up, down, status, ring, *KEYS, *CHANGES, run, *PROCESSES):
     ringkeeper.add_command(command)

@@ -30,12 +30,12 @@ def story(stage: Stage) -> None:
         change_the_ring(stage)
     stage.wait_for(20, load)
 
-    old, newest = epoch(stage), max(life.epoch for life in stage.lives().values())
+    old, newest, members = epoch(stage), max(life.epoch for life in stage.lives().values()), stage.members()
     stage.put_zookeeper_back()
     if stage.random.random() < 0.5:
         stage.kill_ecs_leader()  # whoever leads then has never read the newest ring
     stage.wait_for(20, load)  # nobody has to wait for it
-    dead = stage.random.choice(stage.members()) if stage.random.random() < 0.6 else None
+    dead = stage.random.choice(members) if stage.random.random() < 0.6 else None
     if dead is not None:
         stage.kill(dead)
         stage.let_pass(REGISTERED_SECONDS / 2)
@@ -44,8 +44,8 @@ def story(stage: Stage) -> None:
             stage.expect(False, f"the ring is not restored while {dead} may hold a newer one")
         stage.restart(dead)
     stage.let_pass(REGISTERED_SECONDS)
-    held = {life.epoch for life in stage.lives().values()}
-    stage.expect(held == {newest}, f"all go by ring {newest}, which ZooKeeper has lost: {sorted(held)}")
+    held = {life.epoch for life in stage.lives().values() if life.incarnation}  # the old ring may not know that life
+    stage.expect(held <= {newest}, f"all go by ring {newest}, which ZooKeeper has lost: {sorted(held)}")
     stage.expect(old >= newest, "the ring was the newest one")
     restored = stage.restore_ring()
     stage.expect(restored > newest + 999, f"ring {restored} leaves room for rings that nobody knows")

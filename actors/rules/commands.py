@@ -739,6 +739,11 @@ _RING = _command(
             group="ring", since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|LIMIT BYTES_PER_SECOND number", 4, "admin stale", "",
+            "So much each node sends of slots that move, from now on; 0: no limit.", group="ring", since="0.1.0",
+            tips=(CHANGING,),
+        ),
+        _command(
             "RING|LOCATE key", 3, "stale", "", "Slot and preference list of a key.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),

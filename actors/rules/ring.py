@@ -69,6 +69,7 @@ QUEUE_MAX = 64
 """Wishes that wait."""
 HELD_BACK_MAX = 1024
 PROSE_CHARACTERS_MAX = 500
+BYTES_PER_SECOND_MAX = 2**50
 
 
 class Range(NamedTuple):
@@ -165,6 +166,8 @@ class Ring:
     """False: client requests are refused, data and nodes stay."""
     place: Place
     """How a node that joins gets its token."""
+    move_bytes_per_second: int = 0
+    """So much each node may send of slots that move; 0: no limit."""
     nodes: tuple[Node, ...]
     """By token, whatever order they were given in."""
     trouble: tuple[Trouble, ...] = ()
@@ -368,6 +371,7 @@ class Ring:
                 "acks": self.acks,
                 "serving": self.serving,
                 "place": self.place,
+                "move_bytes_per_second": self.move_bytes_per_second,
                 "nodes": [node_to_json(node) for node in self.nodes],
                 "trouble": [
                     {"slots": str(each.slots), "complete": dict(each.complete), "keeper": each.keeper}
@@ -404,6 +408,7 @@ class Ring:
         change = change_from_json(fields.take("change"))
         queue, held_back = fields.take_many("queue", []), tuple(fields.take_many("held_back", []))
         acks = fields.take("acks", "all")
+        limit = fields.take("move_bytes_per_second", 0)
         names = ("cluster_id", "cluster_name", "epoch", "nonce", "replicas", "min_copies", "serving", "place")
         known = {name: fields.take(name) for name in names}
         return cls(
@@ -416,6 +421,7 @@ class Ring:
             queue=tuple(map(wish_from_json, queue)),
             held_back=held_back,
             acks=acks,
+            move_bytes_per_second=limit,
             unknown=fields.left,
             **known,
         )
@@ -433,6 +439,7 @@ class Ring:
         one_of("acks of the ring", self.acks, ACKS)
         flag("serving of the ring", self.serving)
         one_of("place of the ring", self.place, PLACES)
+        whole("move_bytes_per_second of the ring", self.move_bytes_per_second, 0, BYTES_PER_SECOND_MAX)
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=_place_of)))
         object.__setattr__(self, "trouble", tuple(sorted(self.trouble, key=lambda each: each.slots)))
         self._check_chain()

@@ -15,6 +15,7 @@
     committed  the change is true: the one write that changes lists (R7), and how many copies there are
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
     dismissed  a node that has registered and is no member is to leave
+    limited    slots move no faster than this
     served     client requests are answered, or refused
 
 The first four keep R7 (no list changes) and R14 (who was complete is written down with the list), and what they do to a
@@ -584,6 +585,20 @@ def served(ring: Ring, serving: bool, *, why: str, nonce: str, wall_seconds: flo
         why=why,
         wall_seconds=wall_seconds,
         serving=serving,
+    )
+
+
+def limited(ring: Ring, bytes_per_second: int, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which each node sends so much of slots that move; 0: as much as it can. Raises RingError when that is
+    so already, or makes no sense."""
+    if ring.move_bytes_per_second == bytes_per_second:
+        raise RingError(f"the limit is {bytes_per_second} bytes per second already")
+    return ring.amended(
+        nonce=nonce,
+        what=f"slots move at {f'{bytes_per_second} bytes per second' if bytes_per_second else 'any speed'}",
+        why=why,
+        wall_seconds=wall_seconds,
+        move_bytes_per_second=bytes_per_second,
     )
 
 

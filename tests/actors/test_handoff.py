@@ -88,6 +88,24 @@ def test_a_write_behind_the_cursor_follows_and_one_ahead_of_it_does_not_need_to(
     assert pair.reached == "transfer" and not pair.difference()
 
 
+def test_while_clients_are_served_one_chunk_at_a_time_is_under_way(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handoff, "CHUNK_KEYS_MAX", 5)
+    filled(pair)
+    pair.begin()
+    pair.read()
+    pair.deliver_to_target()
+    pair.send(f"GET {pair.staying()}")
+    pair.deliver_to_source()
+    (walk,) = pair.handoffs()
+    assert walk._chunks == 1
+    pair.deliver_to_target()
+    pair.send(f"GET {pair.staying()}")
+    pair.deliver_to_source()
+    assert walk._chunks == 1 and walk._state == "walking"
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
 def test_in_a_switch_a_write_to_a_slot_that_moves_is_answered_once_the_learner_holds_it(pair: Pair) -> None:
     filled(pair)
     transferred(pair)

@@ -467,6 +467,19 @@ def test_start_and_stop_say_what_clients_get_now(cluster: FakeRing) -> None:
     assert cluster.orders == [["STOP"], ["STOP"], ["START"]]
 
 
+# Limits
+
+
+def test_how_fast_slots_move_is_said_and_set(cluster: FakeRing) -> None:
+    assert "as much as it can" in type_(cluster, "limit").stdout
+    cluster.reply = {"bytes_per_second": 5000, "epoch": 10}
+    said = type_(cluster, "limit", "--bytes-per-second", "5000")
+    assert said.stdout == "ring 10: each node sends at most 5000 bytes per second of slots that move\n"
+    assert cluster.orders == [["LIMIT", "BYTES_PER_SECOND", "5000"]]
+    for nonsense in ("-1", "fast", str(2**60)):
+        assert type_(cluster, "limit", "--bytes-per-second", nonsense).exit_code == 2
+
+
 # Recovering
 
 
@@ -506,7 +519,8 @@ def test_restoring_the_ring_says_what_was_found_and_what_was_written(cluster: Fa
 
 @pytest.mark.parametrize(
     "words",
-    [("nodes", name) for name in changes.nodes.commands] + [("jobs", "cancel"), ("recover",), ("ring", "restore")],
+    [("nodes", name) for name in changes.nodes.commands]
+    + [("jobs", "cancel"), ("limit",), ("recover",), ("ring", "restore")],
 )
 def test_every_command_of_a_group_has_help_with_an_example(words: tuple[str, ...]) -> None:
     said = CliRunner().invoke(ringkeeper, [*words, "--help"])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ringkeeper.actors import storage_node
 from ringkeeper.scenarios import play as playing
 from ringkeeper.scenarios.history import History
 from ringkeeper.scenarios.play import NotAScenario, Scenario, load_scenario, play
@@ -52,6 +53,11 @@ def test_a_scenario_is_short_and_says_what_it_is_about_and_how_to_play_it(name: 
     about = load_scenario(path).about
     assert f"ringkeeper run scenarios/{name}.py --simulate" in about
     assert "Expected" in about
+
+
+def test_walks_that_wait_for_their_turn_make_the_same_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_node, "WALKS_MAX", 1)
+    assert play(load_scenario(FOLDER / "node_leaves.py"), SimulatedStage(4)).good
 
 
 def test_two_runs_of_a_seed_are_one_and_the_same() -> None:

@@ -1,0 +1,24 @@
+"""How fast slots may move: limits and clients."""
+
+from ringkeeper.actors.pace import BUSY_SECONDS, Pace
+
+
+def test_all_moves_of_a_node_share_its_limit_and_without_one_nothing_is_waited_for() -> None:
+    pace = Pace()
+    pace.sent(10_000_000, now=5.0)
+    assert pace.until_free(now=5.0) == 0.0
+    pace.bytes_per_second = 1000
+    pace.sent(500, now=5.0)
+    pace.sent(1500, now=5.1)
+    assert pace.until_free(now=5.5) == 1.5
+    assert pace.until_free(now=9.0) == 0.0
+    pace.bytes_per_second = 0
+    assert pace.until_free(now=5.5) == 0.0
+
+
+def test_while_clients_are_served_a_move_pauses_for_as_long_as_its_last_step_took_for_each_walk() -> None:
+    pace = Pace()
+    assert not pace.yields(now=1.0) and pace.pause_after(0.01, now=1.0) == 0.0
+    pace.clients_at, pace.walks = 1.0, 3
+    assert pace.yields(now=1.0) and pace.pause_after(0.01, now=1.0) == 0.03
+    assert not pace.yields(now=1.0 + BUSY_SECONDS)
