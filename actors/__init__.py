@@ -12,10 +12,10 @@
 A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
 `whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer`, `Scrubber` and `FailureDetector`, a `Handoff` for
 each run of slots that it makes another node equal for (paced by `pace.py`), and for a moment a `Takeover`; an ECS
-process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which turns ZooKeeper into messages, and
-`Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each other is in
-`messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or rings, is in
-``runtime/``. `processes.py` puts the parts of each process together by `config.py`; `node_folder.py` and
+process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which turns ZooKeeper
+into messages, and `Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each
+other is in `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or
+rings, is in ``runtime/``. `processes.py` puts the parts of each process together by `config.py`; `node_folder.py` and
 `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`, a cluster of its own, and
 `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`,
 `client_errors.py`.
