@@ -10,14 +10,14 @@
                          Ecs --> ZooKeeper          the other nodes
 
 A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
-`whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer`, `Scrubber` and `FailureDetector`, a `Handoff` for
-each run of slots that it makes another node equal for (paced by `pace.py`), and for a moment a `Takeover`; an ECS
-process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which turns ZooKeeper
-into messages, and `Election`, which knows who leads. `Launcher` starts processes on one machine. What they say to each
-other is in `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or
-rings, is in ``runtime/``. `processes.py` puts the parts of each process together by `config.py`; `node_folder.py` and
-`cluster_folder.py` keep what is on disk. A program meets all this through `local.py`, a cluster of its own, and
-`client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`,
+`whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer`, `Scrubber`, `Backup` and `FailureDetector`, a
+`Handoff` for each run of slots that it makes another node equal for (paced by `pace.py`), and for a moment a
+`Takeover`; an ECS process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which
+turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes on one machine. What
+they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing
+nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by `config.py`;
+`node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`, a cluster of
+its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`,
 `client_errors.py`.
 
 *A process becomes part of the cluster*
@@ -91,6 +91,14 @@ rings, is in ``runtime/``. `processes.py` puts the parts of each process togethe
     `LeaderChanged` named.
 2.  `Ecs` sends `ReportFigures` to the `StorageNode` of every node that is up, and waits a second for their `Figures`.
 3.  `VerbRun` goes back with the text; the client gets it, or TRYAGAIN when nobody leads.
+
+*Somebody makes a backup*
+
+1.  The command opens a backup at every node (``RING BACKUP OPEN``): `Gateway` tells `AskBackup` to `Backup`
+    (`backup.py`), which asks `StorageNode` by `ReportServed` what it coordinates for certain, has the disk frozen
+    (`Freeze`, `Frozen`), and asks once more (`Served`).
+2.  What was said both times is in the backup. It is read block by block (``READ``, `BackupTold`), and put into a folder
+    with checksums (``cli/archive.py``); what has not changed since the backup before is not read.
 
 *A node dies*
 

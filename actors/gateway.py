@@ -6,8 +6,10 @@ Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
         LeaderChanged                                from Election
         Figures                                      from StorageNode, for INFO
         VerbRun                                      from the leading Ecs, and from Scrubber
+        BackupTold                                   from Backup
         Unanswered                                   from itself: a question has waited too long
-Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs; RunVerify -> Scrubber
+Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs; RunVerify -> Scrubber;
+        AskBackup -> Backup
 
 Everything that was read from the sockets in one turn of the loop arrives as one ``Requests``. Its data commands, of all
 connections, go to the storage node as one ``Execute``; what concerns the connection or the cluster is answered here.
@@ -44,6 +46,8 @@ from ..runtime.resp import Connection, ConnectionLost, ConnectionMade, Requests,
 from ..version import VERSION
 from .messages import (
     LATER,
+    AskBackup,
+    BackupTold,
     Execute,
     Executed,
     Figures,
@@ -57,7 +61,7 @@ from .messages import (
 from .rules import cluster_view
 from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve, wait_error
 from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
-from .rules.replies import OK, Reply, bulk, error, integer, simple
+from .rules.replies import OK, Reply, bulk, error, integer, refusal, simple
 from .rules.ring import Ring
 from .rules.slots import slot as slot_of
 
@@ -103,6 +107,7 @@ NO_PASSWORD_SET = error(
 NO_LEADER = error(
     b"TRYAGAIN no ECS leads at the moment; data is served as the newest ring says, only ring changes wait"
 )
+NO_BACKUPS = error(b"ERR this node makes no backups")
 NO_RING = error(b"CLUSTERDOWN The cluster has no ring yet")
 
 
@@ -229,6 +234,7 @@ class Gateway(Actor):
         | LeaderChanged
         | Figures
         | VerbRun
+        | BackupTold
         | Unanswered,
     ) -> None:
         match message:
@@ -248,7 +254,7 @@ class Gateway(Actor):
                 self._leader = (message.data or b"").decode("utf-8", "replace")
             case Figures():
                 self._answered(message.question, message)
-            case VerbRun():
+            case VerbRun() | BackupTold():
                 self._answered(message.question, message)
             case Unanswered():
                 self._answered(message.question, None)
@@ -352,6 +358,10 @@ class Gateway(Actor):
                 question = self._ask(exchange, index, VerbRun, lambda answer: _verb_reply(answer, False))
                 words = tuple(word.decode("utf-8", "replace") for word in args[2:])
                 self.send(self._scrubber, RunVerify(question=question, arguments=words, reply_to=self.ref))
+        elif command.name == "ring|backup" and not self._may_change(session):
+            replies[index] = NOT_FROM_THERE
+        elif command.name == "ring|backup":
+            self._ask_backup(exchange, index, args[2:])
         elif command.name == "info":
             question = self._ask(exchange, index, Figures, lambda figures: self._info(args[1:], figures))
             self.send(self._storage, ReportFigures(question=question, reply_to=self.ref))
@@ -471,7 +481,7 @@ class Gateway(Actor):
         self.after(QUESTION_SECONDS_MAX, Unanswered(question=self._next_question))
         return self._next_question
 
-    def _answered(self, question: int, answer: Figures | VerbRun | None) -> None:
+    def _answered(self, question: int, answer: Figures | VerbRun | BackupTold | None) -> None:
         """Put an answer in its place; None: it took too long. What answers no open question is nothing."""
         exchange, index, kind, reply = self._questions.get(question, (None, 0, object, None))
         if exchange is None or reply is None or not (answer is None or isinstance(answer, kind)):
@@ -493,6 +503,14 @@ class Gateway(Actor):
         question = self._ask(exchange, index, VerbRun, lambda answer: _verb_reply(answer, changing))
         arguments = tuple(word.decode("utf-8", "replace") for word in args)
         self.send(leader, RunVerb(question=question, verb=verb, arguments=arguments, reply_to=self.ref))
+
+    def _ask_backup(self, exchange: Exchange, index: int, args: list[bytes]) -> None:
+        backup = self.system.find("backup")
+        if backup is None:
+            exchange.replies[index] = NO_BACKUPS
+            return
+        question = self._ask(exchange, index, BackupTold, _backup_reply)
+        self.send(backup, AskBackup(question=question, words=args, reply_to=self.ref))
 
     # The connection
 
@@ -803,6 +821,12 @@ def _verb_reply(answer: VerbRun | None, changing: bool) -> Reply:
     if answer.error:
         return error(answer.error.encode())
     return answer.text
+
+
+def _backup_reply(answer: BackupTold | None) -> Reply:
+    if answer is None:
+        return error(b"TRYAGAIN the node was too busy to answer in time")
+    return refusal(answer.error) if answer.error else bulk(answer.content)
 
 
 def _is_name(word: bytes) -> bool:

@@ -740,3 +740,69 @@ class StreamSilent:
     node: str
     incarnation: str
     seconds: float
+
+
+# Somebody makes a backup.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskBackup:
+    """``RING BACKUP``, with these words; local. Gateway -> Backup."""
+
+    question: int
+    words: list[bytes]
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupTold:
+    """The answer to it, or why not; local. Backup -> Gateway."""
+
+    question: int
+    content: bytes = b""
+    error: str = ""
+    """As clients get it, with its code."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportServed:
+    """Of which slots are you the coordinator, for certain, at this moment? Local. Backup -> StorageNode."""
+
+    question: int
+    slots_max: int
+    """In one part."""
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Of these; local. StorageNode -> Backup."""
+
+    question: int
+    epoch: int
+    parts: list[tuple[int, int, str, int, int]]
+    """First and last slot, what tells this content of the part from any other, keys and bytes."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Keep what the disk holds now; local. Backup -> Freezer."""
+
+    backup: int
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """It is kept, or why not; local. Freezer -> Backup."""
+
+    backup: int
+    disk: Any = None
+    """A FrozenDisk: this message stays within its process."""
+    error: str = ""

@@ -47,7 +47,7 @@ BEFORE_THE_FIRST_LIFE = {"LOCK", "node.json.new"}
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another one at every start of the machine's kernel; where there is none, every life may be the first after one."""
 
-NO_RECORDS = {"LOCK", "FORMAT", "FORMAT.new", "data_id", "data_id.new"}
+NO_RECORDS = {"LOCK", "FORMAT", "FORMAT.new", "data_id", "data_id.new", "frozen"}
 """What a store's folder may hold without any records in it."""
 
 

@@ -25,6 +25,7 @@ from ..runtime.store import Corrupt, Store, StoreError, open_store
 from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
+from .backup import Backup, Freezer
 from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
 from .damage import SCRUBBER
 from .ecs import Ecs
@@ -421,6 +422,8 @@ class NodeProcess:
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
         )
+        freezer = system.spawn(Freezer, store=store, name="freezer")
+        system.spawn(Backup, store=store, storage=actors.storage, freezer=freezer, name="backup")
         self._bridge.subscribe(actors.detector)
         with listening(config.bind, config.port, "clients"):
             self._server = RespServer(

@@ -11,9 +11,10 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         LearnerHolds, HandoffReached, HandoffProgress      from its Handoffs
         SyncSoon, SweepSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
         ReportFigures      from Ecs and Gateway
+        ReportServed       from Backup
 Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
         Follow, Prove -> Handoff; Settle -> Replica; ChangeReported -> the leading Ecs; LookForRing -> Member;
-        Figures -> whoever asked
+        Figures -> whoever asked; Served -> Backup
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -56,6 +57,7 @@ Invariants (``check``): it serves only slots that the ring gives to its incarnat
 sealed ones, and writes only where enough members are up; stamps never go back; what it has promised it keeps.
 """
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -92,8 +94,10 @@ from .messages import (
     PeerHolds,
     Prove,
     ReportFigures,
+    ReportServed,
     RingChanged,
     RingSeen,
+    Served,
     Settle,
     Settled,
     Sync,
@@ -110,7 +114,7 @@ from .rules.fields import RingError
 from .rules.plan import Shift, Transfer
 from .rules.replies import OK, Reply, error, integer, refusal
 from .rules.ring import Node, Ring
-from .rules.slots import SLOTS, Run, crc_hqx
+from .rules.slots import SLOTS, Run, crc_hqx, runs
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
 from .slot_view import SlotView, TooMuch
@@ -415,7 +419,8 @@ class StorageNode(Actor):
         | Overdue
         | RingChanged
         | LeaderChanged
-        | ReportFigures,
+        | ReportFigures
+        | ReportServed,
     ) -> None:
         match message:
             case Execute():
@@ -462,6 +467,8 @@ class StorageNode(Actor):
                 self._report()
             case ReportFigures():
                 self._report_figures(message)
+            case ReportServed():
+                self._report_served(message)
             case _:
                 assert_never(message)
 
@@ -1503,6 +1510,21 @@ class StorageNode(Actor):
             highest=[self._highest_of(first, last) for first, last in message.runs],
         )
         self.send(message.reply_to, figures)
+
+    def _report_served(self, message: ReportServed) -> None:
+        """The slots that this node coordinates for certain: reads of them would be answered here and now."""
+        if self.now() > self._lease_until:
+            self._renew_leases(self.now())
+            if self._lapsed:
+                self._serve()
+        served = [run for run, reads in runs(self._reads) if reads]
+        cuts = range(0, SLOTS, message.slots_max)
+        parts = []
+        for part in [part for run in served for part in pieces(run, cuts)]:
+            numbers = self._store.numbers(part.first, part.last + 1)
+            mark = hashlib.blake2b(repr(numbers).encode(), digest_size=16).hexdigest()
+            parts.append((part.first, part.last, mark, *self._figures_of(part.first, part.last)))
+        self.send(message.reply_to, Served(question=message.question, epoch=self._epoch, parts=parts))
 
     def _figures_of(self, first: int, last: int) -> tuple[int, int]:
         return self._store.held_in(max(0, first), min(last, SLOTS - 1) + 1)

@@ -9,6 +9,8 @@ changes     nodes (list, add, remove, restart), jobs (list, cancel), limit, star
 following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
 load        load: a folder's files
+backup      backup, restore, export, import
+archive     the folder that a backup is kept in
 show        ring (draw, restore), status
 run         scenarios, on real processes and in the simulation
 drawing     a ring as a picture

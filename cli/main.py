@@ -6,6 +6,7 @@
 import click
 
 from ..version import VERSION
+from .backup import backup, export, import_, restore
 from .changes import jobs, limit, nodes, recover, replicas, start, stop
 from .data import delete, get, locate, put
 from .load import load
@@ -38,8 +39,9 @@ def ringkeeper() -> None:
 
 KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, replicas, limit, start, stop, recover)
+BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, *KEYS, *CHANGES, run, *PROCESSES):
+for command in (up, down, status, ring, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
     ringkeeper.add_command(command)
 
 

@@ -722,6 +722,10 @@ _RING = _command(
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|BACKUP [OPEN | READ backup first last [slot key] | CLOSE backup]", -3, "admin stale", "",
+            "What this node holds of the slots that it coordinates, as of one moment.", group="ring", since="0.1.0",
+        ),
+        _command(
             "RING|CANCEL job", 3, "admin stale", "", "Give up a change of the ring: all stays as it was.", group="ring",
             since="0.1.0",
         ),

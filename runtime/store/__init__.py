@@ -12,11 +12,22 @@ restart, counts) is therefore in one class, and the simulation runs that same cl
 
 from pathlib import Path
 
-from .disk import Corrupt, Disk, StoreError
+from .disk import Corrupt, Disk, FrozenDisk, StoreError
 from .layout import SLOTS, Record
 from .store import CACHE_BYTES_MAX, Store
 
-__all__ = ["CACHE_BYTES_MAX", "ENGINES", "SLOTS", "Corrupt", "Disk", "Record", "Store", "StoreError", "open_store"]
+__all__ = [
+    "CACHE_BYTES_MAX",
+    "ENGINES",
+    "SLOTS",
+    "Corrupt",
+    "Disk",
+    "FrozenDisk",
+    "Record",
+    "Store",
+    "StoreError",
+    "open_store",
+]
 
 ENGINES = ("rocksdb", "memory")
 """What `open_store` knows."""

@@ -25,8 +25,20 @@ class Batch(Protocol):
         ...
 
 
+class FrozenDisk(Protocol):
+    """What a disk held at one moment, whatever is written to it since. Belongs to one thread."""
+
+    def items(self, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
+        """As those of a disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. May be called again."""
+        ...
+
+
 class Disk(Protocol):
-    """Belongs to one thread, `sync` excepted. Everything may raise StoreError, reading also Corrupt."""
+    """Belongs to one thread, `sync` and `freeze` excepted. Everything may raise StoreError, reading also Corrupt."""
 
     place: str
     """Where it is, for people."""
@@ -45,6 +57,10 @@ class Disk(Protocol):
 
     def sync(self) -> None:
         """Make all that was written before this call survive a power cut. Blocks; safe from any thread."""
+        ...
+
+    def freeze(self) -> FrozenDisk:
+        """What all that was written before this call has made. Blocks; safe from any thread. Take one at a time."""
         ...
 
     def close(self) -> None:

@@ -82,6 +82,9 @@ class MemoryDisk:
             for _ in range(len(self._unsynced)):
                 self._unsynced.popleft().apply(self._durable)
 
+    def freeze(self) -> "MemoryDisk":
+        return MemoryDisk(dict(self._content))
+
     def close(self) -> None:
         self.sync()
 

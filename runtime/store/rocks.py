@@ -15,13 +15,16 @@ seconds after there is some).
 """
 
 import logging
-from collections.abc import Generator
+import shutil
+from collections.abc import Callable, Generator
 from pathlib import Path
 from threading import Lock
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -54,6 +57,10 @@ _MEANINGS = {
 }
 
 
+FROZEN = "frozen"
+"""The folder beside the database that checkpoints are made in. What it holds when a disk is opened is of no use."""
+
+
 class RocksDisk:
     """RocksDB in FOLDER/rocksdb."""
 
@@ -63,7 +70,9 @@ class RocksDisk:
         self._closing = Lock()  # rocksdict fails when it is closed while it syncs
         self._closed = False
         self._folder = StoreFolder(path, "rocksdb")
+        self._frozen = path / FROZEN
         try:
+            shutil.rmtree(self._frozen, ignore_errors=True)
             folder = path / "rocksdb"
             new = not folder.exists()
             rocks_log.inspect(folder)
@@ -88,15 +97,8 @@ class RocksDisk:
             raise self._failure("read", error) from error
 
     def items(self, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
         try:
-            rows = self._rocks.iter(options)
-            rows.seek(begin)
-            while rows.valid():
-                yield rows.key(), rows.value()
-                rows.next()
-            rows.status()  # an end may be a damaged block; `Rdict.items()` would not say so
+            yield from _rows(self._rocks, begin, end)
         except Exception as error:
             raise self._failure("read", error) from error
 
@@ -118,6 +120,19 @@ class RocksDisk:
                 self._rocks.flush_wal(True)
             except Exception as error:
                 raise self._failure("synced", error) from error
+
+    def freeze(self) -> "FrozenRocks":
+        """A checkpoint: the tables on disk are linked, only the log is copied."""
+        with self._closing:
+            if self._closed:
+                raise StoreError(f"{self.place} is closed")
+            try:
+                shutil.rmtree(self._frozen, ignore_errors=True)
+                self._frozen.mkdir()
+                Checkpoint(self._rocks).create_checkpoint(str(self._frozen / "rocksdb"))
+                return FrozenRocks(self._frozen, self._failure)
+            except Exception as error:
+                raise self._failure("frozen", error) from error
 
     def close(self) -> None:
         with self._closing:
@@ -142,6 +157,38 @@ class RocksDisk:
         else:
             advice = "Check the disk, then start the process again."
         return StoreError(f"{self.place} could not be {done} ({text}). {meaning}{advice}")
+
+
+class FrozenRocks:
+    """A checkpoint, which is removed when it is closed."""
+
+    def __init__(self, folder: Path, failure: Callable[[str, Exception], StoreError]) -> None:
+        self._folder, self._failure = folder, failure
+        self._rocks = Rdict(str(folder / "rocksdb"), _options(), access_type=AccessType.read_only())
+        self._closed = False
+
+    def items(self, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
+        try:
+            yield from _rows(self._rocks, begin, end)
+        except Exception as error:
+            raise self._failure("read", error) from error
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._rocks.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _rows(rocks: Rdict, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
+    options = ReadOptions()
+    options.set_iterate_upper_bound(end)
+    rows = rocks.iter(options)
+    rows.seek(begin)
+    while rows.valid():
+        yield rows.key(), rows.value()
+        rows.next()
+    rows.status()  # an end may be a damaged block; `Rdict.items()` would not say so
 
 
 def _options() -> Options:

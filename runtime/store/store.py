@@ -35,7 +35,7 @@ from contextlib import closing
 from itertools import compress
 from operator import or_
 
-from .disk import REBUILD, Corrupt, Disk, StoreError
+from .disk import REBUILD, Corrupt, Disk, FrozenDisk, StoreError
 from .layout import NUMBER, PREFIX_BYTES, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, split
 from .slots import Slots
 
@@ -335,9 +335,19 @@ class Store:
         with closing(self._records(PREFIXES[slot], PREFIXES[slot + 1])) as records:
             return sum(digest(key, record) for _, key, record in records) & (1 << 64) - 1
 
-    def _records(self, begin: bytes, end: bytes) -> Generator[tuple[int, bytes, Record], None, None]:
+    def frozen_records(
+        self, frozen: FrozenDisk, first: int, last: int, after: tuple[int, bytes] | None
+    ) -> Generator[tuple[int, bytes, Record], None, None]:
+        """What this store's disk held in slots first to last when it was frozen, in the order of (slot, key), beginning
+        after a cursor. To be closed. Raises StoreError, Corrupt."""
+        begin = PREFIXES[first] if after is None else PREFIXES[after[0]] + after[1] + b"\0"
+        return self._records(begin, PREFIXES[last + 1], frozen)
+
+    def _records(
+        self, begin: bytes, end: bytes, disk: FrozenDisk | None = None
+    ) -> Generator[tuple[int, bytes, Record], None, None]:
         """What is committed between two disk keys. To be closed: an open iterator would keep the disk from closing."""
-        with closing(self.disk.items(begin, end)) as items:
+        with closing((disk or self.disk).items(begin, end)) as items:
             for disk_key, data in items:
                 yield *split(disk_key), self._decode(disk_key, data)
 

@@ -180,6 +180,26 @@ def test_a_scan_goes_on_after_its_cursor_and_keeps_its_limits(machine: Machine) 
     assert store.scan(9, 16383, None, ALL, ALL) == []
 
 
+def test_what_is_frozen_stays_as_it_was_and_leaves_nothing_behind(machine: Machine) -> None:
+    store = machine.store
+    fill(store, range(4), 3)
+    before = everything(store)
+    frozen = store.disk.freeze()
+    store.put(1, b"1/1", Record(b"other", 2, 1))
+    store.delete(2, b"2/0", 2, 2)
+    store.commit()
+    assert list(store.frozen_records(frozen, 0, 16383, None)) == before
+    assert [row[:2] for row in store.frozen_records(frozen, 1, 2, (1, b"1/1"))] == [
+        (1, b"1/2"), (2, b"2/0"), (2, b"2/1"), (2, b"2/2"),
+    ]  # fmt: skip
+    frozen.close()
+    frozen.close()
+    again = store.disk.freeze()
+    assert list(store.frozen_records(again, 0, 16383, None)) == everything(store)
+    again.close()
+    assert not (machine.path / "frozen").exists()
+
+
 def test_copies_that_hold_the_same_have_the_same_digest(make_machine: Callable[..., Machine]) -> None:
     one, two = make_machine("memory").store, make_machine("rocksdb").store
     rows = [(b"key %d" % i, Record(b"value %d" % i, 1, i, i % 3)) for i in range(20)]

@@ -1,0 +1,165 @@
+"""Keeps a backup in a folder: which parts there are, what they held, and that they still do.
+
+    manifest.json                             what all of it is, and a line of facts for each part
+    slots-00000-00063.7.part                  a part, of the 7th backup in this folder: blocks of records
+
+A block is four bytes of length (big endian) and a msgpack array of [key, value, expiry]. A part's SHA-256 is in the
+manifest. The manifest is replaced last, whole, and only then are files removed that it does not name: a backup that was
+broken off leaves the one before it as it was.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..runtime.durable import DurableFile, make_folder, sync_folder
+
+FORMAT = 1
+LENGTH_BYTES = 4
+BLOCK_BYTES_MAX = 256 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+WHAT = "a backup of a ringkeeper cluster"
+
+
+class Record(NamedTuple):
+    """A key with its value, and when it expires: milliseconds since the Unix epoch, 0 is never."""
+
+    key: bytes
+    value: bytes
+    expiry: int
+
+
+class ArchiveError(Exception):
+    """Raised when a folder is no backup, or a damaged one. The text says which file, and what to do."""
+
+
+class Part(msgspec.Struct, kw_only=True, frozen=True):
+    """Some slots, as they were at one moment at their coordinator."""
+
+    file: str
+    first: int
+    last: int
+    mark: str
+    """Tells this content from any other these slots have had; "": it does not."""
+    node: str
+    keys: int
+    bytes: int
+    """Of keys and values."""
+    sha256: str
+
+
+class Manifest(msgspec.Struct, kw_only=True, frozen=True):
+    """What a backup holds."""
+
+    what: str = WHAT
+    format: int = FORMAT
+    number: int
+    """How many backups have been made in this folder, this one included."""
+    cluster: str
+    cluster_id: str
+    epoch: int
+    """Of the ring at the end of the backup."""
+    made_at: str
+    keys: int
+    bytes: int
+    parts: tuple[Part, ...]
+    ring: dict[str, Any]
+
+
+_records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, int]])
+
+
+class Archive:
+    """A backup's folder. Raises ArchiveError, and OSError where the folder cannot be used at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = DurableFile(folder / "manifest.json")
+
+    def manifest(self) -> Manifest | None:
+        """None: there is none yet."""
+        content = self._file.read()
+        if content is None:
+            return None
+        try:
+            format = json.loads(content)["format"]
+            if type(format) is int and format > FORMAT:
+                raise ArchiveError(
+                    f"{self.folder} was written by a newer release (format {format}, this one knows {FORMAT}): use that"
+                )
+            return msgspec.json.decode(content, type=Manifest)
+        except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+            raise ArchiveError(
+                f"{self._file.path} cannot be read ({error}): {self.folder} is damaged, or no backup"
+            ) from error
+
+    def prepare(self) -> Manifest | None:
+        """Make the folder fit for a backup; returns the one that is there."""
+        known = self.manifest()
+        if known is None and self.folder.is_dir() and any(self.folder.iterdir()):
+            strangers = ", ".join(sorted(each.name for each in self.folder.iterdir())[:3])
+            raise ArchiveError(
+                f"{self.folder} holds files ({strangers}) and no backup: choose an empty folder, or a new one"
+            )
+        make_folder(self.folder)
+        return known
+
+    def write(self, name: str, blocks: Iterable[list[Record]]) -> tuple[int, int, str]:
+        """Write a part; returns its keys, their bytes, and its SHA-256."""
+        keys = size = 0
+        digest = hashlib.sha256()
+        with open(self.folder / name, "wb") as file:
+            for block in blocks:
+                content = msgspec.msgpack.encode(block)
+                framed = len(content).to_bytes(LENGTH_BYTES, "big") + content
+                file.write(framed)
+                digest.update(framed)
+                keys += len(block)
+                size += sum(len(record.key) + len(record.value) for record in block)
+            file.flush()
+            os.fsync(file.fileno())
+        return keys, size, digest.hexdigest()
+
+    def finish(self, manifest: Manifest) -> None:
+        """Make a backup the one of this folder, and remove what belongs to the one before alone."""
+        sync_folder(self.folder)
+        self._file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+        named = {part.file for part in manifest.parts}
+        for path in self.folder.glob("slots-*.part"):
+            if path.name not in named:
+                path.unlink()
+
+    def holds(self, part: Part) -> bool:
+        """Whether a part's file is what was written."""
+        digest = hashlib.sha256()
+        try:
+            with open(self.folder / part.file, "rb") as file:
+                while content := file.read(READ_BYTES):
+                    digest.update(content)
+        except OSError:
+            return False
+        return digest.hexdigest() == part.sha256
+
+    def check(self, part: Part) -> None:
+        """Raises ArchiveError unless it is."""
+        path = self.folder / part.file
+        if path.parent != self.folder or not self.holds(part):
+            raise ArchiveError(
+                f"{path} is missing or damaged: slots {part.first}-{part.last} cannot be restored from it. Nothing was "
+                "written. Another backup may have them"
+            )
+
+    def read(self, part: Part) -> Iterator[list[Record]]:
+        """The records of a part that was checked, block by block."""
+        with open(self.folder / part.file, "rb") as file, contextlib.suppress(EOFError):
+            while header := file.read(LENGTH_BYTES):
+                size = int.from_bytes(header, "big")
+                if size > BLOCK_BYTES_MAX:
+                    raise ArchiveError(f"{part.file} holds a block of {size} bytes: it is damaged")
+                yield [Record(*each) for each in _records.decode(file.read(size))]

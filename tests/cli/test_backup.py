@@ -1,0 +1,122 @@
+"""Backups in folders, and lines of JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ringkeeper.cli.archive import Archive, ArchiveError, Manifest, Part, Record
+from ringkeeper.cli.backup import Damaged, line_of, parsed, record_of
+
+RECORDS = [Record(b"user:42", b"Ada", 0), Record(b"\xff", b"\n\x00", 1_800_000_000_000)]
+
+
+def filled(folder: Path, number: int = 1) -> Manifest:
+    archive = Archive(folder)
+    archive.prepare()
+    name = f"slots-00000-16383.{number}.part"
+    keys, size, digest = archive.write(name, [RECORDS[:1], RECORDS[1:]])
+    part = Part(
+        file=name, first=0, last=16383, mark="m", node="127.0.0.1:7001", keys=keys, bytes=size, sha256=digest
+    )  # fmt: skip
+    manifest = Manifest(
+        number=number, cluster="demo", cluster_id="c" * 16, epoch=3, made_at="", keys=keys, bytes=size, parts=(part,),
+        ring={},
+    )  # fmt: skip
+    archive.finish(manifest)
+    return manifest
+
+
+def test_what_was_written_is_read_and_the_next_backup_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "backup"
+    filled(folder)
+    archive, manifest = Archive(folder), filled(folder, number=2)
+    assert archive.manifest() == manifest and (manifest.keys, manifest.bytes) == (2, 13)
+    archive.check(manifest.parts[0])
+    assert list(archive.read(manifest.parts[0])) == [RECORDS[:1], RECORDS[1:]]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "slots-00000-16383.2.part"]
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "elsewhere"])
+def test_a_damaged_part_is_found_before_anything_is_restored(tmp_path: Path, harm: str) -> None:
+    part = filled(tmp_path).parts[0]
+    path = tmp_path / part.file
+    content = bytearray(path.read_bytes())
+    content[9] ^= 1
+    match harm:
+        case "flipped":
+            path.write_bytes(content)
+        case "cut":
+            path.write_bytes(content[:-1])
+        case "gone":
+            path.unlink()
+        case _:
+            part = Part(**{**{name: getattr(part, name) for name in part.__struct_fields__}, "file": "../x"})
+    with pytest.raises(ArchiveError, match="missing or damaged"):
+        Archive(tmp_path).check(part)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        ("{", "damaged, or no backup"),
+        ("[]", "damaged, or no backup"),
+        ('{"format": 1}', "damaged, or no backup"),
+        ('{"format": 99}', "newer release"),
+    ],
+)
+def test_a_folder_that_is_no_backup_says_so(tmp_path: Path, manifest: str, why: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(ArchiveError, match=why):
+        Archive(tmp_path).prepare()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(ArchiveError, match=r"holds files \(holiday.jpg\)"):
+        Archive(tmp_path).prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+@given(st.builds(Record, st.binary(min_size=1), st.binary(), st.integers(0, 2**62)))
+def test_a_line_is_read_as_it_was_written(record: Record) -> None:
+    line = line_of(record)
+    assert record_of(line) == record and line.count(b"\n") == 1
+
+
+def test_a_line_is_what_a_person_would_write() -> None:
+    assert line_of(RECORDS[0]) == b'{"key": "user:42", "value": "Ada"}\n'
+    assert json.loads(line_of(RECORDS[1])) == {
+        "key_base64": "/w==", "value": "\n\x00", "expires_ms": 1_800_000_000_000,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"key": "a"', "Expecting ',' delimiter"),
+        ('{"key": "a"}', "either value or value_base64"),
+        ('{"key": "a", "key_base64": "YQ==", "value": ""}', "either key or key_base64"),
+        ('{"key": "", "value": ""}', "its key is empty"),
+        ('{"key": 7, "value": ""}', "its key is no text"),
+        ('{"key": "a", "value_base64": "?"}', "no base64"),
+        ('{"key": "a", "value": "", "expires_ms": "soon"}', "no number of milliseconds"),
+        ('{"key": "a", "value": "", "ttl": 5}', "'ttl' is not known"),
+        ('{"key": "\\ud800", "value": ""}', "no valid Unicode"),
+        ("[]", "no JSON object"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_damaged_line_says_which_it_is_and_what_is_wrong_with_it(tmp_path: Path, line: str | bytes, why: str) -> None:
+    file = tmp_path / "all.jsonl"
+    content = line.encode() if isinstance(line, str) else line
+    file.write_bytes(line_of(RECORDS[0]) + b"\n" + content + b"\n" + line_of(RECORDS[1]))
+    with open(file, "rb") as lines:
+        found = parsed(lines, file, 1, "Nothing was stored.")
+        assert next(found)[:2] == (1, RECORDS[0])
+        with pytest.raises(Damaged, match=r"line 3 of .*Nothing was stored\.") as damage:
+            next(found)
+    assert damage.value.line == 3 and why in damage.value.text
+    with open(file, "rb") as lines:
+        assert [number for number, _, _ in parsed(lines, file, 4, "")] == [4]
