@@ -9,5 +9,6 @@ history      what clients did and heard; `checks.py` and `linearizability.py` ju
 simulated    a whole cluster in virtual time, and `simulated_client.py`, which asks it
 report       tells a run as one page of HTML, of what `recording.py` has heard
 main_job     takes in real files, loses every process at once, comes back, and has lost nothing
+balance_at_scale compares ways to keep shares even, on rings of up to 10 000 nodes, and draws it
 terminal     what a story needs to play on real processes, through the commands that a person would type
 """
