@@ -224,9 +224,11 @@ class Acknowledging(Generic[T]):
         self._dirty.clear()
         self._dirty_slots.clear()
         self._by_slot = [None] * SLOTS
+        known = bytearray(SLOTS)
         unique: dict[int, Group[T]] = {}
         for run, group in self.runs:
             self._by_slot[run.first : run.last + 1] = [group] * run.size
+            known[run.first : run.last + 1] = b"\1" * run.size
             unique[id(group)] = group
         self.groups = list(unique.values())
         names = {name for group in self.groups for name in group.names}
@@ -246,7 +248,7 @@ class Acknowledging(Generic[T]):
                     self._dirty_slots[each.slot] = each.batch
                 else:
                     self._dirty[each.key] = each.batch
-        fewer = any(None in self._by_slot[run.first : run.last + 1] for run, _ in before)
+        fewer = any(0 in known[run.first : run.last + 1] for run, _ in before)
         lost = []
         for entry in waiting:
             mine = self.group_of(entry.slot)

@@ -151,6 +151,7 @@ class Replicator(Actor):
         self._epoch = 0
         self._streams: dict[str, Stream] = {}
         """By the id of the node."""
+        self._led: list[tuple[int, int]] = []  # the slots that this node coordinates
         self._to: list[tuple[Stream, ...] | None] = [None] * SLOTS
         """By slot: who gets its writes; None: another coordinates it."""
         self._batch = 0
@@ -228,7 +229,11 @@ class Replicator(Actor):
         for low, high, others in led:
             self._to[low : high + 1] = [tuple(self._streams[node.id] for node in others)] * (high + 1 - low)
         self._set_aside(message.taking)
-        lost = any(led is not None and None in self._to[run.first : run.last + 1] for run, led in runs(before))
+        leads = bytearray(SLOTS)
+        for low, high, _ in led:
+            leads[low : high + 1] = b"\1" * (high + 1 - low)
+        lost = any(0 in leads[low : high + 1] for low, high in self._led)
+        self._led = [(low, high) for low, high, _ in led]
         for stream in self._streams.values():
             refused = 0 < stream.refused_epoch <= self._epoch
             if refused:

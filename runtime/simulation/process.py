@@ -175,8 +175,8 @@ class SimulatedProcess:
             turn_seconds=turn_seconds,
             turn_begins=self._turn_begins,
         )
-        self.system = ActorSystem(
-            loop=self.loop, name=name, random=self.random, wall=self.wall, stopwatch=_no_time, registered=False
+        self.system = ActorSystem(  # its stopwatch, float, says 0.0 always: time stands still while an actor works
+            loop=self.loop, name=name, random=self.random, wall=self.wall, stopwatch=float, registered=False
         )
         self.system.after_message = partial(world.handled, name)
         self.system.on_escalation = self._escalated
@@ -232,8 +232,3 @@ class SimulatedProcess:
         self.world.happened(self.name, f"{actor} failed for good: {type(failure).__name__}")
         if self.on_failure is not None:
             self.on_failure(actor, failure)
-
-
-def _no_time() -> float:
-    """The stopwatch of simulated systems: time stands still while an actor works."""
-    return 0.0
