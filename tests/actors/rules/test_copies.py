@@ -249,4 +249,4 @@ def _samples(slots: Run) -> range:
 
 
 TestCopies = Copies.TestCase
-TestCopies.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCopies.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)

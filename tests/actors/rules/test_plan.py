@@ -10,7 +10,7 @@ from ringkeeper.actors.rules.change import Change, Wish
 from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.plan import plan
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.slots import SLOTS, Run
+from ringkeeper.actors.rules.slots import SLOTS, Run, runs
 from ringkeeper.actors.rules.transitions import (
     advanced,
     begun,
@@ -55,25 +55,27 @@ def through(ring: Ring) -> Ring:
 def test_carrying_out_all_transfers_on_the_old_placement_gives_the_new(before: Ring, data: st.DataObject) -> None:
     after = data.draw(st.one_of(st.just(_with_a_node_more(before)), _other_tokens(before)))
     changes = plan(before, after)
-    holders = [{each.id for each in members} for members in before.lists]
+    moved = [*(each.slots for each in changes.transfers), *(each.slots for each in changes.shifts)]
+    slots = _where_anything_changes(before, after, *moved)
+    holders = {slot: {each.id for each in before.lists[slot]} for slot in slots}
     for transfer in changes.transfers:
-        for slot in range(transfer.slots.first, transfer.slots.last + 1):
+        for slot in _within(slots, transfer.slots):
             assert transfer.source in holders[slot], "it sends what it does not hold"
             assert transfer.target not in holders[slot], "it is sent what it holds"
             holders[slot].add(transfer.target)
     for shift in changes.shifts:
-        for slot in range(shift.slots.first, shift.slots.last + 1):
+        for slot in _within(slots, shift.slots):
             holders[slot] -= set(shift.leavers)
-    assert holders == [{each.id for each in members} for members in after.lists]
+    assert holders == {slot: {each.id for each in after.lists[slot]} for slot in slots}
 
 
 @given(all_up(), st.data())
 def test_a_slot_is_affected_exactly_when_its_list_or_its_coordinator_differs(before: Ring, data: st.DataObject) -> None:
     after = data.draw(_other_tokens(before))
-    affected = {slot for shift in plan(before, after).shifts for slot in range(shift.slots.first, shift.slots.last + 1)}
-    for slot in range(SLOTS):
+    affected = [shift.slots for shift in plan(before, after).shifts]
+    for slot in _where_anything_changes(before, after, *affected):
         same = [each.id for each in before.lists[slot]] == [each.id for each in after.lists[slot]]
-        assert (slot in affected) != same
+        assert any(run.first <= slot <= run.last for run in affected) != same
 
 
 @given(all_up(nodes_max=6))
@@ -81,6 +83,16 @@ def test_a_node_that_joins_is_the_only_one_that_is_sent_anything(before: Ring) -
     after = _with_a_node_more(before)
     new = (after.by_id.keys() - before.by_id.keys()).pop()
     assert {transfer.target for transfer in plan(before, after).transfers} <= {new}
+
+
+def _where_anything_changes(before: Ring, after: Ring, *said: Run) -> list[int]:
+    """The first slot of each stretch in which both rings' lists, and what is said of them, are the same throughout."""
+    lists = [run for ring in (before, after) for run, _ in runs(ring.lists)]
+    return sorted({edge for run in (*lists, *said) for edge in (run.first, run.last + 1)} - {SLOTS})
+
+
+def _within(slots: list[int], run: Run) -> list[int]:
+    return [slot for slot in slots if run.first <= slot <= run.last]
 
 
 def _with_a_node_more(ring: Ring) -> Ring:

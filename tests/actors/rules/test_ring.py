@@ -387,7 +387,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_any_field_exchanged_for_anything_is_taken_or_refused_but_never_breaks(data: st.DataObject) -> None:
     plain = json.loads(lost(founded(3), "127.0.0.1:7002").to_json())
     places: list[tuple[Any, Any]] = []
@@ -468,7 +468,7 @@ def test_a_ring_is_taken_by_whoever_holds_one_that_it_descends_from_however_long
 
 
 @given(st.integers(0, 70), st.integers(1, 130), st.integers(1, 130))
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_a_ring_is_not_taken_over_one_of_another_branch_that_it_still_could_remember(
     common: int, there: int, here: int
 ) -> None:
