@@ -12,8 +12,13 @@ What clients saw                                    what is held in the end
     counters_exact
     versions_ascend                                 both
     linearizable             what was promised so       one_coordinator
+    expired_in_time          by clocks that differ
 
 `every_check` runs all of them.
+
+**What may pass.** A key that is given an expiry is written once, and judged by ``expired_in_time`` alone. A write that
+one copy was enough for is a maybe in the history: a failure may take it back, but not once somebody has read it. Reads
+that were allowed to lag must find what somebody had written by then, and no more is said of them.
 
 **Power cuts.** Where power is cut everywhere at once, and disks are synced once a second, the last of what was
 acknowledged may be gone. A history with such a cut is judged in lives: that before the cut as it is, without an end;
@@ -144,12 +149,17 @@ def every_check(
 ) -> list[Violation]:
     """All checks. ``power_cuts``: when all that was not synced yet may have been lost. ``reads_at_successors``: some
     reads were allowed to lag, so nothing is said of stale reads and of linearizability."""
-    *former, last = lives_of(history, power_cuts, state.values)
+    whole, values, fleeting = history, state.values, {each.key for each in history if each.expires_seconds is not None}
+    stale = any(each.stale for each in history)
+    if fleeting or stale:
+        history = History(each for each in whole if each.key not in fleeting and not each.stale)
+        values = {key: value for key, value in values.items() if key not in fleeting}
+    *former, last = lives_of(history, power_cuts, values)
     observed = (LOST, BACK, NEVER) if reads_at_successors else (LOST, BACK, NEVER, STALE)
     found = [
         *(each for life in former for each in _told_of_observations(life, None, *observed)),
-        *_told_of_observations(last, state.values, *observed),
-        *counters_exact(last, state.values),
+        *_told_of_observations(last, values, *observed),
+        *counters_exact(last, values),
         *versions_ascend(history),
         *one_coordinator(history, [*tenures, *tenures_of(state)]),
         *copies_equal(state),
@@ -159,7 +169,12 @@ def every_check(
     ]
     if not reads_at_successors:
         found += [each for life in former for each in linearizable(life)]
-        found += linearizable(last, state.values)
+        found += linearizable(last, values)
+    if stale:
+        found += _told_of_observations(History(each for each in whole if each.key not in fleeting), None, NEVER)
+    if fleeting:
+        passing = History(each for each in whole if each.key in fleeting and not each.stale)
+        found += expired_in_time(lives_of(passing, power_cuts, state.values)[-1], state.values)
     return found
 
 
@@ -459,6 +474,56 @@ def _wrong_order(name: str, counted: Sequence[Operation], seen: Sequence[_Number
 def _contradiction(name: str, one: _Number, other: _Number, why: str) -> Violation:
     operations = tuple(each.operation for each in (one, other) if each.operation is not None)
     return Violation(check="counters_exact", sentence=f"{name}: {why}: {one}; {other}", operations=operations)
+
+
+CLOCKS_SECONDS = 0.12
+"""By so much the clocks of two nodes differ at most, and their milliseconds."""
+
+LASTING_SECONDS = 600.0
+"""What expires later than this does not do so before the end of a story."""
+
+
+def expiring(history: History) -> set[bytes]:
+    """The keys that a story lasts longer than."""
+    return {each.key for each in history if each.expires_seconds is not None and each.expires_seconds < LASTING_SECONDS}
+
+
+def about_to_expire(state: ClusterState, history: History) -> set[bytes]:
+    """Those of them that some node still holds."""
+    return expiring(history) & {key for node in state.nodes for key in node.records}
+
+
+def expired_in_time(history: History, values: Mapping[bytes, bytes]) -> list[Violation]:
+    """Of keys that were written once, with an expiry: the value is seen, once it was acknowledged, until it expires,
+    and not afterwards; give and take what clocks differ by. Keys that no story outlasts are there in the end."""
+    found = []
+    for key, operations in history.by_key().items():
+        (write,) = (each for each in operations if each.kind == "set")
+        assert write.expires_seconds is not None
+        done = write.outcome == "ok"
+        gone_from = write.invoked + write.expires_seconds - CLOCKS_SECONDS
+        gone_at = _end(write) + write.expires_seconds + CLOCKS_SECONDS if done else math.inf
+        for each in operations:
+            if each.found is None or each is write:
+                continue
+            (value,), why = each.found, ""
+            if value is None:
+                if done and _end(write) < each.invoked and _end(each) < gone_from:
+                    why = "found nothing before it was to expire"
+            elif value != write.argument or write.outcome == "not" or _end(each) < write.invoked:
+                why = "found what nobody had written"
+            elif each.invoked > gone_at:
+                why = "found it after it was to expire"
+            if why:
+                found.append(_violation("expired_in_time", f"{_name(key)}: {each} {why}", write, each))
+        lasts = done and write.expires_seconds >= LASTING_SECONDS
+        if values.get(key, write.argument if not lasts else None) != write.argument or (
+            key in values and write.outcome == "not"
+        ):
+            found.append(
+                _violation("expired_in_time", f"{_name(key)} ends with {shown(values.get(key))}; it was written", write)
+            )
+    return _bounded("expired_in_time", found)
 
 
 def versions_ascend(history: History) -> list[Violation]:

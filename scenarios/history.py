@@ -13,8 +13,8 @@ in order and have the same time, as happens when time is virtual, would look sim
 second is set later by the smallest step that a float can take. So whatever was completed before another was invoked has
 the smaller time. Events with equal times in a history from elsewhere count as simultaneous.
 
-One operation has one key: a workload that sends MGET, MSET or DEL of many tells of each key by itself. FLUSHALL and
-expiry have no place here yet.
+One operation has one key: a workload that sends MGET, MSET or DEL of many tells of each key by itself. FLUSHALL has no
+place here yet. A key that is given an expiry is written once; it is judged by a check of its own.
 
 `checks.py` judges a history, `linearizability.py` does so for the strictest of promises.
 """
@@ -80,6 +80,10 @@ class Operation:
     """Who answered, if somebody did and the client knows."""
     version: Version | None = None
     """What the write was stamped with, where that is known."""
+    expires_seconds: float | None = None
+    """To a set: so long after it the key expires."""
+    stale: bool | None = None
+    """To a read: it was allowed to lag (READONLY)."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -191,6 +195,8 @@ class History:
         key: bytes,
         argument: bytes | int | None = None,
         expected: bytes | None = None,
+        expires_seconds: float | None = None,
+        stale: bool | None = None,
         at: float,
     ) -> int:
         """A client is about to send a command; returns the operation's number. It is a maybe until completed."""
@@ -204,6 +210,8 @@ class History:
                     key=key,
                     argument=argument,
                     expected=expected,
+                    expires_seconds=expires_seconds,
+                    stale=stale,
                     invoked=self._moment(at),
                 )
             )
@@ -288,6 +296,8 @@ _FIELDS = (
     "value",
     "node",
     "version",
+    "expires_seconds",
+    "stale",
 )
 _BYTES = frozenset({"key", "argument", "expected", "value"})
 

@@ -29,8 +29,8 @@ from typing import Literal, get_args
 import msgspec
 
 from .play import Scenario
-from .stage import RefusedByCluster, Stage
-from .workload import MIXES
+from .stage import PHASES, Phase, RefusedByCluster, Stage
+from .workload import MANNERS, MIXES, Manner
 
 What = Literal[
     "join",
@@ -48,16 +48,21 @@ What = Literal[
     "slow",
     "late news",
     "late words",
+    "late line",
+    "reset",
     "cut power",
     "crash disk",
 ]
 """What may happen. ``kill``, ``cut power``, ``crash disk``, ``pause``, ``slow``, the cuts, what is late, and
 ``zookeeper`` last for ``seconds``. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late
-words: others hear of it later."""
+words: others hear of it later; a late line: one other does. A reset breaks the connections of two nodes, with what is
+under way on them."""
 WHATS: tuple[What, ...] = get_args(What)
 
 CHANGES: tuple[What, ...] = ("join", "leave")
-ONE_COPY_FAULTS: tuple[What, ...] = tuple(what for what in WHATS if what not in (*CHANGES, "crash disk"))
+LINE_FAULTS: tuple[What, ...] = ("late line", "reset")
+"""What befalls the lines between two nodes."""
+ONE_COPY_FAULTS: tuple[What, ...] = tuple(what for what in WHATS if what not in (*CHANGES, *LINE_FAULTS, "crash disk"))
 COPIES_FAULTS: tuple[What, ...] = ("kill", "pause", "cut", "cut from zookeeper", "session", "cut power", "crash disk")
 """What rings with several copies are there for."""
 KINDS = (1, 5)
@@ -75,6 +80,15 @@ TURN_SECONDS = (0.001, 0.02, 0.2)
 """How slow a slow node is."""
 LATE_SECONDS = (0.02, 0.3, 1.2)
 """How late what is late comes: longer than a phase of a change lasts otherwise."""
+
+LINE_SECONDS = (0.02, 0.1, 0.3, 0.6)
+"""How late a late line is: less than it takes to be suspected, or just so much."""
+DISTANCE_SECONDS = (0.0, 0.0, 0.0, 0.01, 0.05, 0.15)
+"""How much longer what one node says to another is under way than next door: what lasts a moment there, as the walk of
+a handoff does, then lasts long enough to be met by something."""
+PHASE_SECONDS_MAX = 3.0
+"""So long an event that is to meet a phase of a change waits for it."""
+PHASE_LOOK_SECONDS = 0.002
 
 REDUCE_SECONDS_MAX = 60.0
 
@@ -102,6 +116,8 @@ class Event:
     """To a slow node: how slow."""
     late_seconds: float = 0.0
     one_way: bool = False
+    phase: Phase | None = None
+    """It waits for the change in flight, or the next that begins, to come to this phase; None: it does not wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +140,10 @@ class Schedule:
     """Of each slot."""
     min_copies: int = 2
     """How many of them must be up for a write."""
+    distance_seconds: float = 0.0
+    """How far the nodes are from each other; 0: next door."""
+    manners: tuple[Manner, ...] = ()
+    """Besides the others, a client for each, which asks for no more than its manner (`workload.py`) says."""
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
@@ -171,7 +191,38 @@ def draw(seed: int) -> Schedule:
         seconds=round(seconds, 3),
         events=tuple(events),
     )
-    return _with_copies(schedule, random_module.Random(f"{seed} copies"))
+    schedule = _with_copies(schedule, random_module.Random(f"{seed} copies"))
+    return _with_lines(schedule, random_module.Random(f"{seed} lines"))
+
+
+def _with_lines(schedule: Schedule, random: random_module.Random) -> Schedule:
+    """Every other story with more of what can be between nodes, with faults that meet a change of the ring, and with
+    clients who ask for less."""
+    if random.random() < 0.5:
+        return schedule
+    faults: tuple[What, ...] = ("kill", "pause", "cut", "reset") + (("crash disk",) if schedule.copies > 1 else ())
+    if schedule.copies > 1 or schedule.fsync == "always":
+        faults += ("cut power",)
+    kinds = random.sample((*LINE_FAULTS, "in a change"), random.randint(1, 3))
+    events = []
+    at = random.uniform(0.0, 2.0)
+    while at < schedule.seconds:
+        kind = random.choice(kinds)
+        if kind == "in a change":
+            events.append(_event(random, at, random.choice((*CHANGES, "kill"))))
+            for _ in range(random.choice((1, 1, 2))):
+                event = _event(random, at, random.choice(faults))
+                events.append(replace(event, phase=random.choice(PHASES)))
+        else:
+            what: What = "reset" if kind == "reset" else "late line"
+            events.append(replace(_event(random, at, what), late_seconds=random.choice(LINE_SECONDS)))
+        at += random.uniform(0.0, random.choice((0.3, 2.0, 8.0)))
+    return replace(
+        schedule,
+        events=tuple(sorted((*schedule.events, *events), key=lambda event: event.at)),
+        distance_seconds=random.choice(DISTANCE_SECONDS),
+        manners=tuple(manner for manner in MANNERS if random.random() < 0.5),
+    )
 
 
 def _with_copies(schedule: Schedule, random: random_module.Random) -> Schedule:
@@ -230,6 +281,8 @@ def as_scenario(schedule: Schedule) -> Scenario:
             keys=schedule.keys,
             operations_per_second=schedule.operations_per_second,
         )
+        for manner in schedule.manners:
+            stage.load("get", clients=1, operations_per_second=min(15.0, schedule.operations_per_second), manner=manner)
 
     def story(stage: Stage) -> None:
         _Player(stage, schedule).play()
@@ -249,6 +302,7 @@ class _Player:
 
     def play(self) -> None:
         schedule, began = self._schedule, self._stage.now()
+        self._move_away(sorted(self._stage.lives()))
         for event in schedule.events:
             self._at(began + event.at, lambda event=event: self._happens(event))  # type: ignore[misc]
         self._at(began + schedule.seconds, lambda: None)
@@ -264,12 +318,17 @@ class _Player:
     def _after(self, seconds: float, do: Callable[[], object]) -> None:
         self._at(self._stage.now() + seconds, do)
 
-    def _happens(self, event: Event) -> None:
+    def _happens(self, event: Event, until: float | None = None) -> None:
         stage = self._stage
+        if event.phase is not None and stage.phase() != event.phase:
+            until = until if until is not None else stage.now() + PHASE_SECONDS_MAX
+            if stage.now() < until:
+                self._after(PHASE_LOOK_SECONDS, lambda: self._happens(event, until))
+            return
         running = sorted(stage.lives())
         if event.what == "join":
             if len(running) < MEMBERS_MAX:
-                stage.join(event.number)
+                self._move_away(stage.join(event.number))
         elif event.what == "cancel":
             self._cancel()
         elif event.what == "zookeeper":
@@ -332,8 +391,30 @@ class _Player:
             case "late words":
                 for other in running:
                     if other != id:
-                        stage.delay(id, other, event.late_seconds)
-                        self._after(event.seconds, lambda other=other: stage.delay(id, other, 0.0))  # type: ignore[misc]
+                        self._is_late(id, other, event)
+            case "late line" if len(running) > 1:
+                self._is_late(id, self._other(event, running), event)
+            case "reset" if len(running) > 1:
+                stage.reset(id, self._other(event, running))
+
+    def _other(self, event: Event, running: Sequence[str]) -> str:
+        """Another one than whom it befalls."""
+        who, other = event.who % len(running), event.other % len(running)
+        return running[other if other != who else (who + 1) % len(running)]
+
+    def _is_late(self, id: str, other: str, event: Event) -> None:
+        distance = self._schedule.distance_seconds
+        self._stage.delay(id, other, distance + event.late_seconds)
+        self._after(event.seconds, lambda: self._stage.delay(id, other, distance))
+
+    def _move_away(self, ids: Sequence[str]) -> None:
+        """These are as far from all others, and from each other, as nodes are in this story."""
+        distance = self._schedule.distance_seconds
+        for other in sorted(self._stage.lives()) if distance else ():
+            for id in ids:
+                if other != id:
+                    self._stage.delay(id, other, distance)
+                    self._stage.delay(other, id, distance)
 
     def _may_lose(self, id: str) -> bool:
         """Whether nothing acknowledged is lost with what a node holds; if so it is taken to lose it now."""

@@ -91,7 +91,7 @@ class RealLoad(Load):
         number = self._invoked(workload, task)
         outcome: Outcome = "ok"
         try:
-            reply = client.execute(*task.words)
+            reply = client.execute(*task.words, acks="one" if workload.manner == "hasty" else None)
         except ClientError as error:
             outcome, reply = "maybe" if error.happened == "maybe" else "not", error
         self._completed(workload, task, number, outcome, reply, None)
@@ -312,6 +312,8 @@ class RealStage(Stage):
         raise RefusedByCluster(f"RING {verb} was tried for {COMMAND_SECONDS_MAX:g} s: {trouble}")
 
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
+        if any(workload.manner == "stale" for workload in workloads):
+            _not_here("the client of real loads reads at coordinators only")
         return RealLoad(self, workloads, operations_per_second)
 
     def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
@@ -385,6 +387,9 @@ class RealStage(Stage):
     def _resume(self, id: str) -> None:
         self._stopped.discard(id)
         self._signal(id, signal.SIGCONT)
+
+    def _reset(self, one: str, other: str) -> None:
+        _not_here("connections between real processes cannot be broken")
 
     def _delay(self, sender: str, id: str, seconds: float) -> None:
         _not_here("what processes say to each other cannot be delayed on real processes")

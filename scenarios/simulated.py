@@ -23,7 +23,7 @@ moment (``world.loop.call_later``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -634,11 +634,11 @@ class SimulatedCluster:
         self.run_until(lambda: bool(outcome), seconds_max + 1.0)
         return outcome[0]
 
-    def client(self, name: str = "client") -> SimulatedClient:
-        """A client of the cluster, in a process of its own."""
+    def client(self, name: str = "client", greeting: Sequence[tuple[str, ...]] = ()) -> SimulatedClient:
+        """A client of the cluster, in a process of its own. ``greeting``: commands that its connections begin with."""
         if name not in self.clients:
             seeds = sorted(self.machines)
-            self.clients[name] = SimulatedClient(self.world.start(name), seeds)
+            self.clients[name] = SimulatedClient(self.world.start(name), seeds, greeting)
         return self.clients[name]
 
     def _caller(self, name: str) -> RespCaller:

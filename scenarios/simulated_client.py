@@ -60,12 +60,15 @@ Done = Callable[[Outcome], object]
 
 
 class SimulatedClient:
-    """A client in a process of its own. ``seeds``: nodes it knows of at first."""
+    """A client in a process of its own. ``seeds``: nodes it knows of at first; ``greeting``: commands that each of its
+    connections begins with."""
 
-    def __init__(self, process: SimulatedProcess, seeds: Sequence[str]) -> None:
+    def __init__(
+        self, process: SimulatedProcess, seeds: Sequence[str], greeting: Sequence[tuple[str, ...]] = ()
+    ) -> None:
         self.process = process
         self.seeds = list(seeds)
-        self._caller = RespCaller(process)
+        self._caller = RespCaller(process, greeting=greeting)
         self._runs: list[tuple[int, int, str]] = []
         """The map: first slot, last slot, and who answers for them; ascending."""
         self._nodes: dict[int, str] = {}

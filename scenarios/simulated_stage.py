@@ -20,13 +20,13 @@ from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
 from ..runtime.store import Record
-from .checks import ClusterState, Held, NodeState, Tenure
+from .checks import ClusterState, Held, NodeState, Tenure, expiring
 from .history import Outcome
 from .simulated import SimulatedCluster, SimulatedNode
 from .simulated_client import Outcome as Ended
 from .simulated_client import SimulatedClient
 from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
-from .workload import Workload
+from .workload import Manner, Workload
 
 LOOK_SECONDS, LOOK_SECONDS_MAX = 0.005, 0.1
 """The pause between two looks at what is waited for: at first, and after many."""
@@ -38,6 +38,14 @@ COMMAND_PAUSE_SECONDS = 0.1
 
 LOAD_ENDS_SECONDS_MAX = 30.0
 """Clients give their operations up much sooner."""
+
+GREETINGS: dict[Manner, tuple[tuple[str, ...], ...]] = {
+    "": (),
+    "fleeting": (),
+    "hasty": (("RING", "ACKS", "ONE"),),
+    "stale": (("READONLY",),),
+}
+"""What connections begin with."""
 
 OUTCOMES: dict[str, Outcome] = {"yes": "ok", "no": "not", "maybe": "maybe"}
 
@@ -52,7 +60,7 @@ class SimulatedLoad(Load):
         self._ending = False
         self._busy = len(workloads)
         for workload in workloads:
-            self._ask_later(workload, stage.cluster.client(workload.client))
+            self._ask_later(workload, stage.cluster.client(workload.client, GREETINGS[workload.manner]))
 
     def _ask_later(self, workload: Workload, client: SimulatedClient) -> None:
         self._cluster.world.loop.call_later(self._random.uniform(*self.pause_seconds), self._ask, workload, client)
@@ -68,7 +76,8 @@ class SimulatedLoad(Load):
             self._completed(workload, task, number, OUTCOMES[ended.happened], ended.reply, ended.node)
             self._ask_later(workload, client)
 
-        client.call(task.words, done)
+        # Who reads what may be stale asks anybody: most have a copy, and others say no.
+        client.call(task.words, done, node=self._random.choice(client.seeds) if workload.manner == "stale" else None)
 
     def _stop(self) -> bool:
         if self._ending:
@@ -170,10 +179,11 @@ class SimulatedStage(Stage):
     def _tidy(self) -> bool:
         """As that of every stage, asked often: only the keys are looked at."""
         ring = self.ring()
+        passing = expiring(self.history)
         return ring is not None and all(
-            any(member.id == node.machine.id for member in ring.lists[slot])
+            any(member.id == node.machine.id for member in ring.lists[slot]) and key not in passing
             for node in self.cluster.nodes()
-            for slot, _, _ in _records(node)
+            for slot, key, _ in _records(node)
         )
 
     def _note_tenures(self) -> None:
@@ -257,6 +267,9 @@ class SimulatedStage(Stage):
 
     def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
         self.cluster.partition(some, others, one_way=one_way)
+
+    def _reset(self, one: str, other: str) -> None:
+        self.cluster.world.network.reset(one, other)
 
     def _heal(self) -> None:
         self.cluster.heal()

@@ -30,9 +30,9 @@ from typing import Any, Self, get_args
 from ..actors.config import OUT_AFTER_SECONDS
 from ..actors.rules import change
 from ..actors.rules.ring import Ring
-from .checks import ClusterState, Tenure, Violation, no_foreign_slots
+from .checks import ClusterState, Tenure, Violation, about_to_expire, no_foreign_slots
 from .history import History, Outcome, Value
-from .workload import MIXES, Keys, Mix, Task, Workload
+from .workload import MIXES, Keys, Manner, Mix, Task, Workload
 
 Phase = change.Phase
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -129,6 +129,8 @@ class Load(ABC):
             key=task.key,
             argument=task.argument,
             expected=task.expected,
+            expires_seconds=task.expires_seconds,
+            stale=workload.manner == "stale" or None,
             at=self.stage.now(),
         )
 
@@ -140,7 +142,8 @@ class Load(ABC):
         if outcome == "ok":
             value = task.value_of(reply)
             workload.heard(task, value)
-        self.stage.history.complete(number, outcome, at=self.stage.now(), value=value, node=node)
+        known: Outcome = "maybe" if outcome == "ok" and task.kind == "set" and workload.manner == "hasty" else outcome
+        self.stage.history.complete(number, known, at=self.stage.now(), value=value, node=node)
         with self._counting:
             self.counts[outcome] += 1
             if outcome != "ok" and len(self.errors) < ERRORS_KEPT_MAX:
@@ -294,6 +297,11 @@ class Stage(ABC):
         self.say(f"nothing comes through from {_listed(some)} to {_listed(others)}{'' if one_way else ' and back'}")
         self._partition(some, others, one_way)
 
+    def reset(self, one: str, other: str) -> None:
+        """Break all connections between two nodes, with what is under way on them."""
+        self.say(f"the connections between {one} and {other} break")
+        self._reset(one, other)
+
     def heal(self) -> None:
         """End all partitions."""
         self.say("the network is whole")
@@ -424,8 +432,10 @@ class Stage(ABC):
         clients: int = 3,
         keys: int = 20,
         operations_per_second: float = OPERATIONS_PER_SECOND,
+        manner: Manner = "",
     ) -> Load:
-        """Begin a load. ``what``: one of MIXES, or a mix. ``operations_per_second``: of one client, about.
+        """Begin a load. ``what``: one of MIXES, or a mix. ``operations_per_second``: of one client, about. ``manner``:
+        see `workload.py`; what is written in a manner is of no mix.
 
         All loads of a story use the same keys, so that there is one history of each.
         """
@@ -434,8 +444,11 @@ class Stage(ABC):
             self._keys = Keys.drawn(self.random, keys)
         first = sum(len(load.workloads) for load in self.loads) + 1
         names = [f"client-{number}" for number in range(first, first + clients)]
-        workloads = [Workload(name, random_module.Random(f"{self.seed} {name}"), self._keys, mix) for name in names]
-        self.say(f"{_count(clients, 'client')} at work: {what if isinstance(what, str) else ', '.join(mix)}")
+        workloads = [
+            Workload(name, random_module.Random(f"{self.seed} {name}"), self._keys, mix, manner) for name in names
+        ]
+        work = manner or (what if isinstance(what, str) else ", ".join(mix))
+        self.say(f"{_count(clients, 'client')} at work: {work}")
         load = self._load(workloads, operations_per_second)
         self.loads.append(load)
         return load
@@ -533,7 +546,7 @@ class Stage(ABC):
             load.stop()
         self._become(self.why_not_steady)
         with suppress(NotInTime):  # then the check says what is where it should not be
-            self.wait_until(self._tidy, TIDY_SECONDS_MAX, "no node holds what is not its own")
+            self.wait_until(self._tidy, TIDY_SECONDS_MAX, "no node holds what is not its own, or is about to expire")
         ring = self.ring()
         self.say(f"the cluster is steady: {_listed(self.members())} in ring {ring.epoch if ring is not None else 0}")
 
@@ -550,7 +563,8 @@ class Stage(ABC):
             raise NotInTime(f"in {CALM_SECONDS_MAX:g} s of calm the cluster did not become steady: {why}")
 
     def _tidy(self) -> bool:
-        return not no_foreign_slots(self.state())
+        state = self.state()
+        return not no_foreign_slots(state) and not about_to_expire(state, self.history)
 
     @abstractmethod
     def close(self) -> None:
@@ -590,6 +604,8 @@ class Stage(ABC):
     def _delay(self, sender: str, id: str, seconds: float) -> None: ...
     @abstractmethod
     def _partition(self, some: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None: ...
+    @abstractmethod
+    def _reset(self, one: str, other: str) -> None: ...
     @abstractmethod
     def _heal(self) -> None: ...
     @abstractmethod

@@ -11,12 +11,21 @@ it was. Keys are of three kinds, since what a check can say of a key depends on 
     key:...      registers: stored, read, deleted, compared and set
     counter:...  only counted and read
     text:...     only appended to and read
+
+Loads that have a *manner* ask for less than that each value is there, and last, until it is overwritten. Theirs are
+keys of their own, each written once and then read for a while; in the slots of the registers, so that what goes wrong
+with them befalls those as well:
+
+    fleeting     set with an expiry
+    hasty        acknowledged when one copy has them: a failure may take them back, but not once somebody has read them
+    stale        reads of everybody's keys that successors may answer
 """
 
 import random as random_module
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .history import CONDITIONAL, Kind, Value
 
@@ -39,6 +48,13 @@ MIXES: Mapping[str, Mix] = {
 PADDING_BYTES = (0, 0, 0, 20, 400)
 """So much is added to a value, each as often."""
 
+Manner = Literal["", "fleeting", "hasty", "stale"]
+MANNERS: tuple[Manner, ...] = ("fleeting", "hasty", "stale")
+EXPIRES_SECONDS = (0.1, 0.5, 1.5, 4.0, 3600.0)
+"""So long fleeting values last, each as often."""
+READ_AGAIN_MAX = 6
+"""So many of the last keys that it has written a load reads that writes each once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -48,6 +64,7 @@ class Task:
     key: bytes
     argument: bytes | int | None = None
     expected: bytes | None = None
+    expires_seconds: float | None = None
 
     @property
     def words(self) -> tuple[bytes | str | int, ...]:
@@ -56,6 +73,8 @@ class Task:
         match self.kind:
             case "get" | "exists" | "strlen" | "getdel":
                 return (self.kind.upper(), key)
+            case "set" if self.expires_seconds is not None:
+                return ("SET", key, argument, "PX", round(self.expires_seconds * 1000))
             case "set" | "setnx" | "getset" | "append":
                 return (self.kind.upper(), key, argument)
             case "setxx":
@@ -85,17 +104,21 @@ class Task:
 class Workload:
     """What one client asks. The same ``random`` gives the same tasks if the same is heard."""
 
-    def __init__(self, client: str, random: random_module.Random, keys: "Keys", mix: Mix) -> None:
-        self.client, self._random, self._keys = client, random, keys
+    def __init__(self, client: str, random: random_module.Random, keys: "Keys", mix: Mix, manner: Manner = "") -> None:
+        self.client, self.manner, self._random, self._keys = client, manner, random, keys
         self._kinds, self._weights = tuple(mix), tuple(mix.values())
         self._number = 0
         self._seen: dict[bytes, bytes] = {}
         """What a register was last known to hold: what a compare-and-set expects."""
+        self._written: deque[bytes] = deque(maxlen=READ_AGAIN_MAX)
+        """The last of the keys that are written once."""
 
     def next(self) -> Task:
         """The next command."""
         (kind,) = self._random.choices(self._kinds, self._weights)
         self._number += 1
+        if self.manner in ("fleeting", "hasty"):
+            return self._next_once()
         match kind:
             case "incr":
                 return Task(
@@ -114,6 +137,15 @@ class Workload:
                 expected = self._seen.get(key, b"nothing that is ever stored") if kind == "cas" else None
                 value = self._tag() + "." * self._random.choice(PADDING_BYTES)
                 return Task(kind=kind, key=key, argument=value.encode(), expected=expected)
+
+    def _next_once(self) -> Task:
+        """Write another key, or read one of the last."""
+        if self._written and self._random.random() < 2 / 3:
+            return Task(kind="get", key=self._one_of(tuple(self._written)))
+        key = f"{self.manner}:{{{self._one_of(self._keys.registers).decode()}}}:{self._tag()}".encode()
+        self._written.append(key)
+        expires = self._random.choice(EXPIRES_SECONDS) if self.manner == "fleeting" else None
+        return Task(kind="set", key=key, argument=self._tag().encode(), expires_seconds=expires)
 
     def heard(self, task: Task, value: Value) -> None:
         """An operation was done, and this is what its answer said."""

@@ -73,8 +73,9 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        greeting = [_Call(_pack(words), lambda _: None) for words in self._caller.greeting]
         unsent, self._unsent = self._unsent, []
-        for call in unsent:
+        for call in greeting + unsent:
             self.call(call)
 
     def connect_failed(self, error: OSError) -> None:
@@ -105,10 +106,17 @@ class _Line(asyncio.Protocol):
 
 
 class RespCaller:
-    """The connections of one simulated process to servers, by address (``host:port``)."""
+    """The connections of one simulated process to servers, by address (``host:port``). ``greeting``: commands that each
+    connection begins with."""
 
-    def __init__(self, process: SimulatedProcess, *, connect_seconds_max: float = 2.0) -> None:
-        self._process, self._connect_seconds_max = process, connect_seconds_max
+    def __init__(
+        self,
+        process: SimulatedProcess,
+        *,
+        connect_seconds_max: float = 2.0,
+        greeting: Sequence[tuple[str, ...]] = (),
+    ) -> None:
+        self._process, self._connect_seconds_max, self.greeting = process, connect_seconds_max, greeting
         self._lines: dict[str, _Line] = {}
 
     def call(

@@ -161,6 +161,72 @@ def one_returns_and_another_dies(stage: Stage) -> None:
         all_back(stage)
 
 
+def one_that_lacks_something_is_left_alone(stage: Stage) -> None:
+    """A node is back and cannot be made equal, and all the others die: it waits for one of them (R14)."""
+    stage.load("mixed", clients=3, keys=20, operations_per_second=30.0)
+    stage.let_pass(stage.random.uniform(0.3, 0.8))
+    alone, *others = stage.random.sample(stage.members(), 3)
+    stage.kill(alone)
+    gone(stage, alone)
+    stage.let_pass(stage.random.uniform(0.5, 1.0))
+    stage.partition([alone], others)
+    stage.restart(alone)
+    stage.let_pass(stage.random.uniform(1.5, 2.5))
+    for id in others:
+        stage.kill(id)
+    stage.heal()
+    gone(stage, others[0])
+    stage.let_pass(stage.random.uniform(1.0, 3.0))
+    all_back(stage)
+
+
+def one_is_back_at_once(stage: Stage) -> None:
+    """A node loses power, and what it had not synced, and is back before anybody has missed it; then others die."""
+    stage.load("mixed", clients=3, keys=20, operations_per_second=30.0)
+    for _ in range(2):
+        stage.let_pass(stage.random.uniform(1.0, 1.5))
+        one, other, third = stage.random.sample(stage.members(), 3)
+        stage.cut_power(one)
+        stage.let_pass(0.02)
+        stage.restart(one)
+        stage.let_pass(stage.random.uniform(0.3, 1.0))
+        stage.kill(other)
+        if stage.random.random() < 0.5:
+            stage.kill(third)
+        gone(stage, other)
+        stage.let_pass(stage.random.uniform(0.5, 1.0))
+        all_back(stage)
+
+
+def keepers_follow_each_other(stage: Stage) -> None:
+    """All die. One is back and answers for their lists, and clients try to write; it dies, and another one follows."""
+    stage.load("read and write", clients=3, keys=10, operations_per_second=30.0)
+    stage.let_pass(stage.random.uniform(0.3, 0.8))
+    members = list(stage.members())
+    stage.random.shuffle(members)
+    for id in members:
+        stage.kill(id)
+    for id in members:
+        stage.restart(id)
+        stage.let_pass(stage.random.uniform(2.5, 4.0))
+        stage.kill(id)
+        gone(stage, id)
+    all_back(stage)
+
+
+def values_expire(stage: Stage) -> None:
+    """Values are there until they expire, on clocks that differ, and gone afterwards; nodes die meanwhile."""
+    stage.load("mixed", clients=2, keys=4, operations_per_second=20.0)
+    stage.load(clients=2, operations_per_second=40.0, manner="fleeting")
+    stage.load(clients=1, operations_per_second=20.0, manner="hasty")
+    stage.load("get", clients=1, operations_per_second=20.0, manner="stale")
+    stage.let_pass(stage.random.uniform(2.0, 4.0))
+    one = stage.random.choice(stage.members())
+    stage.kill(one)
+    stage.let_pass(stage.random.uniform(2.0, 4.0))
+    all_back(stage)
+
+
 def connections_break(stage: Stage) -> None:
     """Connections between living nodes are reset, again and again, with what is under way on them."""
     stage.load("mixed", clients=4, keys=200, operations_per_second=30.0)
@@ -185,6 +251,10 @@ STORIES: Mapping[str, Scenario] = {
         (three_nodes, what_the_dead_have_sent_comes_late),
         (two_nodes, a_list_goes_to_and_fro),
         (three_nodes, one_returns_and_another_dies),
+        (three_nodes, one_that_lacks_something_is_left_alone),
+        (three_nodes, one_is_back_at_once),
+        (three_nodes, keepers_follow_each_other),
+        (three_nodes, values_expire),
         (three_nodes, connections_break),
     )
 }

@@ -227,17 +227,20 @@ def an_older_ring_is_obeyed(patch: Patch) -> None:
     patch.setattr(Member, "_ring_read", trusting)
 
 
-FAULTS: dict[str, tuple[Callable[[Patch], None], int]] = {
-    "reply before the store has it": (reply_before_the_store_has_it, 10),
-    "skip the seal": (skip_the_seal, 2),
-    "walk without following": (walk_without_following, 0),
-    "commit before Ready": (commit_before_ready, 23),
-    "Ready is no promise": (ready_is_no_promise, 1),
-    "parked requests run by a timer": (parked_requests_run_by_a_timer, 1),
-    "two leaders write without compare-and-set": (two_leaders_write_without_compare_and_set, 1),
-    "a change outlives a death": (a_change_outlives_a_death, 12),
-    "the ring is not read again": (the_ring_is_not_read_again, 2),
-    "slots are dropped while they come back": (slots_are_dropped_while_they_come_back, 2),
-    "a stamped write is called not done": (a_stamped_write_is_called_not_done, 6),
+RANDOM = "random"
+GOES = "one comes over a long line and goes"
+
+FAULTS: dict[str, tuple[Callable[[Patch], None], str, int]] = {
+    "reply before the store has it": (reply_before_the_store_has_it, RANDOM, 10),
+    "skip the seal": (skip_the_seal, RANDOM, 2),
+    "walk without following": (walk_without_following, RANDOM, 0),
+    "commit before Ready": (commit_before_ready, RANDOM, 23),
+    "Ready is no promise": (ready_is_no_promise, GOES, 0),
+    "parked requests run by a timer": (parked_requests_run_by_a_timer, GOES, 0),
+    "two leaders write without compare-and-set": (two_leaders_write_without_compare_and_set, "leaders take turns", 0),
+    "a change outlives a death": (a_change_outlives_a_death, "one dies while slots move", 2),
+    "the ring is not read again": (the_ring_is_not_read_again, "sessions are lost and one comes", 0),
+    "slots are dropped while they come back": (slots_are_dropped_while_they_come_back, GOES, 0),
+    "a stamped write is called not done": (a_stamped_write_is_called_not_done, GOES, 0),
 }
-"""By name: how it is planted, and the first seed whose random story finds it."""
+"""By name: how it is planted, and what finds it: a random story, or one of `moving_stories.py`, and its seed."""

@@ -21,6 +21,7 @@ from ringkeeper.scenarios.checks import (
     every_check,
     every_list_up,
     every_slot_served,
+    expired_in_time,
     linearizable,
     no_acknowledged_write_lost,
     no_foreign_slots,
@@ -393,6 +394,62 @@ def test_a_power_cut_may_undo_the_last_of_what_was_acknowledged_and_nothing_else
     found = every_check(told(*lines), state, power_cuts=[9.9])
     assert {each.check for each in found} >= checks
     assert bool(found) == bool(checks)
+
+
+# What may pass.
+
+
+def fleeting(*lines: str, seconds: float) -> History:
+    return History(
+        replace(each, expires_seconds=seconds if each.kind == "set" else None) for each in told(*lines).operations
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "end"),
+    [
+        (("a 1-2 set v", "a 3-4 get = v", "a 12.2-13 get = nothing"), None),
+        (("a 1-2 set v", "b 12.1-13 get = v", "c 11-11.5 get = nothing", "b 12-12.05 get = v"), b"v"),
+        (("a 1-2 set v", "b 1.5-13 get = nothing"), None),
+        (("a 1-2 set v ?", "a 3-4 get = nothing", "a 30-31 get = v"), None),
+        (("a 1-2 set v !", "a 3-4 get = nothing"), None),
+    ],
+)
+def test_what_expires_in_time_by_any_clock_is_not_blamed(lines: tuple[str, ...], end: bytes | None) -> None:
+    assert expired_in_time(fleeting(*lines, seconds=10.0), {} if end is None else {KEY: end}) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "end", "complaint"),
+    [
+        (("a 1-2 set v", "a 3-10.8 get = nothing"), None, "found nothing before it was to expire"),
+        (("a 1-2 set v", "a 12.2-13 get = v"), None, "found it after it was to expire"),
+        (("a 1-2 set v", "a 3-4 get = w"), None, "found what nobody had written"),
+        (("a 1-2 set v !", "a 3-4 get = v"), None, "found what nobody had written"),
+        (("a 1-2 set v !",), b"v", "ends with v"),
+    ],
+)
+def test_what_expires_too_early_or_too_late_is_blamed(
+    lines: tuple[str, ...], end: bytes | None, complaint: str
+) -> None:
+    (found,) = expired_in_time(fleeting(*lines, seconds=10.0), {} if end is None else {KEY: end})
+    assert complaint in str(found)
+
+
+def test_what_outlasts_the_story_is_there_in_the_end() -> None:
+    (found,) = expired_in_time(fleeting("a 1-2 set v", seconds=3600.0), {})
+    assert "ends with nothing" in str(found)
+
+
+def test_a_read_that_may_lag_finds_what_was_written_by_then_and_nothing_else() -> None:
+    state = calm(PAIRS, {KEY: b"v2"})
+
+    def judged(*lines: str) -> set[str]:
+        history = History(replace(each, stale=True if each.kind == "get" else None) for each in told(*lines).operations)
+        return {each.check for each in every_check(history, state)}
+
+    assert judged("a 1-2 set v1", "a 3-4 set v2", "b 5-6 get = v1", "b 7-8 get = nothing") == set()
+    assert judged("a 1-2 set v1", "b 2-3 get = v2", "a 4-5 set v2") == {"no_value_never_written"}
 
 
 # All of them.

@@ -2,11 +2,13 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringkeeper.actors.rules.commands import COMMANDS, find
+from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.history import CONDITIONAL, KINDS
-from ringkeeper.scenarios.workload import MIXES, Keys, Task, Workload
+from ringkeeper.scenarios.workload import MIXES, Keys, Manner, Task, Workload
 
 
 def workload(seed: int, mix: str = "mixed", client: str = "client-1") -> Workload:
@@ -46,6 +48,23 @@ def test_what_is_counted_is_only_counted_and_what_is_appended_to_only_appended_t
 def test_a_mix_asks_for_all_its_kinds_and_all_kinds_are_in_the_large_one() -> None:
     asked = workload(1)
     assert {asked.next().kind for _ in range(1000)} == set(MIXES["mixed"]) == KINDS
+
+
+@pytest.mark.parametrize("manner", ["fleeting", "hasty"])
+def test_what_may_pass_is_written_once_in_the_slots_of_registers_and_read_for_a_while(manner: Manner) -> None:
+    keys = Keys.drawn(random.Random(1), 12)
+    asked = Workload("client-1", random.Random(2), keys, MIXES["get"], manner)
+    tasks = [asked.next() for _ in range(100)]
+    written = [task for task in tasks if task.kind == "set"]
+    assert len({task.key for task in written}) == len(written)
+    assert {slot(task.key) for task in tasks} <= {slot(key) for key in keys.registers}
+    assert {task.key for task in tasks if task.kind == "get"} <= {task.key for task in written}
+    assert all((task.expires_seconds is not None) == (manner == "fleeting") for task in written)
+    assert all((b"PX" in map(_bytes, task.words)) == (manner == "fleeting") for task in written)
+
+
+def _bytes(word: bytes | str | int) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()
 
 
 def test_a_comparison_expects_what_was_seen_last() -> None:
