@@ -449,8 +449,8 @@ def who_was_there_last_is_complete(patch: Patch) -> None:
     """R14: complete are those who were the last to run, found out anew with every ring."""
     in_trouble, up = transitions.in_trouble, transitions._up
 
-    def inferred(before: Ring, after: Iterable[Node]) -> Iterator[Any]:
-        return in_trouble(replace(before, trouble=()), after)
+    def inferred(before: Ring, *args: Any) -> Iterator[Any]:
+        return in_trouble(replace(before, trouble=()), *args)
 
     def running(members: tuple[Node, ...]) -> tuple[tuple[str, str], ...]:
         return up(members) or tuple((node.id, node.data_id) for node in members if node.state == "returning")
@@ -647,7 +647,9 @@ FAULTS: dict[str, Planted] = {
     "a list without coordinator pins nobody": Planted(
         a_list_without_coordinator_pins_nobody, "a list goes to and fro", 0
     ),
-    "who was there last is complete": Planted(who_was_there_last_is_complete, RANDOM, 4),
+    "who was there last is complete": Planted(
+        who_was_there_last_is_complete, "one that lacks something is left alone", 2
+    ),
     "a keeper is up at once": Planted(a_keeper_is_up_at_once, "a list goes to and fro", 0),
     "nobody has lost anything by a power cut": Planted(
         nobody_has_lost_anything_by_a_power_cut, "a list goes to and fro", 0
