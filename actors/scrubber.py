@@ -26,8 +26,8 @@ else up, the ring is not written and the node stays: what can still be read is b
 differ nobody is told anything: a person decides (``RING VERIFY REPAIR`` takes the coordinator's for the right one).
 
 In the background a round reads no more than ``bytes_per_second``, and begins ``pause_seconds`` after the one before it
-did, or ended. ``RING VERIFY START`` has one begin now, at full speed; its own findings are kept apart, and it has
-nothing repaired unless it is asked to.
+did, or ended. ``RING VERIFY START`` has one begin now, at full speed; its own findings are kept apart, and where copies
+differ it has nothing repaired unless it is asked to.
 
 Invariants (``check``): one comparison is under way at a time; what is kept is bounded.
 """
@@ -290,8 +290,7 @@ class Scrubber(Actor):
             records, reached = self._store.walk(stretch.after, stretch.upto, STRETCH_KEYS_MAX, STRETCH_BYTES_MAX)
         except Corrupt as failure:
             round.damage = str(failure)
-            if round.repair:
-                self._be_damaged(str(failure))
+            self._be_damaged(str(failure))
             self._pass(round, stretch)
             round.skipped += 1
             return False

@@ -8,6 +8,7 @@ serve       node, ecs, zookeeper: one process each, for hosts of one's own
 changes     nodes (list, add, remove, restart), jobs (list, cancel), limit, start, stop, recover
 following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
+verify      verify: all copies, now
 load        load: a folder's files
 backup      backup, restore, export, import
 archive     the folder that a backup is kept in

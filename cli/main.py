@@ -15,6 +15,7 @@ from .run import run
 from .serve import ecs, node, zookeeper
 from .show import ring, status
 from .up import down, up
+from .verify import verify
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,7 +42,7 @@ KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, replicas, limit, start, stop, recover)
 BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
+for command in (up, down, status, ring, verify, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
     ringkeeper.add_command(command)
 
 

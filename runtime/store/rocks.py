@@ -183,6 +183,8 @@ class FrozenRocks:
 def _rows(rocks: Rdict, begin: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
     options = ReadOptions()
     options.set_iterate_upper_bound(end)
+    # What is read once must not push out what is hot, and is to be read from the disk.
+    options.fill_cache(False)  # type: ignore[call-arg]  # the stub forgets its argument
     rows = rocks.iter(options)
     rows.seek(begin)
     while rows.valid():

@@ -1,0 +1,173 @@
+"""Keeps what a mirror takes from a node that may hold what nobody else has any more (R17).
+
+A node that returns is made equal to the coordinator: what it has and the coordinator has not, goes. As a rule that was
+never acknowledged, or deleted since. It can be more than that
+
+    under ``acks = one``                 the coordinator alone answered, and died before others had it
+    after a loss was accepted, or a      the lists went on with what one member held, and this node was another of
+    recovery did not wait for all        those that may have held something else (``Ring.left_behind``)
+
+and then it is written to the node's *salvage file* before it goes, for a person to look at, and to put back key by key
+(`ringkeeper salvage`). Not written is what another value of the same tenure has replaced, or an equal one: nothing is
+lost with it.
+
+The file holds one JSON object a line: when, in which ring and by which coordinator's mirror; slot, key, value, version,
+expiry; and what became of it. It is only appended to, and bounded: when it is full that is said in its last line, and
+what comes after it goes unseen.
+"""
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ..runtime.store import Record
+from .rules.ring import Ring
+
+log = logging.getLogger(__name__)
+
+SALVAGE_BYTES_MAX = 256 * 1024 * 1024
+"""What a salvage file holds at most."""
+
+SALVAGE_NAME = "salvage.jsonl"
+"""In the node's folder."""
+
+
+class SalvageFile(Protocol):
+    """What a node's disk offers for it."""
+
+    def append(self, lines: bytes) -> None:
+        """Raises OSError; then nothing may be taken that is not there."""
+        ...
+
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+
+class FolderSalvage:
+    """The salvage file in a node's folder; it comes into being with its first line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / SALVAGE_NAME
+
+    def append(self, lines: bytes) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+class Taken(NamedTuple):
+    """A record that goes, and what comes in its place."""
+
+    slot: int
+    key: bytes
+    record: Record
+    by: Record | None
+
+    @property
+    def matters(self) -> bool:
+        """Whether something may be lost with it."""
+        if self.by is None:
+            return True
+        return self.by.epoch != self.record.epoch and (self.by.value, self.by.expiry) != (
+            self.record.value,
+            self.record.expiry,
+        )
+
+
+class Salvage:
+    """One node's salvage file, and who is to be salvaged."""
+
+    def __init__(self, file: SalvageFile, bytes_max: int = SALVAGE_BYTES_MAX) -> None:
+        self._file, self._bytes_max = file, bytes_max
+        self._full = False
+
+    def keep(self, taken: list[Taken], *, ring: Ring, source: str, wall_seconds: float) -> int:
+        """Write down what goes; how many records that are. Raises OSError, with nothing written that counts."""
+        mattering = [each for each in taken if each.matters]
+        size = self._file.size()
+        if not mattering or self._full or size >= self._bytes_max:
+            return 0
+        head = {"wall_seconds": round(wall_seconds, 3), "ring": ring.epoch, "mirrored_from": source}
+        full = json.dumps({**head, "full": True}).encode() + b"\n"
+        lines: list[bytes] = []
+        for each in mattering:
+            line = json.dumps({**head, **_shown(each)}).encode() + b"\n"
+            size += len(line)
+            if size + len(full) > self._bytes_max:
+                log.error("the salvage file is full: what mirrors take from this node goes unseen from now on")
+                self._full = True
+                lines.append(full)
+                break
+            lines.append(line)
+        self._file.append(b"".join(lines))
+        return len(lines) - self._full
+
+
+def is_salvaged(ring: Ring, id: str) -> bool:
+    """Whether what a mirror takes from this node goes to its salvage file."""
+    node = ring.by_id.get(id)
+    return ring.acks == "one" or (node is not None and (id, node.data_id) in ring.left_behind)
+
+
+def _shown(each: Taken) -> dict[str, Any]:
+    record, by = each.record, each.by
+    return {
+        "slot": each.slot,
+        **_text_of("key", each.key),
+        **_text_of("value", record.value),
+        "version": f"{record.epoch}.{record.seq}",
+        "expires_at_ms": record.expiry or None,
+        "became": "removed" if by is None else f"version {by.epoch}.{by.seq}",
+    }
+
+
+def _text_of(name: str, content: bytes) -> dict[str, str]:
+    """As text where it is that, else in base64, under a name that says so."""
+    try:
+        return {name: content.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(content).decode()}
+
+
+class Salvaged(NamedTuple):
+    """A line of a salvage file, read back."""
+
+    key: bytes
+    value: bytes
+    expires_at_ms: int
+    said: dict[str, Any]
+    """The line itself."""
+
+
+def read_salvage(path: Path) -> Iterator[Salvaged | str]:
+    """What a salvage file holds, in its order; a sentence where a line says something else, or cannot be read. Raises
+    OSError."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                said = json.loads(line)
+                if said.get("full"):
+                    yield "the file was full then: what was taken after that was not written down"
+                    continue
+                yield Salvaged(_bytes_of(said, "key"), _bytes_of(said, "value"), said["expires_at_ms"] or 0, said)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                yield f"line {number} cannot be read ({error!r}): passed over"
+
+
+def _bytes_of(said: dict[str, Any], name: str) -> bytes:
+    return str(said[name]).encode() if name in said else base64.b64decode(said[f"{name}_base64"], validate=True)
