@@ -137,6 +137,9 @@ its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`
     to be put aside (`node_folder.py`), and starts the process again: it returns empty, and is made equal.
 4.  ``RING VERIFY`` (`RunVerify`) has a `Scrubber` compare everything now.
 
+5.  What a mirror takes from a node that may hold what nobody else has any more goes to its salvage file
+    (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`.
+
 *ZooKeeper goes away*
 
 1.  `Watches` tells `Suspended`, later `Lost`. Data goes on being served: acknowledging needs no session.

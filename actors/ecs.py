@@ -99,7 +99,7 @@ from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.placement import Place
 from .rules.plan import Plan
-from .rules.recovery import recovery
+from .rules.recovery import Recovery, recovery
 from .rules.ring import Acks, Node, Ring
 from .rules.scrub import may_go
 from .rules.slots import Run
@@ -612,8 +612,9 @@ class Ecs(Actor):
         if damaged := self._bad_copy(ring):
             why = f"its copy is damaged: {damaged.why}"
             return downed(ring, {damaged.node: damaged.incarnation}, why=why, **self.write_fields())
-        if keepers := self._keepers(ring):
-            return kept(ring, keepers, why="a complete member is back", **self.write_fields())
+        if (found := self._keepers(ring)).keepers:
+            why = "a complete member is back"
+            return kept(ring, found.keepers, unsure=found.unsure, why=why, **self.write_fields())
         if ring.change is None:
             return self._ordered(ring) or self._begun(ring)
         return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
@@ -843,8 +844,8 @@ class Ecs(Actor):
         self._deaths = {id: deaths for id, deaths in self._deaths.items() if id in ids}
         self._up_since = {id: since for id, since in self._up_since.items() if id in ids}
 
-    def _keepers(self, ring: Ring) -> dict[Run, str]:
-        """By their slots, the lists that can have a keeper now, and who that is (R15, R16)."""
+    def _keepers(self, ring: Ring) -> Recovery:
+        """The lists that can have a keeper now, and who that is (R15, R16)."""
         now, since = self.now(), self._recovering_since
         enough = {run for run, moment in since.items() if now - moment >= self._recovery_wait_seconds}
         found = recovery(ring, self.newest_lives(), self._highest, enough)
@@ -854,7 +855,7 @@ class Ecs(Actor):
             self._ask_numbers(ring, found.ask)
         for run in found.waiting - enough:
             self._look_in(self._recovering_since[run] + self._recovery_wait_seconds - now)
-        return found.keepers
+        return found
 
     def _ask_numbers(self, ring: Ring, asked: dict[str, list[Run]]) -> None:
         """Ask nodes for the highest numbers of these slots, and look again when they have said them, or had the time

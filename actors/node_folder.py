@@ -181,8 +181,7 @@ class NodeFolder:
                 f"the records of {self._id} are gone: {self.path} has been in use, and {self.store} is missing or "
                 "emptied. A node that came up like this would answer that keys do not exist which it has acknowledged. "
                 f"Put {self.store} back as it was. If it is lost, so are its records: {self._id} can begin anew with "
-                "an empty folder, as another data directory: the ring has it made equal to the other copies, and refuses "
-                "it where there are none."
+                "an empty folder, as another data directory, and is made equal to the other copies where there are any."
             )
 
     def _holds_records(self) -> bool:

@@ -39,6 +39,7 @@ from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.ring import Ring
+from .salvage import FolderSalvage, Salvage, SalvageFile
 from .scrubber import Scrubber
 from .storage_node import StorageNode
 from .syncer import Syncer
@@ -200,6 +201,7 @@ def spawn_node(
     note_left: Callable[[], None],
     note_whole: Callable[[], None],
     note_damaged: Callable[[str], None],
+    salvage: SalvageFile,
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
@@ -228,6 +230,7 @@ def spawn_node(
         incarnation=incarnation,
         store=store,
         syncer=syncer,
+        salvage=Salvage(salvage),
         keeps_synced=config.fsync != "never",
         name="replica",
         supervision=ESCALATE,
@@ -421,6 +424,7 @@ class NodeProcess:
             note_left=self._note_left,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
+            salvage=FolderSalvage(folder.path),
         )
         freezer = system.spawn(Freezer, store=store, name="freezer")
         system.spawn(Backup, store=store, storage=actors.storage, freezer=freezer, name="backup")

@@ -90,6 +90,7 @@ from .rules.ring import Ring
 from .rules.scrub import summed
 from .rules.slots import SLOTS, Run, runs
 from .rules.transitions import planned
+from .salvage import Salvage, Taken, is_salvaged
 from .tenures import LEASE_OVER_SECONDS
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,8 @@ class Walk:
     synced: int = 0
     tail: list[Operation] = field(default_factory=list)
     """What was stamped since the seal: if its change is committed, not everybody may hold it."""
+    salvages: bool = False
+    """What it takes from here is written down first (R17)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -184,13 +187,14 @@ class Replica(Actor):
         store: Store,
         syncer: Ref,
         foreign_seconds: float = FOREIGN_SECONDS,
+        salvage: Salvage | None = None,
         keeps_synced: bool = True,
         member: str = "member",
     ) -> None:
         """``member`` is the name of this process' Member, which is spawned later."""
         super().__init__()
         self.id, self.incarnation, self._member = id, incarnation, member
-        self._store, self._syncer = store, syncer
+        self._store, self._syncer, self._salvage = store, syncer, salvage
         self._foreign_seconds, self._keeps_synced = foreign_seconds, keeps_synced
         self._ring: Ring | None = None
         self._plan: Plan | None = None
@@ -479,7 +483,12 @@ class Replica(Actor):
             self._walks = {id: walk for id, walk in self._walks.items() if walk.slots != slots}
             self._settle(slots.first, slots.last)
             self._walks[message.walk] = Walk(
-                message.walk, message.change, slots, (message.node, message.incarnation), message.reply_to
+                message.walk,
+                message.change,
+                slots,
+                (message.node, message.incarnation),
+                message.reply_to,
+                salvages=self._salvage is not None and self._ring is not None and is_salvaged(self._ring, self.id),
             )
         keys, _ = self._store.held_in(slots.first, slots.last + 1)
         self.send(message.reply_to, Learning(walk=message.walk, keys=keys))
@@ -550,6 +559,8 @@ class Replica(Actor):
             return
         try:
             if isinstance(message, Chunk):
+                if walk.salvages:
+                    self._keep_what_goes(walk, message)
                 self._apply_chunk(message)
             else:
                 self._apply_operations(message.operations)
@@ -577,6 +588,22 @@ class Replica(Actor):
         here = {slot for slot, _, _ in self._store.numbers(chunk.after[0], chunk.upto[0])}
         for slot in sorted(here | numbers.keys()):
             self._store.renumber(slot, *numbers.get(slot, (0, 0)))
+
+    def _keep_what_goes(self, walk: Walk, chunk: Chunk) -> None:
+        """Write down what a chunk removes or replaces (R17). Raises StoreError when there is no room for it."""
+        assert self._salvage is not None and self._ring is not None
+        comes = {(slot, key): Record(value, e, s, expiry) for slot, key, value, e, s, expiry in chunk.puts}
+        taken = []
+        for slot, key in (*chunk.removals, *comes):
+            record = self._store.get(slot, key)
+            if record is not None:
+                taken.append(Taken(slot, key, record, comes.get((slot, key))))
+        try:
+            kept = self._salvage.keep(taken, ring=self._ring, source=walk.source[0], wall_seconds=self.wall())
+        except OSError as error:
+            raise StoreError(f"what a mirror takes cannot be salvaged: {error}") from error
+        if kept:
+            log.warning("%s has salvaged %d records that a mirror takes from slots %s", self.id, kept, walk.slots)
 
     def _apply_operations(self, operations: list[Operation]) -> None:
         stage(self._store, operations)

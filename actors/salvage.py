@@ -118,8 +118,11 @@ class Salvage:
 
 def is_salvaged(ring: Ring, id: str) -> bool:
     """Whether what a mirror takes from this node goes to its salvage file."""
-    node = ring.by_id.get(id)
-    return ring.acks == "one" or (node is not None and (id, node.data_id) in ring.left_behind)
+    comes = ring.change.comes if ring.change is not None else ()
+    node = next((node for node in (*comes, *ring.circle) if node.id == id), None)
+    if node is None or node.state == "up":  # what that has beside its own slots is foreign
+        return False
+    return ring.acks == "one" or (id, node.data_id) in ring.left_behind
 
 
 def _shown(each: Taken) -> dict[str, Any]:

@@ -9,6 +9,7 @@ changes     nodes (list, add, remove, restart), jobs (list, cancel), limit, star
 following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
 verify      verify: all copies, now
+salvage     salvage: what mirrors took from a node
 load        load: a folder's files
 backup      backup, restore, export, import
 archive     the folder that a backup is kept in

@@ -12,6 +12,7 @@ from .data import delete, get, locate, put
 from .load import load
 from .outcomes import Commands
 from .run import run
+from .salvage import salvage
 from .serve import ecs, node, zookeeper
 from .show import ring, status
 from .up import down, up
@@ -42,7 +43,7 @@ KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, replicas, limit, start, stop, recover)
 BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, verify, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
+for command in (up, down, status, ring, verify, salvage, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
     ringkeeper.add_command(command)
 
 

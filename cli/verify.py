@@ -1,8 +1,9 @@
 """The command that compares all copies now: verify."""
 
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,7 +62,7 @@ def verify(repair: bool, as_json: bool, cluster: str, password: str | None, time
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        show(found)
+        report(found)
     click.get_current_context().exit(0 if found["equal"] else NO)
 
 
@@ -116,7 +117,7 @@ def compare(client: "Client", repair: bool) -> dict[str, Any]:
 
 def told(found: dict[str, Any]) -> list[str]:
     """What was wrong, in sentences."""
-    return [each["sentence"] for each in found["differences"]] + found["unreadable"] + found["damaged"]
+    return [*(each["sentence"] for each in found["differences"]), *found["unreadable"], *found["damaged"]]
 
 
 def wait_for_everybody(client: "Client") -> None:
@@ -133,7 +134,7 @@ def wait_for_everybody(client: "Client") -> None:
     raise Trouble(f"in {REPAIR_SECONDS_MAX:g} s not all nodes came up again; `ringkeeper status` says which", NO)
 
 
-def show(found: dict[str, Any]) -> None:
+def report(found: dict[str, Any]) -> None:
     """The result, for people."""
     for sentence in _shortened(found.get("repaired", [])):
         click.echo(f"made anew: {sentence}")
@@ -146,7 +147,7 @@ def show(found: dict[str, Any]) -> None:
     click.echo(f"{found['slots']} slots with {found['keys']} keys compared: {verdict}{rest}")
 
 
-def _shortened(sentences: list[str]) -> Iterable[str]:
+def _shortened(sentences: list[str]) -> Iterator[str]:
     yield from sentences[:SHOWN_MAX]
     if len(sentences) > SHOWN_MAX:
         yield f"and {len(sentences) - SHOWN_MAX} more"
@@ -154,6 +155,5 @@ def _shortened(sentences: list[str]) -> Iterable[str]:
 
 def _progress(done: int, total: int) -> None:
     """On a terminal, how far it is; nothing once it is over."""
-    stderr = click.get_text_stream("stderr")
-    if stderr.isatty():
+    if sys.stderr.isatty():
         click.echo(f"\r{done} of {total} slots compared" if total else f"\r{' ' * 40}\r", nl=False, err=True)

@@ -277,6 +277,7 @@ class SimulatedNode(_Part):
             note_left=lambda: None,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
+            salvage=machine.disk.salvage,
         )
         self.bridge.subscribe(self.actors.detector)
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)

@@ -31,6 +31,8 @@ class Recovery:
     """By node, the slots whose highest numbers it is to say."""
     waiting: set[Run] = field(default_factory=set)
     """Lists of which a complete member is back and not yet taken as keeper."""
+    unsure: set[Run] = field(default_factory=set)
+    """Lists whose keeper may lack what another complete member has: a power cut took something."""
 
 
 def recovery(
@@ -76,8 +78,10 @@ def _choose(
     silent = all((slots, node.incarnation) in highest for node in back)
     if len(back) == 1:
         result.keepers[slots] = back[0].id
+        result.unsure.add(slots)
     elif len(known) == len(back) or (known and silent and waited_enough):
         result.keepers[slots] = max(known, key=lambda id: known[id])  # of equals the first in the list
+        result.unsure.add(slots)
     else:
         for node in back:
             if said[node.id] is None:

@@ -68,6 +68,7 @@ HISTORY_MAX = 32
 QUEUE_MAX = 64
 """Wishes that wait."""
 HELD_BACK_MAX = 1024
+LEFT_BEHIND_MAX = 256
 PROSE_CHARACTERS_MAX = 500
 BYTES_PER_SECOND_MAX = 2**50
 
@@ -176,6 +177,9 @@ class Ring:
     """The change in flight."""
     queue: tuple[Wish, ...] = ()
     """What is wanted next, in this order."""
+    left_behind: tuple[tuple[str, str], ...] = ()
+    """Data directories, as (id, data_id), that were complete in lists that went on without asking them: a mirror may
+    take from them what nobody else has any more (R17). The last LEFT_BEHIND_MAX."""
     held_back: tuple[str, ...] = ()
     """Nodes that are not taken in by themselves: the change that would have was cancelled. Ascending."""
     history: tuple[Write, ...] = ()
@@ -379,6 +383,7 @@ class Ring:
                 ],
                 "change": change_to_json(self.change),
                 "queue": [wish_to_json(wish) for wish in self.queue],
+                "left_behind": self.left_behind,
                 "held_back": self.held_back,
                 "history": [
                     {name: getattr(each, name) for name in Write.__dataclass_fields__} for each in self.history
@@ -406,6 +411,7 @@ class Ring:
         history = tuple(_write_from_json(item) for item in fields.take_many("history"))
         chain = tuple(_link_from_json(item) for item in fields.take_many("chain"))
         change = change_from_json(fields.take("change"))
+        left_behind = tuple(_left_from_json(item) for item in fields.take_many("left_behind", []))
         queue, held_back = fields.take_many("queue", []), tuple(fields.take_many("held_back", []))
         acks = fields.take("acks", "all")
         limit = fields.take("move_bytes_per_second", 0)
@@ -420,6 +426,7 @@ class Ring:
             change=change,
             queue=tuple(map(wish_from_json, queue)),
             held_back=held_back,
+            left_behind=left_behind,
             acks=acks,
             move_bytes_per_second=limit,
             unknown=fields.left,
@@ -498,6 +505,8 @@ class Ring:
     def _check_wishes(self) -> None:
         if len(self.queue) > QUEUE_MAX or len(self.held_back) > HELD_BACK_MAX:
             raise RingError(f"the ring holds more than {QUEUE_MAX} wishes, or {HELD_BACK_MAX} nodes back")
+        if len(self.left_behind) > LEFT_BEHIND_MAX:
+            raise RingError(f"the ring has left {len(self.left_behind)} data directories behind, not {LEFT_BEHIND_MAX}")
         for id in self.held_back:
             text("a node that is held back", id, NODE_ID)
         wishes = (*self.queue, *((self.change.wish,) if self.change is not None else ()))
@@ -584,6 +593,12 @@ def _distinct(what: str, values: Iterable[str], whose: str = "nodes") -> None:
         if value in seen:
             raise RingError(f"two {whose} of the ring have the same {what}, {value}")
         seen.add(value)
+
+
+def _left_from_json(item: object) -> tuple[str, str]:
+    if not isinstance(item, list) or len(item) != 2:
+        raise RingError(f"{reprlib.repr(item)} is no data directory that was left behind")
+    return text("id of a directory left behind", item[0], NODE_ID), text("data_id left behind", item[1], HEX_64)
 
 
 def _trouble_from_json(item: object) -> Trouble:

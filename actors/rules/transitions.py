@@ -33,7 +33,19 @@ from .fields import RingError
 from .life import Life, Registration
 from .placement import Place, place
 from .plan import Plan, check_copies, plan
-from .ring import HELD_BACK_MAX, QUEUE_MAX, Acks, Node, Ring, Trouble, Write, circle_of, list_runs, shortened
+from .ring import (
+    HELD_BACK_MAX,
+    LEFT_BEHIND_MAX,
+    QUEUE_MAX,
+    Acks,
+    Node,
+    Ring,
+    Trouble,
+    Write,
+    circle_of,
+    list_runs,
+    shortened,
+)
 from .slots import Run
 
 EPOCHS_SKIPPED = 1000
@@ -128,9 +140,17 @@ def returned(
     return _with_states(ring, nodes, what, why, nonce, wall_seconds)
 
 
-def kept(ring: Ring, keepers: Mapping[Run, str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
+def kept(
+    ring: Ring,
+    keepers: Mapping[Run, str],
+    *,
+    unsure: Container[Run] = (),
+    why: str,
+    nonce: str,
+    wall_seconds: float,
+) -> Ring:
     """The ring in which lists that nobody answers for have these members as keepers, in one write: by the slots that
-    are written down as in trouble, the id.
+    are written down as in trouble, the id. ``unsure``: slots whose keeper may lack what another complete member holds.
 
     Raises RingError when nothing is written down of just these slots, they have a keeper or a member that is up, or
     who is to be keeper is not one of their complete members, back with the same data directory (R14, R15).
@@ -145,12 +165,14 @@ def kept(ring: Ring, keepers: Mapping[Run, str], *, why: str, nonce: str, wall_s
         trouble.append(replace(each, keeper=keeper or each.keeper))
     if unknown := sorted(set(keepers) - {each.slots for each in trouble}):
         raise RingError(f"slots {unknown[0]} are not written down as in trouble")
+    left = (other for each in ring.trouble if each.slots in unsure for other in each.complete)
     kept = ", ".join(f"{run} by {id}" for run, id in sorted(keepers.items()))
     return ring.amended(
         nonce=nonce,
         what=f"kept: {kept}",
         why=why,
         wall_seconds=wall_seconds,
+        left_behind=_left_behind(ring, left, set(keepers.values())),
         trouble=tuple(trouble),
         **_without_the_change(ring),
     )
@@ -184,6 +206,7 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
         why=why,
         wall_seconds=wall_seconds,
         trouble=tuple(replace(each, complete=alone) if each in lists else each for each in ring.trouble),
+        left_behind=_left_behind(ring, (other for each in lists for other in each.complete), {id}),
         **_without_the_change(ring),
     )
 
@@ -206,6 +229,14 @@ def restored(ring: Ring, above: int, *, why: str, nonce: str, wall_seconds: floa
         trouble=tuple(in_trouble(ring, nodes)),
         **_without_the_change(ring),
     )
+
+
+def _left_behind(
+    ring: Ring, directories: Iterable[tuple[str, str]], going_on: Container[str]
+) -> tuple[tuple[str, str], ...]:
+    """What a ring has left behind already, and these, but for the nodes that lists go on with (R17)."""
+    left = dict.fromkeys((*ring.left_behind, *(each for each in directories if each[0] not in going_on)))
+    return tuple(left)[-LEFT_BEHIND_MAX:]
 
 
 def awaited(ring: Ring, life: Life) -> bool:
@@ -466,7 +497,14 @@ def _changed(ring: Ring) -> dict[str, Any]:
     replicas, min_copies = change.wish.copies or (ring.replicas, ring.min_copies)
     check_copies(ring, nodes, replicas, min_copies)
     trouble = tuple(in_trouble(ring, nodes, replicas, min_copies))
-    return {"nodes": nodes, "trouble": trouble, "replicas": replicas, "min_copies": min_copies}
+    equal = {(node.id, node.data_id) for node in nodes if node.state == "up"}  # what they had is salvaged
+    return {
+        "nodes": nodes,
+        "trouble": trouble,
+        "replicas": replicas,
+        "min_copies": min_copies,
+        "left_behind": tuple(each for each in ring.left_behind if each not in equal),
+    }
 
 
 def _without_the_forgotten(nodes: Iterable[Node], going: tuple[str, ...]) -> tuple[Node, ...]:

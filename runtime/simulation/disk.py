@@ -37,6 +37,23 @@ class SimulatedFile:
         self.content = content
 
 
+class SimulatedLines:
+    """A file that is only appended to."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.full = False
+
+    def append(self, lines: bytes) -> None:
+        """Raises OSError."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.content += lines
+
+    def size(self) -> int:
+        return len(self.content)
+
+
 class DiskCopy(NamedTuple):
     """What was on a disk."""
 
@@ -54,6 +71,7 @@ class SimulatedDisk:
     def __init__(self, stream: random.Random) -> None:
         self.records = MemoryDisk()
         self.aside: MemoryDisk | None = None
+        self.salvage = SimulatedLines()
         self.files: dict[str, SimulatedFile] = {}
         self._random = stream
 
@@ -83,11 +101,11 @@ class SimulatedDisk:
 
     def wipe(self) -> None:
         """Everything on it is lost."""
-        self.records = MemoryDisk()
+        self.records, self.salvage = MemoryDisk(), SimulatedLines()
         self.files.clear()
 
     def fill(self, full: bool = True) -> None:
         """From now on there is no room for anything; or there is again."""
-        self.records.full = full
+        self.records.full = self.salvage.full = full
         for file in self.files.values():
             file.full = full

@@ -1,4 +1,4 @@
-"""Copies that are not what they should be, in the simulation: found, said, and made anew (R25)."""
+"""Copies that are not what they should be, in the simulation: found, said, made anew (R25); what mirrors take (R17)."""
 
 import json
 from collections.abc import Iterator
@@ -173,3 +173,23 @@ def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -
         assert cluster.machines[bad].data_id != before
         cluster.run_until(cluster.serves, 30)
         assert record(cluster, bad) == record(cluster, list_of(cluster)[0])
+
+
+def test_what_the_coordinator_alone_has_answered_is_salvaged_when_it_returns() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3, acks="one") as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, *others = list_of(cluster)
+        assert cluster.execute(coordinator, "SET", KEY, "everywhere") == b"OK"
+        cluster.run(1.0)
+        cluster.partition(coordinator, tuple(others))
+        assert cluster.execute(coordinator, "SET", KEY, "here alone") == b"OK"
+        cluster.kill(coordinator)
+        cluster.heal()
+        cluster.run(5.0)
+        assert cluster.execute(others[0], "SET", KEY, "later") == b"OK"
+        cluster.start_node(coordinator)
+        cluster.run_until(cluster.serves, 60)
+        lines = [json.loads(line) for line in cluster.machines[coordinator].disk.salvage.content.splitlines()]
+        assert [(line["key"], line["value"]) for line in lines] == [("k7", "here alone")]
+        assert not any(cluster.machines[id].disk.salvage.content for id in others)
+        assert record(cluster, coordinator) == record(cluster, others[0])
