@@ -132,7 +132,7 @@ def _shown(each: Taken) -> dict[str, Any]:
         **_text_of("key", each.key),
         **_text_of("value", record.value),
         "version": f"{record.epoch}.{record.seq}",
-        "expires_at_ms": record.expiry or None,
+        "expires_ms": record.expiry or None,
         "became": "removed" if by is None else f"version {by.epoch}.{by.seq}",
     }
 
@@ -150,7 +150,7 @@ class Salvaged(NamedTuple):
 
     key: bytes
     value: bytes
-    expires_at_ms: int
+    expires_ms: int
     said: dict[str, Any]
     """The line itself."""
 
@@ -167,7 +167,7 @@ def read_salvage(path: Path) -> Iterator[Salvaged | str]:
                 if said.get("full"):
                     yield "the file was full then: what was taken after that was not written down"
                     continue
-                yield Salvaged(_bytes_of(said, "key"), _bytes_of(said, "value"), said["expires_at_ms"] or 0, said)
+                yield Salvaged(_bytes_of(said, "key"), _bytes_of(said, "value"), said["expires_ms"] or 0, said)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 yield f"line {number} cannot be read ({error!r}): passed over"
 

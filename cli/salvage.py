@@ -71,11 +71,11 @@ def salvage(
         with opened(cluster, password, timeout_seconds) as client:
             stored, now_ms = 0, time.time() * 1000
             for each in found.values():
-                left_ms = int(each.expires_at_ms - now_ms)
-                if each.expires_at_ms and left_ms <= 0:
+                left_ms = int(each.expires_ms - now_ms)
+                if each.expires_ms and left_ms <= 0:
                     continue
                 words: list[str | int] = [] if overwrite else ["NX"]
-                words += ["PX", left_ms] if each.expires_at_ms else []
+                words += ["PX", left_ms] if each.expires_ms else []
                 stored += client.execute("SET", each.key, each.value, *words) is not None
         click.echo(f"{stored} of {len(found)} keys put back; the others have a value, or have expired", err=as_json)
 

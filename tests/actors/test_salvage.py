@@ -24,8 +24,8 @@ def test_what_goes_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert keep(Salvage(FolderSalvage(tmp_path)), Taken(5, b"key", Record(b"b", 3, 8), Record(b"c", 9, 1))) == 1
     first, second, third = read_salvage(tmp_path / "salvage.jsonl")
     assert isinstance(first, Salvaged) and isinstance(second, Salvaged) and isinstance(third, Salvaged)
-    assert (first.key, first.value, first.expires_at_ms) == (b"key", "é".encode(), 0)
-    assert (second.key, second.value, second.expires_at_ms) == (b"\xff", b"\x00\xfe", 1234)
+    assert (first.key, first.value, first.expires_ms) == (b"key", "é".encode(), 0)
+    assert (second.key, second.value, second.expires_ms) == (b"\xff", b"\x00\xfe", 1234)
     assert first.said["became"] == "removed" and third.said["became"] == "version 9.1"
 
 
