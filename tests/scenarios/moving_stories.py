@@ -40,6 +40,18 @@ def one_comes_over_a_long_line_and_goes(stage: Stage) -> None:
     stage.let_pass(1.5)
 
 
+def one_comes_and_others_hear_late_of_it(stage: Stage) -> None:
+    """Whoever had the slots hears late that they are another's; who writes knows it at once, and who reads asks on."""
+    stage.load("set", clients=1, keys=20, operations_per_second=20.0)
+    stage.load("get", clients=3, operations_per_second=60.0)
+    for id in stage.members():
+        stage.delay("zookeeper", id, 0.6)
+    (newcomer,) = stage.join()
+    stage.wait_for_members((newcomer,), 30.0)
+    stage.load("set", clients=3, operations_per_second=40.0)
+    stage.let_pass(1.0)
+
+
 def sessions_are_lost_and_one_comes(stage: Stage) -> None:
     """Every node has lost its session once before the ring changes; all of them read it."""
     stage.load("mixed", clients=2, keys=10, operations_per_second=20.0)
@@ -89,6 +101,7 @@ STORIES: Mapping[str, Scenario] = {
     )
     for story in (
         one_comes_over_a_long_line_and_goes,
+        one_comes_and_others_hear_late_of_it,
         sessions_are_lost_and_one_comes,
         one_dies_while_slots_move,
         leaders_take_turns,
