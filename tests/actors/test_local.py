@@ -22,13 +22,15 @@ class Pretended(LocalCluster):
         self.pids = {node.id: 5000 + number for number, node in enumerate(ring.ring.nodes)}
         self.asked: list[Any] = []
         self.answer = ""
+        self.impatient = False
 
     @property
     def seeds(self) -> tuple[str, ...]:
         return tuple(self.ring.address(index) for index in range(3))
 
     def client(self, **options: Any) -> Client:
-        return Client(self.seeds, **{**options, "timeout_seconds": 0.05})
+        looks = bool(options)  # an order is given with patience
+        return Client(self.seeds, **{**options, "timeout_seconds": 0.05 if looks and self.impatient else 5.0})
 
     def processes(self) -> tuple[ProcessState, ...]:
         return tuple(
@@ -63,7 +65,7 @@ def test_nodes_that_were_added_are_returned_once_they_are_up(cluster: Pretended)
 def test_a_job_is_waited_for_though_nobody_leads_for_a_while(cluster: Pretended) -> None:
     cluster.ring.reply = {"job": 7, "nodes": []}
     cluster.ring.course = deque([job("done")])
-    cluster.ring.silent_looks = 10
+    cluster.ring.silent_looks, cluster.impatient = 10, True
     assert cluster.add_nodes() == ()
 
 
@@ -87,7 +89,7 @@ def test_a_change_that_takes_too_long_goes_on_and_says_so(cluster: Pretended) ->
     cluster.ring.reply = {"job": 7, "nodes": []}
     cluster.ring.course = deque([job("switch")])
     with pytest.raises(TimeoutError, match="job 7 goes on, and was waited for no longer: switch"):
-        cluster.remove_node("127.0.0.1:1", seconds_max=0.05)
+        cluster.remove_node("127.0.0.1:1", seconds_max=0.01)
     assert cluster.ring.orders == [["REMOVE", "127.0.0.1:1"]]
 
 
@@ -106,7 +108,7 @@ def test_a_node_that_was_started_again_is_waited_for(cluster: Pretended) -> None
     cluster.start_node(dead)
     cluster.pids[dead] = 77
     with pytest.raises(TimeoutError, match="does not know this life"):
-        cluster.start_node(dead, seconds_max=0.05)
+        cluster.start_node(dead, seconds_max=0.01)
     cluster.answer = "the port is in use"
     with pytest.raises(StartFailed, match="was not started: the port is in use"):
         cluster.start_node(dead)
