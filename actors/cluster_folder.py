@@ -67,6 +67,7 @@ class Cluster:
     ecs_port: int = 0
     place: str = "even"
     fsync: str = "everysec"
+    store: str = "rocksdb"
     replicas: int = 1
     """Copies of each slot; one where nothing is written down: there were no others once."""
     min_copies: int = 2

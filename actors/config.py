@@ -23,6 +23,8 @@ OUT_AFTER_SECONDS = 30.0
 """Long enough for a node to be started again, so that this moves little."""
 
 FSYNC_POLICIES = ("always", "everysec", "never")
+STORES = ("rocksdb", "json")
+"""Engines that keep a node's records on disk."""
 
 
 class ConfigError(ValueError):
@@ -78,6 +80,8 @@ class NodeConfig(ProcessConfig):
     """The node's folder: store, newest ring, format version, lock."""
     fsync: str = "everysec"
     """always: a reply waits until its write is on disk; everysec: at most a second is lost in a power cut; never."""
+    store: str = "rocksdb"
+    """What the records are kept in; json: lines that a person can read, all in memory as well."""
     password: str = ""
     """What clients must AUTH with; none where empty."""
     joins: bool = True
@@ -125,6 +129,7 @@ class NodeConfig(ProcessConfig):
             )
         if self.fsync not in FSYNC_POLICIES:
             raise ConfigError(f"fsync {self.fsync!r} is unknown; use one of {', '.join(FSYNC_POLICIES)}")
+        check_store(self.store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +179,12 @@ def check_out_after(seconds: float) -> None:
     """Raises ConfigError when no node can be given up after so long."""
     if not 0 <= seconds < math.inf:
         raise ConfigError(f"nodes cannot be given up after {seconds} s; use some seconds, or 0 for never")
+
+
+def check_store(store: str) -> None:
+    """Raises ConfigError when nothing can be kept in it."""
+    if store not in STORES:
+        raise ConfigError(f"store {store!r} is unknown; use one of {', '.join(STORES)}")
 
 
 def check_copies(replicas: int, min_copies: int, acks: str) -> None:

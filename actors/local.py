@@ -48,7 +48,7 @@ from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after
+from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after, check_store
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -108,6 +108,7 @@ class Wishes:
     zookeeper: str | None = None
     place: str | None = None
     fsync: str | None = None
+    store: str | None = None
     name: str | None = None
     replicas: int | None = None
     min_copies: int | None = None
@@ -123,9 +124,9 @@ class LocalCluster:
     ``nodes``: 3. ``port``: of the first node, the others follow upwards; without it every node gets a free one.
     ``data``: a folder that is kept; without it a temporary one, removed at the end. ``zookeeper``: ``host:port,...`` of
     one that runs already; the embedded one otherwise. ``place``: even, md5, relief. ``fsync``: always, everysec, never.
-    ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them must be up for a write, 2
-    or as many as there can be. ``acks``: when a write is answered: once all copies that are up have it, or one.
-    ``out_after_seconds``: a node that has been down for so long, 30, is given up; 0: never.
+    ``store``: rocksdb, json. ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them
+    must be up for a write, 2 or as many as there can be. ``acks``: when a write is answered: once all copies that are
+    up have it, or one. ``out_after_seconds``: a node that has been down for so long, 30, is given up; 0: never.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None. ``host``: where all of
     it listens, 127.0.0.1; ``node_hosts``: addresses that the nodes are spread over, by port, instead. ``enter``: with
     what a command begins that runs where such an address is, in a network namespace (``nsenter ...``).
@@ -146,6 +147,7 @@ class LocalCluster:
         zookeeper: str | None = None,
         place: str | None = None,
         fsync: str | None = None,
+        store: str | None = None,
         name: str | None = None,
         replicas: int | None = None,
         min_copies: int | None = None,
@@ -170,6 +172,7 @@ class LocalCluster:
             zookeeper=zookeeper,
             place=place,
             fsync=fsync,
+            store=store,
             name=name,
             replicas=replicas,
             min_copies=min_copies,
@@ -620,6 +623,7 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
             "zookeeper": (wishes.zookeeper, cluster.zookeeper or "(embedded)"),
             "place": (wishes.place, cluster.place),
             "fsync": (wishes.fsync, cluster.fsync),
+            "store": (wishes.store, cluster.store),
             "name": (wishes.name, cluster.name),
             "replicas": (wishes.replicas, cluster.replicas),
             "min_copies": (wishes.min_copies, cluster.min_copies),
@@ -664,6 +668,7 @@ def _conceive(wishes: Wishes) -> Cluster:
     replicas = REPLICAS if wishes.replicas is None else wishes.replicas
     min_copies = 2 if wishes.min_copies is None else wishes.min_copies
     acks = wishes.acks or "all"
+    check_store(wishes.store or "rocksdb")
     check_copies(replicas, min_copies, acks)
     return Cluster(
         name=wishes.name or "ringkeeper",
@@ -673,6 +678,7 @@ def _conceive(wishes: Wishes) -> Cluster:
         zookeeper=wishes.zookeeper or "",
         place=wishes.place or "even",
         fsync=wishes.fsync or "everysec",
+        store=wishes.store or "rocksdb",
         replicas=replicas,
         min_copies=min_copies,
         acks=acks,

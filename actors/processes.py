@@ -74,12 +74,12 @@ def open_store_of(folder: NodeFolder, config: NodeConfig) -> Store:
     """Open a node's store. A damaged one is put aside where others have copies of what was in it (R25). Raises
     StoreError, and OSError."""
     try:
-        return open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
+        return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
     except Corrupt as failure:
         if not has_other_copies(folder.ring):
             raise
         folder.put_aside(str(failure))
-    return open_store("rocksdb", folder.store, cache_bytes=config.cache_bytes)
+    return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
 
 
 def has_other_copies(kept: Archive) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..actors.config import FSYNC_POLICIES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
+from ..actors.config import FSYNC_POLICIES, STORES, ConfigError, EcsConfig, NodeConfig, ZooKeeperConfig
 from ..actors.rules.placement import PLACES
 from ..actors.rules.ring import ACKS
 from .options import FILE, FOLDER, Command, SecondsOrOff, log_options
@@ -62,6 +62,12 @@ def process_options(command: Command) -> Command:
     "fsync",
     type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk. A killed process loses nothing either way; a power cut may.",
+)
+@setting(
+    NodeConfig,
+    "store",
+    type=click.Choice(STORES),
+    help="What the records are kept in. json: lines that a person can read, all in memory as well; for little data.",
 )
 @setting(
     NodeConfig,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..actors.config import FSYNC_POLICIES
+from ..actors.config import FSYNC_POLICIES, STORES
 from ..actors.rules.placement import PLACES
 from ..actors.rules.ring import ACKS
 from .options import FOLDER, SecondsOrOff, log_level_option, opened
@@ -52,6 +52,11 @@ class _Asked(BaseException):
     "--fsync",
     type=click.Choice(FSYNC_POLICIES),
     help="When writes are forced to disk; only a power cut can tell.  [default: everysec]",
+)
+@click.option(
+    "--store",
+    type=click.Choice(STORES),
+    help="What records are kept in; json: lines that a person can read, for little data.  [default: rocksdb]",
 )
 @click.option("--replicas", type=int, metavar="COPIES", help="Of each slot, on as many nodes.  [default: 3]")
 @click.option(

@@ -3,6 +3,7 @@
     Store (store.py)     what the rest of the program sees: batches, numbers and counts per slot, the cache of records
       Disk (disk.py)     the little it needs: an ordered map of bytes, written in atomic batches
         RocksDisk        rocks.py: RocksDB; the log is inspected first by rocks_log.py
+        JsonDisk         json_lines.py: a file of JSON lines, for people to look at
         MemoryDisk       memory.py: the simulation's, which knows what a crash would lose
     layout.py            how a record becomes bytes, with its checksum, and back
 
@@ -29,7 +30,7 @@ __all__ = [
     "open_store",
 ]
 
-ENGINES = ("rocksdb", "memory")
+ENGINES = ("rocksdb", "json", "memory")
 """What `open_store` knows."""
 
 
@@ -45,12 +46,18 @@ def open_store(engine: str, path: Path | None = None, *, cache_bytes: int = CACH
             from .memory import MemoryDisk
 
             disk = MemoryDisk()
+        case "rocksdb" | "json" if path is None:
+            raise ValueError(f"the engine {engine} needs a folder")
         case "rocksdb":
             from .rocks import RocksDisk
 
-            if path is None:
-                raise ValueError("the engine rocksdb needs a folder")
+            assert path is not None
             disk = RocksDisk(path)
+        case "json":
+            from .json_lines import JsonDisk
+
+            assert path is not None
+            disk = JsonDisk(path)
         case _:
             raise ValueError(f"there is no store engine {engine!r}: choose one of {', '.join(ENGINES)}")
     try:

@@ -1,4 +1,4 @@
-"""A backup of a loaded cluster, restored into one of another size; and lines of JSON."""
+"""A backup of a loaded cluster, restored into one of another size and with another store; and lines of JSON."""
 
 import itertools
 import os
@@ -69,7 +69,7 @@ def test_a_backup_of_a_loaded_cluster_of_three_is_equal_in_one_of_five(tmp_path:
         assert refused.exit_code == 3 and "nothing was written" in refused.stderr
         held = everything(cluster)
         assert len(held) == KEYS + 2 and int(held[b"count"][0] or 0) >= before
-    with LocalCluster(nodes=5) as cluster:
+    with LocalCluster(nodes=5, store="json", data=tmp_path / "five") as cluster:
         said = type_(cluster, "restore", folder)
         assert said.exit_code == 0, said.output
         assert everything(cluster) == held
@@ -77,3 +77,5 @@ def test_a_backup_of_a_loaded_cluster_of_three_is_equal_in_one_of_five(tmp_path:
             client.delete(b"empty")
         assert type_(cluster, "import", lines).exit_code == 0
         assert everything(cluster) == held
+    files = [*(tmp_path / "five").glob("**/records.jsonl")]
+    assert len(files) == 5 and any('"key": "key:42"' in file.read_text() for file in files)

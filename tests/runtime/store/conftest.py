@@ -35,5 +35,11 @@ def make_machine(quick_folder: Path) -> Iterator[Callable[..., Machine]]:
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
+def raw_machine(request: pytest.FixtureRequest, make_machine: Callable[..., Machine]) -> Machine:
+    """One whose disk takes any bytes, also such as are no record."""
+    return make_machine(request.param)
+
+
+@pytest.fixture(params=["memory", "json", "rocksdb"])
 def machine(request: pytest.FixtureRequest, make_machine: Callable[..., Machine]) -> Machine:
     return make_machine(request.param)

@@ -2,18 +2,19 @@
 
 import shutil
 from collections.abc import Iterator
+from os import write
 from pathlib import Path
 
 import pytest
-from ringkeeper.runtime.store import Store, open_store
+from ringkeeper.runtime.store import Store, json_lines, open_store
 from ringkeeper.runtime.store.memory import MemoryDisk
 from ringkeeper.runtime.store.rocks import RocksDisk
 
 
 def kill(store: Store, folder: Path, copy: Path) -> None:
     """End a store on a real disk so that only a copy of its files at this moment is left."""
-    assert isinstance(store.disk, RocksDisk)
-    store.disk._rocks.cancel_all_background(True)  # files do not come and go while they are copied
+    if isinstance(store.disk, RocksDisk):
+        store.disk._rocks.cancel_all_background(True)  # files do not come and go while they are copied
     shutil.copytree(folder, copy)
     store.close()
     shutil.rmtree(folder)
@@ -64,6 +65,8 @@ class Machine:
         """From now on nothing can be written, until ``monkeypatch.undo()``."""
         if self.engine == "memory":
             monkeypatch.setattr(self._disk, "full", True)
+        elif self.engine == "json":
+            monkeypatch.setattr(json_lines, "write", lambda file, text: write(file, text[: len(text) // 2]))
         else:
 
             def refuse(batch: object) -> None:

@@ -379,8 +379,8 @@ def test_counting_at_opening_tells_how_far_it_is(
     assert "16 records counted, now in slot 3" in caplog.text
 
 
-def test_a_record_that_is_not_what_was_written_is_refused_by_name(machine: Machine) -> None:
-    store = machine.store
+def test_a_record_that_is_not_what_was_written_is_refused_by_name(raw_machine: Machine) -> None:
+    store = raw_machine.store
     fill(store, range(5), 4)
     disk_key = b"\0\x03" + b"3/1"
     data = store.disk.get(disk_key)
@@ -408,29 +408,29 @@ def test_a_record_that_is_not_what_was_written_is_refused_by_name(machine: Machi
     store.check()
 
 
-def test_damage_is_found_when_the_records_are_counted(machine: Machine) -> None:
-    fill(machine.store, range(5), 4)
-    bad = machine.store.disk.batch()
+def test_damage_is_found_when_the_records_are_counted(raw_machine: Machine) -> None:
+    fill(raw_machine.store, range(5), 4)
+    bad = raw_machine.store.disk.batch()
     bad.put(b"\0\x03" + b"3/1", b"short")
-    machine.store.disk.write(bad)
+    raw_machine.store.disk.write(bad)
     with pytest.raises(Corrupt, match="slot 3"):
-        machine.kill()
-    if machine.engine == "rocksdb":  # nothing is left locked
+        raw_machine.kill()
+    if raw_machine.engine == "rocksdb":  # nothing is left locked
         with pytest.raises(Corrupt):
-            machine.open()
+            raw_machine.open()
 
 
-def test_a_damaged_summary_is_refused(machine: Machine) -> None:
-    machine.restart()
-    bad = machine.store.disk.batch()
+def test_a_damaged_summary_is_refused(raw_machine: Machine) -> None:
+    raw_machine.restart()
+    bad = raw_machine.store.disk.batch()
     bad.put(b"\xff\xffs", bytes(100))
-    machine.store.disk.write(bad)
+    raw_machine.store.disk.write(bad)
     with pytest.raises(Corrupt, match="beside the records"):
-        machine.kill()
+        raw_machine.kill()
 
 
 def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'mysql': choose one of rocksdb, memory"):
+    with pytest.raises(ValueError, match="'mysql': choose one of rocksdb, json, memory"):
         open_store("mysql", tmp_path)
     with pytest.raises(ValueError, match="needs a folder"):
         open_store("rocksdb")

@@ -1,4 +1,4 @@
-"""Both engines against a dictionary, through every order of operations, failures, restarts and kills."""
+"""All engines against a dictionary, through every order of operations, failures, restarts and kills."""
 
 import shutil
 import tempfile
@@ -40,7 +40,7 @@ class Oracle:
         return {at: record for at, record in self.rows.items() if at[0] == slot}
 
 
-class TwoStores(RuleBasedStateMachine):
+class Stores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -52,7 +52,7 @@ class TwoStores(RuleBasedStateMachine):
 
     @initialize(cache_bytes=st.sampled_from([0, 1000, 1 << 20]))
     def begin(self, cache_bytes: int) -> None:
-        self.machines = [Machine(engine, self.folder / engine, cache_bytes) for engine in ("memory", "rocksdb")]
+        self.machines = [Machine(engine, self.folder / engine, cache_bytes) for engine in ("memory", "json", "rocksdb")]
 
     @property
     def stores(self) -> list[Store]:
@@ -108,8 +108,8 @@ class TwoStores(RuleBasedStateMachine):
             store.commit()
             store.check()
         self.committed = self.staged.copy()
-        one, two = self.stores
-        assert [one.digest(slot) for slot in range(4)] == [two.digest(slot) for slot in range(4)]
+        one, *others = [[store.digest(slot) for slot in range(4)] for store in self.stores]
+        assert others == [one, one]
 
     @rule()
     def fail_to_commit(self) -> None:
@@ -173,7 +173,7 @@ class TwoStores(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-TwoStores.TestCase.settings = settings(
+Stores.TestCase.settings = settings(
     max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestTwoStores = TwoStores.TestCase
+TestStores = Stores.TestCase
