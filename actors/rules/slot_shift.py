@@ -49,7 +49,7 @@ class Gap(NamedTuple):
     most: int
     """More only if no more than one slot in the range weighs anything: that one cannot be divided."""
     alone: bool = True
-    """Whether that exception is made: not for a node that is to have nothing."""
+    """Whether that exception is made. If not, and ``most`` is 0, the range has no slot, not even an empty one."""
 
 
 class Round(NamedTuple):
@@ -284,8 +284,11 @@ class Slots:
         return lows, highs
 
     def _bounds(self, gaps: Sequence[Gap]) -> list[tuple[int, int, bool]]:
-        """The same for marks: ranges are told apart by weight alone, however many slots they have."""
-        return [(gap.least * self._unit, gap.most * self._unit + self._unit - 1, gap.alone) for gap in gaps]
+        """The same for marks: however many slots make up a weight, but none for who is to have nothing."""
+        unit = self._unit
+        return [
+            (gap.least * unit, gap.most * unit + (unit - 1 if gap.alone or gap.most else 0), gap.alone) for gap in gaps
+        ]
 
     def _passed(self, end: int, other: int) -> int:
         return abs(self._marks[other - self._first] - self._marks[end - self._first])

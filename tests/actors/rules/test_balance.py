@@ -112,6 +112,8 @@ def passed(weights: Sequence[int], end: int, other: int) -> tuple[int, int]:
 
 def allowed(weights: Sequence[int], first: int, end: int, gap: Gap) -> bool:
     inside = [weights[slot % len(weights)] for slot in range(first, end)]
+    if not gap.alone and gap.most == 0:
+        return first == end
     undivided = gap.alone and sum(weight > 0 for weight in inside) <= 1
     return gap.least <= sum(inside) and (sum(inside) <= gap.most or undivided)
 
@@ -137,6 +139,8 @@ def test_slots_are_given_out_as_well_as_by_trying_all() -> None:
         homes = sorted(dice.randint(1, len(weights)) for _ in range(dice.randint(1, 4)))
         mean, deviation = sum(weights) / len(homes), dice.choice((0.05, 0.2, 0.5, 1.0))
         gaps = [Gap(int(mean * (1 - deviation)), int(mean * (1 + deviation)), dice.random() < 0.8) for _ in homes]
+        if dice.random() < 0.2:
+            gaps[0] = Gap(0, 0, False)
         least, found = by_trying_all(weights, gaps, homes), Slots(weights).cheapest_round(gaps, homes)
         assert (found is None) == (least is None)
         if found is not None:
@@ -251,6 +255,9 @@ def test_a_drained_node_coordinates_nothing_and_stays_on_the_ring() -> None:
         assert found.after[drained] == 0
         assert found.peak_after <= 1.05
         agrees_with_the_ring(found, tokens, [1] * SLOTS, 1)
+    drained = min(tokens)
+    weights = [slot % 2 for slot in range(SLOTS // 2)] + [0] * (SLOTS // 2)
+    assert not standing(dict(balance(tokens, weights, capacities={drained: 0}).tokens)).slots_of(drained)
     nobody = balance(tokens, capacities=dict.fromkeys(tokens, 0))
     assert nobody.tokens == tokens
 
