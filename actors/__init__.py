@@ -118,6 +118,17 @@ its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`
     then a change that makes it up again, as if it joined: its handoffs send only the difference.
 6.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again. What
     it had not got acknowledged is answered INDOUBT.
+7.  It does not start again: `Ecs` has counted ``out_after`` since it first saw it down, and writes a change to a ring
+    without it (`giving_up` in `transitions.py`), for all that went together. Whoever coordinates makes the next of each
+    list equal, as if that joined; the commit calls the dead *out*, and its life *given up*: one that comes later in
+    another life joins, at its old token. One that comes before the commit is returning, by a ring that ends the change.
+
+*A node is replaced, or there are to be more copies*
+
+1.  ``RING REPLACE``: a `Launcher` starts the new one, if it is not named; the wish waits until it has registered. The
+    change has it come at the token of the old one, which goes out by the same commit.
+2.  ``RING REPLICAS``: a change whose target has longer lists, or shorter ones. With the ring in which it begins a
+    `StorageNode` that had the only copies begins to tell its `Replicator` of writes: the learners become successors.
 
 *No member of a list is up*
 

@@ -13,6 +13,8 @@ from .stage import RefusedByCluster, Stage
 from .workload import Mix
 
 OUT_AFTER_SECONDS = 4.0
+FOREIGN_SECONDS_MAX = 14.0
+"""After so long nodes have forgotten slots that are not theirs any more, where they may."""
 SET_AND_DELETE: Mix = {"set": 1, "delete": 1, "get": 1}
 
 
@@ -39,6 +41,7 @@ def story(stage: Stage) -> None:
                 stage.let_pass(2.0 * OUT_AFTER_SECONDS)
             case "one joins":
                 stage.wait_for_members(stage.join())
+                stage.moment(FOREIGN_SECONDS_MAX)
             case "one leaves":
                 leaver = stage.random.choice([id for id in members if id != away])
                 try:

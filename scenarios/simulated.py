@@ -23,7 +23,7 @@ moment (``world.loop.call_later``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -121,6 +121,7 @@ class Machine:
 
     def __init__(self, cluster: SimulatedCluster, id: str, *, joins: bool = True) -> None:
         self.id, self.joins = id, joins
+        self._on_drop: Callable[[list[int]], object] = lambda slots: cluster.on_drop(self, slots)
         self.port = int(id.rpartition(":")[2])
         self.disk = SimulatedDisk(cluster.world.stream(f"disk {id}"))
         self.random = cluster.world.stream(f"machine {id}")
@@ -150,13 +151,13 @@ class Machine:
         if self.damage:
             self._put_store_aside()
         try:
-            return Store(self.disk.records, cache_bytes=cache_bytes)
+            return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
         except Corrupt as failure:
             if not has_other_copies(self.disk.file("ring.json")):
                 raise
             self.damage = str(failure)
             self._put_store_aside()
-        return Store(self.disk.records, cache_bytes=cache_bytes)
+        return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
 
     def _put_store_aside(self) -> None:
         self.disk.put_records_aside()
@@ -184,6 +185,19 @@ class MachineCopy:
     data_id: str
     lives: int
     whole: bool
+
+
+class WatchedStore(Store):
+    """The store of a simulated node, which says what it is about to forget."""
+
+    def __init__(self, records: Any, *, cache_bytes: int, on_drop: Callable[[list[int]], object]) -> None:
+        super().__init__(records, cache_bytes=cache_bytes)
+        self._on_drop = on_drop
+
+    def drop(self, slots: Iterable[int]) -> None:
+        going = list(slots)
+        self._on_drop(going)
+        super().drop(going)
 
 
 class _Part:
@@ -362,6 +376,8 @@ class SimulatedCluster:
         self.ecs: dict[str, SimulatedEcs] = {}
         """By name the present or last life of each control service."""
         self.clients: dict[str, SimulatedClient] = {}
+        self.on_drop: Callable[[Machine, list[int]], object] = lambda machine, slots: None
+        """Called before a node forgets slots."""
         self._found_with = nodes if found_with is None else found_with
         self._settings = settings
         self._random = self.world.stream("cluster")

@@ -4,7 +4,8 @@ Everything comes from the seed: the story's dice, the network's, each client's. 
 the same run to the last message, and the hash of its trace says whether two runs were (``trace``).
 
 Who took itself for the coordinator of which slots (``tenures``) is looked at every few milliseconds of virtual time, at
-each node that has read another ring.
+each node that has read another ring; and when a change has been committed, whether whoever is up by it holds everything
+that was acknowledged. Whoever forgets slots is looked at in that moment.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..actors.client_requests import as_text
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
 from ..actors.rules.slots import SLOTS, Run, runs
@@ -20,9 +22,9 @@ from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
 from ..runtime.store import Record
-from .checks import ClusterState, Held, NodeState, Tenure, expiring
+from .checks import ClusterState, Held, NodeState, Tenure, Violation, expiring
 from .history import Outcome
-from .simulated import SimulatedCluster, SimulatedNode
+from .simulated import Machine, SimulatedCluster, SimulatedNode
 from .simulated_client import Outcome as Ended
 from .simulated_client import SimulatedClient
 from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
@@ -104,6 +106,8 @@ class SimulatedStage(Stage):
         self._check, self._tell_trace = check, tell_trace
         self._cluster: SimulatedCluster | None = None
         self._ring_read: tuple[bytes, Ring] | None = None
+        self._ring_seen: Ring | None = None
+        """The last that it was looked at whether it is a commit."""
         self._noted: dict[str, tuple[str, int]] = {}
         """By node, the incarnation and the epoch that its last tenure was noted for."""
         self._slowed: set[str] = set()
@@ -194,7 +198,42 @@ class SimulatedStage(Stage):
                 self._noted[id] = now
                 slots = tuple(Run(first, last) for first, last in storage.own_runs())
                 self.tenures.append(Tenure(node=id, incarnation=now[0], epoch=now[1], slots=slots))
+        self._look_at_commit()
         self.cluster.world.loop.call_later(TENURE_SECONDS, self._note_tenures)
+
+    def _look_at_commit(self) -> None:
+        """When a change is committed, whoever is up by it holds what was acknowledged until then."""
+        before, ring = self._ring_seen, self.ring()
+        self._ring_seen = ring
+        if before is None or ring is None or ring.epoch == before.epoch or ring.history[-1].outcome != "done":
+            return
+        lives = {(node.machine.id, node.incarnation): node for node in self.cluster.nodes()}
+        acknowledged = {(each.key, each.argument) for each in self.history if each.outcome == "ok" and each.may_write}
+        for (id, _), holder in lives.items():
+            for slot, key, record in _records(holder):
+                first = next((node for node in before.lists[slot] if node.state == "up"), None)
+                if first is None or first.id != id or (key, record.value) not in acknowledged:
+                    continue
+                for member in ring.lists[slot]:
+                    life = lives.get((member.id, member.incarnation)) if member.state == "up" else None
+                    if life is not None and life.store.number(slot) < (record.epoch, record.seq):
+                        sentence = f"{member.id} is up in slot {slot} by ring {ring.epoch} and lacks {as_text(key)}"
+                        self.unmet.append(Violation(check="up_members_hold_everything", sentence=sentence))
+                        return
+
+    def _dropping(self, machine: Machine, slots: list[int]) -> None:
+        """Nothing is dropped where a list has a member that is not up, by the ring of whoever drops."""
+        assert machine.node is not None
+        ring: Ring = machine.node.actor("replica")._ring
+        bad = [slot for slot in slots if any(member.state != "up" for member in ring.lists[slot])]
+        if bad:
+            members = ", ".join(f"{member.id} ({member.state})" for member in ring.lists[bad[0]])
+            self.unmet.append(
+                Violation(
+                    check="nothing_dropped_too_early",
+                    sentence=f"{machine.id} drops slot {bad[0]} in ring {ring.epoch}, which is held by {members}",
+                )
+            )
 
     # What the world does
 
@@ -228,6 +267,7 @@ class SimulatedStage(Stage):
             check=self._check,
             trace=Trace(tell=self._tell_trace),
         )
+        self.cluster.on_drop = self._dropping
         self._note_tenures()
 
     def _join(self, count: int) -> tuple[str, ...]:

@@ -905,3 +905,165 @@ def test_with_the_loss_accepted_a_list_goes_on_with_what_one_member_holds(copies
     assert any(write.what.startswith("LOSS ACCEPTED: slots 0-5460, ") for write in copies.ring.history)
     assert copies.ring.by_id[life(3).id].state == "up"
     assert "nothing is to be recovered" in copies.ask("RECOVER", life(3).id).error
+
+
+# Those that do not come back, and other changes with copies
+
+
+@pytest.fixture
+def five() -> Any:
+    """Five nodes that hold three copies of every slot; who is down for 30 s is given up."""
+    stage = Stage(found_with=5, replicas=3)
+    stage.lead()
+    stage.register(*map(life, range(1, 6)))
+    stage.pass_time()
+    yield stage
+    stage.harness.stop()
+
+
+def away(stage: Stage, *numbers: int) -> None:
+    stage.vanish(*map(life, numbers))
+    stage.pass_time(0.6)
+    assert set(stage.states()) >= set(numbers)
+
+
+def test_who_is_down_for_too_long_goes_out_by_one_change_with_those_that_went_with_it(five: Stage) -> None:
+    away(five, 1)
+    five.pass_time(4.0)
+    away(five, 3)
+    five.pass_time(26.0)
+    assert five.ring.change is None
+    five.pass_time(5.0)
+    change = five.ring.change
+    assert change is not None and (change.wish.kind, change.wish.ids) == ("out", (life(1).id, life(3).id))
+    assert five.states() == {1: "down", 3: "down"}
+    five.finish()
+    assert five.states() == {1: "out", 3: "out"} and all(len(members) == 3 for members in five.ring.lists)
+
+
+def test_who_leads_anew_or_has_zookeeper_back_counts_anew(five: Stage) -> None:
+    away(five, 1)
+    five.pass_time(20.0)
+    five.lead()
+    five.pass_time(20.0)
+    five.harness.tell(Suspended())
+    five.connect()
+    five.pass_time(29.0)
+    assert five.ring.change is None
+    five.pass_time(2.0)
+    assert five.ring.change is not None
+
+
+def test_while_few_are_up_nobody_is_given_up_and_no_time_counts(five: Stage) -> None:
+    away(five, 1, 2, 4)
+    five.pass_time(100.0)
+    assert five.ring.change is None and "fewer than half" in five.status()["not_given_up"]
+    five.register(again(five, 1))
+    five.finish()
+    assert five.states() == {2: "down", 4: "down"}
+    five.pass_time(28.0)
+    assert five.ring.change is None
+    five.pass_time(3.0)
+    assert five.ring.change is not None
+
+
+def test_nobody_is_given_up_where_fewer_nodes_than_a_write_needs_copies_would_be_left() -> None:
+    stage = Stage(found_with=2, replicas=3)
+    stage.lead()
+    stage.register(life(1), life(2))
+    stage.pass_time()
+    away(stage, 1)
+    stage.pass_time(100.0)
+    assert stage.ring.change is None and "2 copies" in stage.status()["not_given_up"]
+    assert "job" in stage.ask("REMOVE", life(1).id).text  # somebody who wants it so may
+    stage.finish()
+    assert stage.states() == {1: "out"} and stage.ring.trouble == ()
+    stage.harness.stop()
+
+
+def test_one_that_comes_back_while_it_is_given_up_is_returning_at_once_and_the_others_wait_for_no_time(
+    five: Stage,
+) -> None:
+    away(five, 1, 3)
+    five.pass_time(36.0)
+    five.report()
+    assert five.ring.change is not None and five.ring.change.phase == "switch"
+    five.register(again(five, 1))
+    assert five.states() == {1: "returning", 3: "down"} and five.ring.queue == ()
+    five.finish()
+    change = five.ring.change
+    assert change is not None and change.wish.ids == (life(3).id,)
+    five.finish()
+    assert five.states() == {3: "out"}
+
+
+def test_one_that_comes_back_later_is_taken_in_again_where_it_stood_and_one_that_left_is_not(five: Stage) -> None:
+    token = five.ring.by_id[life(1).id].token
+    away(five, 1)
+    five.pass_time(36.0)
+    five.finish()
+    assert five.states() == {1: "out"}
+    five.register(again(five, 1))
+    five.pass_time(3.0)
+    five.finish()
+    assert five.states() == {} and five.ring.by_id[life(1).id].token == token
+
+    five.ask("REMOVE", life(2).id)
+    five.finish()
+    five.vanish(life(2))
+    five.register(again(five, 2))
+    five.pass_time(10.0)
+    assert five.states() == {2: "out"} and five.ring.change is None
+
+
+def test_whoever_cancels_that_a_node_is_given_up_has_as_much_time_again(five: Stage) -> None:
+    away(five, 1)
+    five.pass_time(36.0)
+    assert five.ring.change is not None
+    five.ask("CANCEL", str(five.ring.change.wish.job))
+    assert five.ring.change is None and five.states() == {1: "down"}
+    five.pass_time(29.0)
+    assert five.ring.change is None
+    five.pass_time(2.0)
+    assert five.ring.change is not None
+
+
+@pytest.mark.parametrize("old", ["up", "down"])
+def test_a_node_takes_the_place_of_another_which_is_out_by_the_same_commit(five: Stage, old: str) -> None:
+    if old == "down":
+        away(five, 1)
+    before = five.ring
+    assert "has not registered" in five.ask("REPLACE", life(1).id, life(9).id).error
+    five.register(replace(life(9), joins=False))
+    assert "is in the ring already" in five.ask("REPLACE", life(1).id, life(2).id).error
+    assert json.loads(five.ask("REPLACE", life(1).id, life(9).id).text)["by"] == life(9).id
+    assert {each.target for each in planned(five.ring).transfers} == {life(9).id}
+    assert "is being replaced already" in five.ask("REMOVE", life(1).id).error
+    five.finish()
+    assert five.states() == {1: "out"} and not five.ring.by_id[life(1).id].given_up
+    assert [node.token for node in five.ring.circle] == [node.token for node in before.circle]
+
+
+def test_who_was_to_replace_another_is_held_back_when_that_is_cancelled(five: Stage) -> None:
+    five.register(life(9))
+    job = json.loads(five.ask("REPLACE", life(1).id, life(9).id).text)["job"]
+    five.ask("CANCEL", str(job))
+    five.pass_time(5.0)
+    assert five.ring.held_back == (life(9).id,) and five.ring.change is None and five.states() == {}
+
+
+def test_the_number_of_copies_changes_once_they_are_there(five: Stage) -> None:
+    assert "3 copies already" in five.ask("REPLICAS", "3").error
+    assert "whole number" in five.ask("REPLICAS", "99").error
+    assert "RING REPLICAS" in five.ask("REPLICAS", "3", "MAX", "1").error
+    assert json.loads(five.ask("REPLICAS", "4", "min", "3").text)["job"]
+    assert (five.ring.replicas, len(planned(five.ring).sources)) == (3, 5)
+    five.finish()
+    assert (five.ring.replicas, five.ring.min_copies, len(five.ring.lists[0])) == (4, 3, 4)
+    away(five, 1)
+    assert "too few copies" in five.ask("REPLICAS", "3").error  # two of them would be up, and three are needed
+    five.ask("REPLICAS", "4", "MIN", "2")  # nothing is to be moved for that
+    assert (five.ring.replicas, five.ring.min_copies, five.ring.change) == (4, 2, None)
+    five.ask("REPLICAS", "3")
+    five.finish()
+    assert (five.ring.replicas, five.ring.min_copies) == (3, 2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from ringkeeper.actors.rules.change import Change, Wish
 from ringkeeper.actors.rules.fields import RingError
@@ -269,3 +269,27 @@ def test_a_move_of_tokens_is_a_change_like_any_other() -> None:
 def test_a_change_that_does_not_fit_its_job_is_refused() -> None:
     with pytest.raises(RingError, match="other nodes than its job"):
         Change(epoch=2, phase="seal", wish=Wish(job=2, kind="add", ids=(D,)), comes=(node(C, 5),))
+
+
+@given(all_up(), st.integers(1, 5))
+def test_another_number_of_copies_is_made_by_transfers_and_changes_no_coordinator(before: Ring, copies: int) -> None:
+    assume(copies != before.replicas)
+    waiting = queued(before, "copies", copies=(copies, before.min_copies), why="asked", **wrote(before))
+    ring = begun(waiting, waiting.queue[0], why="asked", **wrote(waiting))
+    after = through(ring)
+    assert (after.replicas, after.min_copies, after.trouble) == (copies, before.min_copies, ())
+    assert [node.id for node in after.coordinators if node] == [node.id for node in before.coordinators if node]
+    for slot in {*before.edges, *after.edges}:
+        gained = {node.id for node in after.lists[slot]} - {node.id for node in before.lists[slot]}
+        assert gained == {
+            each.target for each in planned(ring).transfers if each.slots.first <= slot <= each.slots.last
+        }
+
+
+def test_a_ring_with_wishes_to_replace_and_for_copies_is_the_same_after_json() -> None:
+    ring = founded(3, replicas=2)
+    ring = queued(ring, "copies", copies=(3, 1), why="asked", **wrote(ring))
+    ring = queued(ring, "replace", [A], by="127.0.0.1:7009", why="asked", **wrote(ring))
+    assert Ring.from_json(ring.to_json()) == ring
+    with pytest.raises(RingError, match="by itself"):
+        queued(ring, "replace", [B], by=B, why="asked", **wrote(ring))
