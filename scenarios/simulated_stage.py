@@ -106,7 +106,7 @@ class SimulatedStage(Stage):
         self._check, self._tell_trace = check, tell_trace
         self._cluster: SimulatedCluster | None = None
         self._ring_read: tuple[bytes, Ring] | None = None
-        self._ring_seen: Ring | None = None
+        self._ring_judged: Ring | None = None
         """The last that it was looked at whether it is a commit."""
         self._noted: dict[str, tuple[str, int]] = {}
         """By node, the incarnation and the epoch that its last tenure was noted for."""
@@ -203,8 +203,8 @@ class SimulatedStage(Stage):
 
     def _look_at_commit(self) -> None:
         """When a change is committed, whoever is up by it holds what was acknowledged until then."""
-        before, ring = self._ring_seen, self.ring()
-        self._ring_seen = ring
+        before, ring = self._ring_judged, self.ring()
+        self._ring_judged = ring
         if before is None or ring is None or ring.epoch == before.epoch or ring.history[-1].outcome != "done":
             return
         lives = {(node.machine.id, node.incarnation): node for node in self.cluster.nodes()}
