@@ -304,6 +304,8 @@ class Member(Actor):
             self._update_registration()  # which may be as old as that ring, and say that all is well
             return False
         if new and not self._keep(ring, data):
+            if self._named and self._is_over(ring):  # the next life reads it again: nothing rests on having kept it
+                self._start_again(f"{ring.stamp} names another life, or calls this one down, and the disk has no room")
             return False
         before, self._ring = self._ring, ring
         me = ring.by_id.get(self._life.id)
@@ -331,6 +333,11 @@ class Member(Actor):
                 self.after(KEEP_AGAIN_SECONDS, KeepAgain())
             return False
         return True
+
+    def _is_over(self, ring: Ring) -> bool:
+        """Whether a ring has ended this life."""
+        me = ring.by_id.get(self._life.id)
+        return me is None or me.incarnation != self._life.incarnation or me.state == "down"
 
     def _keep_again(self) -> None:
         self._keeping_again = False

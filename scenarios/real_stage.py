@@ -7,13 +7,14 @@ successor), and of slots that are not a node's own which keys it has there; but 
 What befalls processes is done by signals: SIGKILL, SIGSTOP, SIGCONT, SIGTERM. ZooKeeper is away while it is stopped by
 SIGSTOP; then it is killed, and the launcher brings it back. A session is lost by a pause that is longer than it lasts.
 Where the machine allows it each node lies in a network namespace of its own (`own_network.py`), and `partition` cuts
-between those; elsewhere all talk over one loopback, and it cannot be done. Nor can `cut_power` and `crash_disk`: there
-is one machine.
+between those; elsewhere all talk over one loopback, and it cannot be done. Nor can `cut_power`: there is one machine. A
+disk is lost with its node's folder, and full by a limit for the process; it cannot be made to lie.
 """
 
 import json
 import os
 import random as random_module
+import resource
 import shutil
 import signal
 import socket
@@ -37,7 +38,7 @@ from ..runtime.children import LEASH
 from .checks import ClusterState, Held, NodeState
 from .history import Outcome
 from .own_network import ADDRESSES, ROUTER, NoOwnNetwork, OwnNetwork
-from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
+from .stage import COMMAND_SECONDS_MAX, Lie, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
 from .workload import Workload
 
 LOOK_SECONDS, LOOK_CLOSELY_SECONDS = 0.05, 0.002
@@ -59,6 +60,9 @@ RUN_SECONDS = 0.002
 
 FIRST_PORT, PASSWORD = 7001, "of the stage"
 """Of nodes in a network of their own; clients beyond the loopback may change the ring only with a password."""
+
+FULL_DISK_BYTES = 1024
+"""Files of a process whose disk is full cannot grow beyond this."""
 
 SESSION_SECONDS = ProcessConfig().session_timeout_seconds
 SCAN_COUNT = 1000
@@ -484,7 +488,24 @@ class RealStage(Stage):
         _not_here("the machine that would lose power is this one")
 
     def _crash_disk(self, id: str) -> None:
-        _not_here("the disk that would be lost is this machine's")
+        self._kill(id)
+        shutil.rmtree(self.local.folder.node_folder(int(id.rpartition(":")[2])))
+
+    def _fill_disk(self, id: str, full: bool) -> None:
+        """As if the disk were full: files of that process cannot grow beyond a few bytes. What it leaves to its next
+        life by exec stays so; one that a launcher starts is free of it."""
+        process = self._processes().get(id)
+        if process is not None and process.pid:
+            limit = FULL_DISK_BYTES if full else resource.RLIM_INFINITY
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    def _lie(self, id: str, how: Lie) -> bytes:
+        _not_here("what a disk holds under a key cannot be changed from outside while a process has it in its memory")
+
+    def _ask(self, id: str, *words: str) -> dict[str, Any] | None:
+        with suppress(ClientError):
+            return dict(json.loads(self._look.execute_on(id, *words)))
+        return None
 
     def _kill_everything(self) -> None:
         self._end_faults()

@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..actors.client_requests import as_text
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
-from ..actors.rules.slots import SLOTS, Run, runs
+from ..actors.rules.slots import SLOTS, Run, runs, slot
 from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
 from ..runtime.store import Record
+from ..runtime.store.layout import PREFIXES, decode, encode
 from .checks import ClusterState, Held, NodeState, Tenure, Violation, expiring
 from .history import Outcome
 from .simulated import Machine, SimulatedCluster, SimulatedNode
 from .simulated_client import Outcome as Ended
 from .simulated_client import SimulatedClient
-from .stage import COMMAND_SECONDS_MAX, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
+from .stage import COMMAND_SECONDS_MAX, Lie, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
 from .workload import Manner, Workload
 
 LOOK_SECONDS, LOOK_SECONDS_MAX = 0.005, 0.1
@@ -349,6 +351,36 @@ class SimulatedStage(Stage):
     def _crash_disk(self, id: str) -> None:
         self.cluster.lose_disk(id)
 
+    def _fill_disk(self, id: str, full: bool) -> None:
+        self.cluster.fill_disk(id, full)
+
+    def _lie(self, id: str, how: Lie) -> bytes:
+        disk = self.cluster.machines[id].disk.records
+        held: dict[bytes, Record] = {}
+        for key in self.keys().all:
+            disk_key = PREFIXES[slot(key)] + key
+            if (data := disk.get(disk_key)) is not None:
+                with suppress(ValueError):  # it lies about this one already
+                    held[key] = decode(disk_key, data)
+        if not held:
+            raise NotInTime(f"{id} holds no key that is used")
+        key = self.random.choice(sorted(held))
+        record, disk_key = held[key], PREFIXES[slot(key)] + key
+        lies: dict[Lie, bytes | None] = {
+            "flip": _flipped(encode(disk_key, record)),
+            "value": encode(disk_key, Record(record.value + b"?", record.epoch, record.seq, record.expiry)),
+            "expiry": encode(disk_key, Record(record.value, record.epoch, record.seq, record.expiry + 1_000_000)),
+            "nothing": None,
+        }
+        disk.lie(disk_key, lies[how])
+        return key
+
+    def _ask(self, id: str, *words: str) -> dict[str, Any] | None:
+        if not self.cluster.process(id).alive:
+            return None
+        reply = self.cluster.execute(id, *words)
+        return None if isinstance(reply, ErrorReply | NoReply) else dict(json.loads(reply))
+
     def _kill_everything(self) -> None:
         for name in (*self.cluster.ecs, *self.cluster.machines, *self.cluster.zookeeper.names):
             self.cluster.kill(name)
@@ -395,6 +427,10 @@ def _state_of(node: SimulatedNode) -> NodeState:
         },
         numbers={slot: (epoch, seq) for slot, epoch, seq in node.store.numbers(0, SLOTS)},
     )
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def _records(node: SimulatedNode) -> list[tuple[int, bytes, Record]]:

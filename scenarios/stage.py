@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from ..actors.config import OUT_AFTER_SECONDS
 from ..actors.rules import change
@@ -50,11 +50,22 @@ MEMBERS_SECONDS_MAX = 180.0
 """So long a node may take to be a member: a join that failed is tried again after up to a minute."""
 PHASE_SECONDS_MAX = 5.0
 """So long it is waited for a change to begin, or to come to a phase."""
+VERIFIED_SECONDS_MAX = 30.0
+"""So long it may take to compare all copies."""
 COMMAND_SECONDS_MAX = 15.0
 """So long a command to the cluster is tried."""
 OPERATIONS_PER_SECOND = 30.0
 """What one client of a load asks for, unless said otherwise."""
 ERRORS_KEPT_MAX = 20
+
+
+Lie = Literal["flip", "value", "expiry", "nothing"]
+LIES: dict[Lie, str] = {
+    "flip": "a bit is flipped",
+    "value": "another value, and its checksum is right",
+    "expiry": "another expiry, and its checksum is right",
+    "nothing": "there is nothing",
+}
 
 
 class NotPossibleHere(Exception):
@@ -170,6 +181,8 @@ class Stage(ABC):
         self._fsync = "everysec"
         self._tell = tell
         self._keys: Keys | None = None
+        self._full: set[str] = set()
+        """Nodes whose disks are full."""
         self._away: set[str] = set()
         """Nodes that were asked to leave."""
 
@@ -351,6 +364,43 @@ class Stage(ABC):
         """A node is killed, and all that was on its disk is lost."""
         self.say(f"{id} is killed and loses its disk")
         self._crash_disk(id)
+
+    def fill_disk(self, id: str) -> None:
+        """From now on a node's disk takes nothing more, until it is calm or the disk is emptied."""
+        self.say(f"the disk of {id} is full")
+        self._fill_disk(id, True)
+        self._full.add(id)
+
+    def empty_disk(self, id: str) -> None:
+        """There is room on a node's disk again. A node that has ended for want of it is still to be restarted."""
+        self.say(f"there is room on the disk of {id} again")
+        self._fill_disk(id, False)
+        self._full.discard(id)
+
+    def lie(self, id: str, how: Lie) -> bytes:
+        """What a node's disk holds under some key is not what was written there; returns the key. It is one of those
+        that clients use. Raises NotInTime when the node holds none of them."""
+        key = self._lie(id, how)
+        self.say(f"the disk of {id} lies about {key.decode()}: {LIES[how]}")
+        return key
+
+    def verify(self, seconds_max: float = VERIFIED_SECONDS_MAX) -> int:
+        """Have every node that is up compare all its slots with their other copies, and have bad copies made anew;
+        returns how many differences were found. A node that goes down meanwhile is waited for no longer."""
+        members = self.members()
+        for id in members:
+            self._ask(id, "RING", "VERIFY", "START", "REPAIR")
+        found: dict[str, Any] = {}
+
+        def all_are_done() -> bool:
+            for id in members:
+                found[id] = self._ask(id, "RING", "VERIFY")
+            return all(each is None or each["state"] != "running" for each in found.values())
+
+        self.wait_until(all_are_done, seconds_max, "all copies are compared")
+        differences = sum(int(each.get("different", 0)) for each in found.values() if each is not None)
+        self.say(f"all copies are compared: {differences} slots differ")
+        return differences
 
     def kill_everything(self) -> None:
         """Kill every process of the cluster: nodes, control services, ZooKeeper."""
@@ -539,6 +589,8 @@ class Stage(ABC):
     def calm(self) -> None:
         """End all faults, start everybody, wait until the ring is at rest, stop the loads, wait until all is tidy."""
         self.say("calm: all faults end, everybody is started")
+        for id in sorted(self._full):
+            self.empty_disk(id)
         self._end_faults()
         self._start_everything()
         self._become(self.why_not_settled)
@@ -628,6 +680,14 @@ class Stage(ABC):
     def _cut_power(self, id: str) -> None: ...
     @abstractmethod
     def _crash_disk(self, id: str) -> None: ...
+    @abstractmethod
+    def _fill_disk(self, id: str, full: bool) -> None: ...
+    @abstractmethod
+    def _lie(self, id: str, how: Lie) -> bytes: ...
+    @abstractmethod
+    def _ask(self, id: str, *words: str) -> dict[str, Any] | None:
+        """What one node answers to a command that is answered in JSON; None: it does not."""
+
     @abstractmethod
     def _kill_everything(self) -> None: ...
     @abstractmethod

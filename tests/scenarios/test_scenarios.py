@@ -35,6 +35,9 @@ SCENARIOS = (
     "two_die_one_after_the_other",
     "deleted_stays_deleted",
     "rolling_upgrade",
+    "disk_is_lost",
+    "disk_is_full",
+    "disk_lies",
 )
 
 
