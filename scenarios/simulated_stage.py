@@ -18,7 +18,8 @@ from typing import Any
 from ..actors.client_requests import as_text
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
-from ..actors.rules.slots import SLOTS, Run, runs, slot
+from ..actors.rules.slots import SLOTS, Run, runs
+from ..actors.rules.slots import slot as slot_of
 from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
@@ -358,14 +359,14 @@ class SimulatedStage(Stage):
         disk = self.cluster.machines[id].disk.records
         held: dict[bytes, Record] = {}
         for key in self.keys().all:
-            disk_key = PREFIXES[slot(key)] + key
+            disk_key = PREFIXES[slot_of(key)] + key
             if (data := disk.get(disk_key)) is not None:
                 with suppress(ValueError):  # it lies about this one already
                     held[key] = decode(disk_key, data)
         if not held:
             raise NotInTime(f"{id} holds no key that is used")
         key = self.random.choice(sorted(held))
-        record, disk_key = held[key], PREFIXES[slot(key)] + key
+        record, disk_key = held[key], PREFIXES[slot_of(key)] + key
         lies: dict[Lie, bytes | None] = {
             "flip": _flipped(encode(disk_key, record)),
             "value": encode(disk_key, Record(record.value + b"?", record.epoch, record.seq, record.expiry)),

@@ -243,6 +243,19 @@ def connections_break(stage: Stage) -> None:
         stage.delay(sender, receiver, 0.0)
 
 
+def a_disk_lies(stage: Stage) -> None:
+    """A disk has another expiry under some key than was written; all copies are compared, and the odd one goes."""
+    load = stage.load("set", clients=1, keys=8)
+    stage.wait_for(30, load)
+    load.stop()
+    victim = stage.random.choice(stage.members())
+    before = stage.lives()[victim].incarnation
+    stage.lie(victim, "expiry")
+    stage.verify()
+    with suppress(NotInTime):
+        stage.wait_until(lambda: before not in {life.incarnation for life in stage.lives().values()}, 10.0, "it goes")
+
+
 STORIES: Mapping[str, Scenario] = {
     story.__name__.replace("_", " "): Scenario(story.__name__, setup, story, lambda stage: None, story.__doc__ or "")
     for setup, story in (
@@ -256,6 +269,7 @@ STORIES: Mapping[str, Scenario] = {
         (three_nodes, keepers_follow_each_other),
         (three_nodes, values_expire),
         (three_nodes, connections_break),
+        (three_nodes, a_disk_lies),
     )
 }
 """By name."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-from ringkeeper.actors import ecs, storage_node, tenures
+from ringkeeper.actors import ecs, handoff, replica, storage_node, tenures
 from ringkeeper.actors.acknowledging import Acknowledging, Group
 from ringkeeper.actors.ecs import Ecs
 from ringkeeper.actors.handoff import Handoff
@@ -18,7 +18,7 @@ from ringkeeper.actors.member import Member
 from ringkeeper.actors.messages import LATER, Append, Chunk, HandoffReached, LookForRing, OpenStream, Prove, Tails
 from ringkeeper.actors.replica import APPLY, Inbound, Replica
 from ringkeeper.actors.replicator import Replicator
-from ringkeeper.actors.rules import plan, transitions
+from ringkeeper.actors.rules import mirror, plan, scrub, transitions
 from ringkeeper.actors.rules.change import Wish
 from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.life import Registration
@@ -375,6 +375,29 @@ def chunks_bring_no_numbers(patch: Patch) -> None:
     patch.setattr(Replica, "_apply_chunk", applied)
 
 
+def a_mirror_that_forgets_removals(patch: Patch) -> None:
+    """R26: what the coordinator has not, and a learner has, stays there."""
+    applied = Replica._apply_chunk
+    patch.setattr(Replica, "_apply_chunk", lambda self, chunk: applied(self, replace(chunk, removals=[])))
+
+
+def a_digest_that_ignores_expiry(patch: Patch) -> None:
+    """R25: copies are summed up, and compared one by one, without the moments at which records expire."""
+
+    class Kept(NamedTuple):
+        value: bytes
+        epoch: int
+        seq: int
+        expiry: int = 0
+
+    def digest(records: Iterable[tuple[int, bytes, Any]], numbers: Iterable[tuple[int, int, int]]) -> int:
+        plain = [(slot, key, Kept(each.value, each.epoch, each.seq)) for slot, key, each in records]
+        return mirror.digest_of(plain, numbers)
+
+    for module in (scrub, handoff, replica):
+        patch.setattr(module, "digest_of", digest)
+
+
 # Changes
 
 
@@ -712,6 +735,8 @@ FAULTS: dict[str, Planted] = {
     ),
     "the deposed carries on": Planted(the_deposed_carries_on, test_member.test_a_life_that_the_ring_calls_down_is_over),
     "reads without a lease": Planted(reads_without_a_lease, "one is asked that was deposed", 0),
+    "a mirror that forgets removals": Planted(a_mirror_that_forgets_removals, "values expire", 0),
+    "a digest that ignores expiry": Planted(a_digest_that_ignores_expiry, "a disk lies", 0),
     "the lease of others is not waited for": Planted(
         the_lease_of_others_is_not_waited_for, "one is asked that was deposed", 0
     ),
