@@ -71,13 +71,15 @@ def run_node(config: NodeConfig) -> int:
 
 
 def open_store_of(folder: NodeFolder, config: NodeConfig) -> Store:
-    """Open a node's store. A damaged one is put aside where others have copies of what was in it (R25). Raises
-    StoreError, and OSError."""
+    """Open a node's store. A damaged one is put aside where others have copies of what was in it (R25); not after a
+    power cut, which may have struck them as well. Raises StoreError, and OSError."""
     try:
         return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
     except Corrupt as failure:
         if not has_other_copies(folder.ring):
             raise
+        if not folder.whole:
+            raise Corrupt(f"{failure} If others are up that have them, begin with an empty folder.") from failure
         folder.put_aside(str(failure))
     return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
 

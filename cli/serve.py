@@ -82,6 +82,13 @@ def process_options(command: Command) -> Command:
 @setting(NodeConfig, "clients_max", type=int, help="Connections at once.")
 @setting(NodeConfig, "value_bytes_max", type=int, help="Larger values are refused.")
 @setting(NodeConfig, "cache_bytes", type=int, help="Records kept in memory as well.")
+@setting(
+    NodeConfig,
+    "scrub_bytes_per_second",
+    type=click.IntRange(min=0),
+    metavar="BYTES",
+    help="So fast are this node's slots compared with their other copies in the background. 0: not at all.",
+)
 @process_options
 @log_options
 def node(log_level: str, log_file: Path | None, **settings: Any) -> None:
