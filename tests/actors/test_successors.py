@@ -637,6 +637,29 @@ def test_who_comes_back_gets_what_it_missed_and_holds_every_write_from_the_switc
     assert trio.replies[place] == OK
 
 
+def test_what_was_under_way_when_a_change_began_is_answered_before_its_commit(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9: the learner has it by the walk, so that no batch of it is ever followed."""
+    step = trio.step
+    dies(trio, C)
+    trio.run(0.2)
+    trio.still.clear()
+    trio.restart(C)
+    trio.read()
+    trio.run(0.3)
+    (place,) = trio.send(A, f"SET {trio.key(A)} 1")
+    monkeypatch.setattr(trio, "step", lambda one, other: (one, other) != (A, B) and step(one, other))
+    trio.begin_return()
+    trio.come_to("transfer")
+    trio.advance_change()
+    trio.come_to("switch")
+    assert trio.replies[place] is LATER
+    monkeypatch.undo()
+    trio.deliver()
+    assert trio.replies[place] == OK
+
+
 def test_at_the_commit_a_new_member_gets_by_the_stream_what_its_handoff_had_not_brought(trio: Trio) -> None:
     """R9: and the write waits for it."""
     dies(trio, C)

@@ -115,6 +115,8 @@ PLAN: dict[str, Any] = {
         (("add", "3"), ["ADD", "COUNT", "3"]),
         (("add", "--node", "h:1", "--node", "10.0.0.1:7001"), ["ADD", "NODE", "h:1", "10.0.0.1:7001"]),
         (("remove", "127.0.0.1:7004", "h:2"), ["REMOVE", "127.0.0.1:7004", "h:2"]),
+        (("replace", "127.0.0.1:7004"), ["REPLACE", "127.0.0.1:7004"]),
+        (("replace", "127.0.0.1:7004", "h:2"), ["REPLACE", "127.0.0.1:7004", "h:2"]),
     ],
 )
 def test_a_change_is_ordered_once_and_followed_to_its_end(

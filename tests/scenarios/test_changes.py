@@ -11,8 +11,11 @@ from ringkeeper.actors.rules.plan import Plan
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.rules.transitions import planned
+from ringkeeper.scenarios.play import Scenario, play
 from ringkeeper.scenarios.simulated import SimulatedCluster
 from ringkeeper.scenarios.simulated_client import Outcome, SimulatedClient
+from ringkeeper.scenarios.simulated_stage import SimulatedStage
+from ringkeeper.scenarios.stage import Stage as ScenarioStage
 
 pytestmark = pytest.mark.stories
 
@@ -349,3 +352,27 @@ def _plan(stage: Stage) -> Plan:
     ring = stage.cluster.ring()
     assert ring is not None
     return planned(ring)
+
+
+# Another number of copies
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_copies_are_made_and_given_up_under_load_and_nobody_notices(seed: int) -> None:
+    def start(stage: ScenarioStage) -> None:
+        stage.start(nodes=4, fsync=stage.random.choice(("everysec", "always")), replicas=1)
+
+    def story(stage: ScenarioStage) -> None:
+        load = stage.load(clients=4, keys=20)
+        for replicas, min_copies in ((3, 2), (2, 2), (4, 3), (1, 1), (3, 2)):
+            stage.wait_for(stage.random.randint(5, 30), load)
+            stage.expect(
+                stage.wait_for_job(stage.copies(replicas, min_copies)) == "done", f"{replicas} copies are made"
+            )
+        stage.wait_for(20, load)
+        stage.expect(not load.errors, f"no client notices: {load.errors[:1]}")
+        stage.kill(stage.random.choice(stage.members()))
+        stage.wait_for(60, load)
+
+    played = play(Scenario("copies", start, story, lambda stage: None), SimulatedStage(seed))
+    assert played.good, f"{played.failure or played.violations}"
