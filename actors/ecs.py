@@ -5,13 +5,13 @@ Hears   Elected, Deposed                                       from Election
         ChildrenChanged, Answered                              from Watches
         RunVerb                                                from Gateway of any node
         Figures, ChangeReported                                from StorageNode of every node
-        HeldRing                                               from Member of every node
+        HeldStamp, HeldRing                                    from Member of every node
         NodesStarted, NodeRestarted                            from a Launcher
         Suspected, PeersHeard                                  from FailureDetector of any node
         CopyDamaged                                            from Scrubber of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
-        ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
+        WhichRing, ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
 
 Any number of these run; one leads. Facts arrive in any order and say how things are; after each of them the leader
 *looks*: at the ring as it is in ZooKeeper and at who is registered, and if these two call for another ring it writes
@@ -51,7 +51,8 @@ It does not lead where it would disown data. *Ring lost or rolled back* is: no r
 the newest that this ECS has read in its life; no ring, but a node that holds one; a ring from which what a node holds
 does not descend (R23). Then it writes nothing and says so, in the log and in ``status``, until somebody asks for
 ``RING RESTORE`` (``restoring.py``). What a registration says of the ring its node holds changes with every ring, so
-before a founding, and before the first write of a leader, all of them are read once more.
+before a founding, and before the first write of a leader, all of them are read once more; that leader also asks the
+nodes themselves which ring they hold, and waits a second for those that do not answer.
 """
 
 import logging
@@ -87,16 +88,18 @@ from .messages import (
     Figures,
     HandoffProgress,
     HeldRing,
+    HeldStamp,
     PeersHeard,
     RunVerb,
     Suspected,
     VerbRun,
+    WhichRing,
 )
-from .restoring import Restoring
+from .restoring import HELD_SECONDS_MAX, Restoring
 from .rules import paths
 from .rules.change import Wish
 from .rules.fields import RingError
-from .rules.life import Registration
+from .rules.life import Registration, Stamp
 from .rules.placement import Place
 from .rules.plan import Plan
 from .rules.recovery import Recovery, recovery
@@ -152,6 +155,9 @@ READ_AGAIN_SECONDS = 1.0
 ABSENT_SECONDS_MIN = 0.5
 """Who is not registered for less than this is not taken for gone: a process whose loop stood still loses its session
 and registers its life anew a moment later."""
+
+FIRST_QUESTION = 1 << 40
+"""Questions about who holds which ring are numbered from here, those of the verbs from 1."""
 
 LOOK_AGAIN_SECONDS_MIN = 0.01
 """Clocks and timers are not exact: a timer for less could fire before its time is up, again and again."""
@@ -237,8 +243,12 @@ class Ecs(Actor):
         self._read_afresh = False
         """All registrations have been read, or are being read, for the founding that the last look called for."""
         self._verified = False
-        """All registrations have been read, or are being read, since this ECS has wanted to write for the first time as
-        leader, or since it was connected: they say that nobody holds a newer ring."""
+        """Since this ECS leads, or was connected, it has wanted to write, and so has asked who holds which ring."""
+        self._verification: tuple[int, set[str]] | None = None
+        """The question under way, and the nodes that have not answered it."""
+        self._questions = FIRST_QUESTION
+        self._said: dict[tuple[str, str], Stamp] = {}
+        """What they have answered, by id and incarnation."""
         self._absent_since: dict[tuple[str, str], float] = {}
         """Since when which lives that the ring calls up or returning are not registered."""
         self._look_due: tuple[float, Timer] | None = None
@@ -304,6 +314,7 @@ class Ecs(Actor):
         | RunVerb
         | Figures
         | ChangeReported
+        | HeldStamp
         | HeldRing
         | NodesStarted
         | NodeRestarted
@@ -339,6 +350,8 @@ class Ecs(Actor):
                 self.verbs.figures(message)
             case ChangeReported():
                 self._change_reported(message)
+            case HeldStamp():
+                self._held_said(message)
             case HeldRing():
                 self.restoring.heard(message)
             case NodesStarted() | NodeRestarted():
@@ -358,6 +371,8 @@ class Ecs(Actor):
             case AnswersDue():
                 self.verbs.overdue(message.question)
                 self.restoring.overdue(message.question)
+                if self._verification is not None and self._verification[0] == message.question:
+                    self._verification = None  # who is silent may be dead
                 self.look()
             case _:
                 assert_never(message)
@@ -366,7 +381,8 @@ class Ecs(Actor):
 
     def _elected(self, message: Elected) -> None:
         self._leading = True
-        self._verified = False
+        self._verified, self._verification = False, None
+        self._said.clear()
         self._down_since.clear()
         self._patient_until = self.now() + self._patience_seconds
         log.info("%s leads in term %d", self.id, message.term)
@@ -400,7 +416,7 @@ class Ecs(Actor):
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
         self._connected = self._names_known = self._read_afresh = self._verified = self._has_lock = False
-        self._version = self.stored = None
+        self._version = self.stored = self._verification = None
         self._absent_since.clear()
         self._down_since.clear()
         self._phase_since = self._progressed = None
@@ -538,13 +554,31 @@ class Ecs(Actor):
             self._write(following)
 
     def _is_verified(self) -> bool:
-        """Whether what is registered was read lately enough to go on from the ring; else it is read, and looked at once
-        more. After ZooKeeper was given an old disk registrations may be as old as the ring, until their nodes have read
-        that, too (R23)."""
+        """Whether it is known that nobody holds a newer ring; else all are asked, and it is looked once more. After
+        ZooKeeper was given an old disk registrations are as old as the ring, until their nodes have read that (R23)."""
         if not self._verified and self.ring is not None:
             self._verified = True
             self._read_registrations(again=True)
-        return not self._reading
+            lives = self.newest_lives()
+            self._questions += 1
+            self._verification = (self._questions, set(lives)) if lives else None
+            for life in lives.values():
+                member = self.system.resolve(f"ringkeeper://{life.bridge_address}/member")
+                self.send(member, WhichRing(question=self._questions, reply_to=self.ref))
+            self.remind(HELD_SECONDS_MAX, self._questions)
+        return not self._reading and self._verification is None
+
+    def _held_said(self, message: HeldStamp) -> None:
+        life = self.newest_lives().get(message.node)
+        if self._verification is None or self._verification[0] != message.question or life is None:
+            return
+        if message.epoch and life.incarnation == message.incarnation:
+            stamp = Stamp(message.cluster_id, message.epoch, message.nonce)
+            self._said[message.node, message.incarnation] = stamp
+        self._verification[1].discard(message.node)
+        if not self._verification[1]:
+            self._verification = None
+            self.look()
 
     def _look_in(self, seconds: float) -> None:
         """Look again, by the one timer there is: at what is due first. Each look arms it for what is still to come."""
@@ -557,8 +591,9 @@ class Ecs(Actor):
 
     def _is_sound(self, ring: Ring) -> bool:
         """Whether every ring that a node of this cluster holds leads to this one (R23)."""
-        for _, registration in sorted(self._registrations.items()):
-            held = registration.held
+        said = [(life, self._said.get((life.id, life.incarnation))) for _, life in sorted(self.newest_lives().items())]
+        registered = [(registration, registration.held) for _, registration in sorted(self._registrations.items())]
+        for registration, held in (*registered, *said):
             ours = registration.id in ring.by_id or (held is not None and held.cluster_id == ring.cluster_id)
             if ours and held is not None and (objection := ring.objection(held)):
                 self._be_in_trouble(

@@ -2,12 +2,13 @@
 
 Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         LookForRing                                           from anybody here who heard of a newer ring
+        WhichRing                                             from Ecs that begins to lead
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         CopyDamaged                                           from Scrubber
         RegisterAgain, KeepAgain, Lingered, Rested            from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
-        HeldRing -> Ecs
+        HeldStamp, HeldRing -> Ecs
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
@@ -51,7 +52,7 @@ from ..runtime.session import (
     Suspended,
     WatchNode,
 )
-from .messages import CopyDamaged, HeldRing, LookForRing, RingChanged, RingSeen, ShowHeldRing
+from .messages import CopyDamaged, HeldRing, HeldStamp, LookForRing, RingChanged, RingSeen, ShowHeldRing, WhichRing
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
@@ -170,6 +171,7 @@ class Member(Actor):
         | NodeChanged
         | Answered
         | LookForRing
+        | WhichRing
         | ShowHeldRing
         | CopyDamaged
         | RegisterAgain
@@ -194,6 +196,11 @@ class Member(Actor):
             case LookForRing():
                 self._asked_meanwhile.append(message)
                 self._look()
+            case WhichRing():
+                stamp = self._ring.stamp._asdict() if self._ring is not None else {}
+                life = self._life
+                said = HeldStamp(question=message.question, node=life.id, incarnation=life.incarnation, **stamp)
+                self.send(message.reply_to, said)
             case ShowHeldRing():
                 held = self._ring.to_json() if self._ring is not None else b""
                 life = self._life

@@ -624,6 +624,28 @@ class VerbRun:
     """As clients get it, with its code."""
 
 
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhichRing:
+    """Of which ring is the one that you hold? Ecs -> Member."""
+
+    question: int
+    reply_to: Ref
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStamp:
+    """Of this one; epoch 0: none. Member -> Ecs."""
+
+    question: int
+    node: str
+    incarnation: str
+    cluster_id: str = ""
+    epoch: int = 0
+    nonce: str = ""
+
+
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowHeldRing:

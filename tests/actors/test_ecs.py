@@ -10,12 +10,14 @@ from ringkeeper.actors.messages import (
     ChangeReported,
     Figures,
     HeldRing,
+    HeldStamp,
     PeersHeard,
     ReportFigures,
     RunVerb,
     ShowHeldRing,
     Suspected,
     VerbRun,
+    WhichRing,
 )
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration, Stamp
@@ -67,6 +69,8 @@ class Stage:
         self.version = -1
         self.lives: dict[str, Registration] = {}
         self.unreadable: dict[str, str] = {}
+        self.holds: dict[str, Stamp] = {}
+        """Where a node holds another ring than it has registered."""
         self.writes = 0
         self.lock = ""
         self.harness.tell(Connected(session_id=1, timeout_seconds=6.0))
@@ -119,6 +123,9 @@ class Stage:
                 case ReadNode(path=path):
                     content = self.lives[path.rpartition("/")[2]].to_json()
                     answer = Answered(request=message.request, path=path, data=content, version=0)
+                case WhichRing():
+                    asked += self.hold(message.question)
+                    continue
                 case WatchChildren():
                     asked += self.harness.tell(self.children())
                     continue
@@ -137,6 +144,15 @@ class Stage:
                 case _:
                     continue
             asked += self.harness.tell(answer)
+
+    def hold(self, question: int) -> list[tuple[str, Any]]:
+        """Every node says which ring it holds: what it has registered, or what ``holds`` says."""
+        sent: list[tuple[str, Any]] = []
+        for each in self.lives.values():
+            stamp = self.holds.get(each.id, each.held)
+            said = stamp._asdict() if stamp is not None else {}
+            sent += self.harness.tell(HeldStamp(question=question, node=each.id, incarnation=each.incarnation, **said))
+        return sent
 
     def pass_time(self, seconds: float = PATIENCE_SECONDS + 0.1) -> None:
         self.play(self.harness.advance(seconds))
@@ -824,14 +840,14 @@ def test_what_becomes_another_ring_while_the_nodes_are_asked_is_not_overwritten(
     assert copies.ring == old
 
 
-def test_a_leader_that_has_read_nothing_newer_looks_once_more_at_who_holds_what_before_it_writes() -> None:
+def test_a_leader_that_has_read_nothing_newer_asks_who_holds_what_before_it_writes() -> None:
     old = rings.founded(3, replicas=3)
     newest = lost(old, life(3).id)
     stage = Stage(replicas=3)
     stage.put_ring(old)
     stage.register(*(life(number, held=old.stamp) for number in (1, 2, 3)))
     stage.lead()
-    stage.lives[name_of(life(1))] = life(1, held=newest.stamp)  # it has read that ring, and says that it will not do
+    stage.holds[life(1).id] = newest.stamp  # it is not connected to this ZooKeeper yet
     stage.vanish(life(3))
     stage.pass_time()
     assert stage.ring == old
