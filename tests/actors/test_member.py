@@ -270,3 +270,14 @@ def test_a_damaged_store_is_put_aside_only_once_the_ring_has_others_answer_for_i
     stage.read(lost(ring, life(1).id) if others_are_up else lost(ring, life(1).id, life(2).id))
     assert noted == (["a bit is flipped"] if others_are_up else []) and stage.ends
     stage.harness.stop()
+
+
+def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(stage: Stage) -> None:
+    def refuse(content: bytes) -> None:
+        raise OSError("no space left on device")
+
+    stage.read(first_ring())
+    stage.archive.write = refuse  # type: ignore[method-assign]
+    assert stage.read(lost(first_ring(), life(2).id)) == [] and not stage.ends
+    assert stage.read(lost(lost(first_ring(), life(2).id), life(1).id)) == []
+    assert len(stage.ends) == 1 and "no room" in stage.ends[0]

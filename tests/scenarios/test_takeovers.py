@@ -332,7 +332,7 @@ def test_a_ring_that_was_read_and_could_not_be_kept_does_not_confirm_the_one_bef
     copies.cluster.heal()
     for _ in range(3):
         copies.run(2.0)
-        assert error(copies.ask(a, "GET", copies.x)) in ("TRYAGAIN", "MOVED")
+        assert error(copies.ask(a, "GET", copies.x)) in ("TRYAGAIN", "MOVED", "CLUSTERDOWN")
     copies.cluster.fill_disk(a, False)
     copies.come_back()
     assert copies.read() == NEW
