@@ -28,24 +28,24 @@ T = TypeVar("T")
 
 
 class Waiting(NamedTuple, Generic[T]):
-    """A reply that is held back."""
+    """Replies that are held back together: to requests that came in one turn, for slots of one group."""
 
-    asked: T
-    reply: Reply
+    asked: list[T]
+    replies: list[Reply]
+    """To each of them."""
+    slots: list[int]
+    """Of each of them."""
     batch: int
-    slot: int
     since: float
     writes: bool
     """Something was stamped: if it is not answered as it stands, then in doubt (R6)."""
 
 
 class Dirty(NamedTuple):
-    """A key that was written to, and where it was last."""
+    """What a batch has written."""
 
     batch: int
-    slot: int
-    key: bytes | None
-    """None: every key of the slot."""
+    operations: list[Operation]
 
 
 @dataclass(slots=True, eq=False)
@@ -116,29 +116,49 @@ class Acknowledging(Generic[T]):
     def wrote(self, batch: int, operations: Sequence[Operation]) -> None:
         """These are in the store, and to be held by others."""
         by_slot, dirty = self._by_slot, self._dirty
-        for slot, key, _, _, _, _ in operations:
-            group = by_slot[slot]
-            if group is not None and group.may_dirty:
-                group.dirty.append(Dirty(batch, slot, key))
+        shares: dict[Group[T], list[Operation]] = {}
+        group: Group[T] | None = None
+        share: list[Operation] | None = None
+        for each in operations:
+            slot, key = each[0], each[1]
+            if by_slot[slot] is not group:
+                group = by_slot[slot]
+                share = shares.setdefault(group, []) if group is not None and group.may_dirty else None
+            if share is not None:
+                share.append(each)
                 if key is None:
                     self._dirty_slots[slot] = batch
                 else:
                     dirty[key] = batch
+        for group, share in shares.items():
+            group.dirty.append(Dirty(batch, share))
+
+    def _began(self, slot: int) -> int | None:
+        group = self._by_slot[slot]
+        return group.since if group is not None else None
+
+    @property
+    def written(self) -> dict[bytes, int] | None:
+        """By dirty key, the last batch that wrote to it; None: whole slots are dirty, too."""
+        return None if self._dirty_slots else self._dirty
 
     def dirt(self, slot: int, keys: Iterable[bytes]) -> int:
         """The last batch that wrote to any of these keys and is not held yet; 0: all are clean."""
-        get = self._dirty.get
-        found = max((get(key, 0) for key in keys), default=0)
+        get, found = self._dirty.get, 0
+        for key in keys:
+            batch = get(key, 0)
+            if batch > found:
+                found = batch
         return max(found, self._dirty_slots.get(slot, 0)) if self._dirty_slots else found
 
     def hold(self, waiting: Waiting[T]) -> None:
         """Behind those that wait in its group already, and at least as long."""
-        group = self.group_of(waiting.slot)
-        assert group is not None, f"nobody answers for slot {waiting.slot}"
+        group = self.group_of(waiting.slots[0])
+        assert group is not None, f"nobody answers for slot {waiting.slots[0]}"
         if group.waiting and group.waiting[-1].batch > waiting.batch:
             waiting = waiting._replace(batch=group.waiting[-1].batch)
         group.waiting.append(waiting)
-        self.count += 1
+        self.count += len(waiting.asked)
 
     # Holding
 
@@ -175,7 +195,7 @@ class Acknowledging(Generic[T]):
                 writes = [each for each in group.waiting if each.writes]
                 if writes:
                     group.waiting = deque(each for each in group.waiting if not each.writes)
-                    self.count -= len(writes)
+                    self.count -= sum(len(each.asked) for each in writes)
                     yield from ((each, False) for each in writes)
                 continue
             if now < group.not_before:
@@ -184,24 +204,27 @@ class Acknowledging(Generic[T]):
             self._clean(group, held)
             waiting = group.waiting
             while waiting and waiting[0].batch <= held:
-                self.count -= 1
+                self.count -= len(waiting[0].asked)
                 yield waiting.popleft(), True
 
     def _clean(self, group: Group[T], held: int) -> None:
         dirty = group.dirty
         while dirty and dirty[0].batch <= held:
-            batch, slot, key = dirty.popleft()
-            if key is None:
-                if self._dirty_slots.get(slot) == batch:
-                    del self._dirty_slots[slot]
-            elif self._dirty.get(key) == batch:
-                del self._dirty[key]
+            batch, operations = dirty.popleft()
+            last = self._dirty
+            for each in operations:
+                slot, key = each[0], each[1]
+                if key is None:
+                    if self._dirty_slots.get(slot) == batch:
+                        del self._dirty_slots[slot]
+                elif last.get(key) == batch:
+                    del last[key]
 
     def overdue(self, before: float) -> Iterator[Waiting[T]]:
         """Take out those that have waited since before a moment. What they wrote stays dirty."""
         for group in (*self.groups, self.whole):
             while group.waiting and group.waiting[0].since < before:
-                self.count -= 1
+                self.count -= len(group.waiting[0].asked)
                 yield group.waiting.popleft()
 
     def take_all(self) -> list[Waiting[T]]:
@@ -220,7 +243,7 @@ class Acknowledging(Generic[T]):
         answer for any more."""
         before, self.runs = self.runs, tuple(runs)
         waiting = self.take_all()
-        dirt = [each for group in self.groups for each in group.dirty]
+        dirt = sorted((each for group in self.groups for each in group.dirty), key=lambda each: each.batch)
         self._dirty.clear()
         self._dirty_slots.clear()
         self._by_slot = [None] * SLOTS
@@ -239,25 +262,19 @@ class Acknowledging(Generic[T]):
             not_before=max((group.not_before for group in self.groups), default=0.0),
         )
         self.held = {name: self.held.get(name, 0) for name in sorted(names)}
-        for each in dirt:
-            now = self._by_slot[each.slot]
-            if now is not None and now.may_dirty:
-                each = each._replace(batch=max(each.batch, now.since))
-                now.dirty.append(each)
-                if each.key is None:
-                    self._dirty_slots[each.slot] = each.batch
-                else:
-                    self._dirty[each.key] = each.batch
+        for batch, operations in dirt:  # who came new to a group holds nothing of what was before
+            for since in sorted({group.since for group in self.groups}):
+                self.wrote(max(batch, since), [each for each in operations if self._began(each[0]) == since])
         fewer = any(0 in known[run.first : run.last + 1] for run, _ in before)
         lost = []
         for entry in waiting:
-            mine = self.group_of(entry.slot)
-            if mine is None or (entry.slot == WHOLE and fewer):  # what concerned all slots did concern those that went
-                lost.append(entry)
-            else:
-                self.hold(entry._replace(batch=max(entry.batch, mine.since)))
-        for group in self.groups:
-            group.dirty = deque(sorted(group.dirty, key=lambda each: each.batch))
+            for asked, reply, slot in zip(entry.asked, entry.replies, entry.slots, strict=True):
+                one = entry._replace(asked=[asked], replies=[reply], slots=[slot])
+                mine = self.group_of(slot)
+                if mine is None or (slot == WHOLE and fewer):  # what concerned all slots did concern those that went
+                    lost.append(one)
+                else:
+                    self.hold(one._replace(batch=max(one.batch, mine.since)))
         return lost
 
     def check(self) -> None:
@@ -266,5 +283,8 @@ class Acknowledging(Generic[T]):
             if group.waiting:
                 batches = [each.batch for each in group.waiting]
                 assert batches == sorted(batches), "who waits for less waits behind who waits for more"
-                count += len(batches)
+                count += sum(len(each.asked) for each in group.waiting)
+                for each in group.waiting:
+                    assert len(each.asked) == len(each.replies) == len(each.slots)
+                    assert len({id(self.group_of(slot)) for slot in each.slots}) == 1, "slots of several groups"
         assert self.count == count

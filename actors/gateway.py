@@ -177,6 +177,8 @@ class Gateway(Actor):
         self._at_storage: dict[int, list[Exchange]] = {}
         self._left: dict[int, int] = {}
         """How many replies are to come, of the Executes that have got some of theirs."""
+        self._places: dict[int, list[tuple[Exchange, int]]] = {}
+        """Of these, where each of their replies belongs."""
         self._executes = 0
         self._questions: dict[int, tuple[Exchange, int, type, Callable[[Any], Reply]]] = {}
         self._described: dict[tuple[int | bytes, ...], bytes] = {}
@@ -287,7 +289,13 @@ class Gateway(Actor):
             first, index = len(to_store), 0
             for args in commands:
                 command = direct.get(args[0])
-                if command is not None and trusted and (len(args) == command.arity or command.accepts(len(args))):
+                if (
+                    command is not None
+                    and trusted
+                    and (
+                        (count := len(args)) == (arity := command.arity) or count >= -arity > 0  # Command.accepts
+                    )
+                ):
                     on_store.append(index)
                     to_store.append((command, args))
                 else:
@@ -419,6 +427,9 @@ class Gateway(Actor):
         """As above, where some replies come later: by Settled, which may have been here already."""
         if message.number not in self._at_storage:
             return  # every one of them came by Settled
+        come = len(message.replies) - message.later
+        if not come:
+            return
         replies = iter(message.replies)
         for exchange in self._at_storage[message.number]:
             for index in exchange.on_store:
@@ -428,29 +439,43 @@ class Gateway(Actor):
                     exchange.missing -= 1
             if not exchange.missing:
                 self._write(exchange.session)
-        self._came(message.number, len(message.replies) - message.later)
+        self._came(message.number, come)
 
     def _settled(self, message: Settled) -> None:
+        came: dict[int, int] = {}
+        places: list[tuple[Exchange, int]] = []
+        last = 0  # no Execute has this number
         for number, place, reply in message.replies:
-            for exchange in self._at_storage[number]:
-                if place < len(exchange.on_store):
-                    exchange.replies[exchange.on_store[place]] = reply
-                    exchange.missing -= 1
-                    if not exchange.missing:
-                        self._write(exchange.session)
-                    break
-                place -= len(exchange.on_store)
-            self._came(number, 1)
+            if number != last:
+                last, places = number, self._places_of(number)
+                came.setdefault(number, 0)
+            exchange, index = places[place]
+            exchange.replies[index] = reply
+            exchange.missing -= 1
+            if not exchange.missing:
+                self._write(exchange.session)
+            came[number] += 1
+        for number, replies in came.items():
+            self._came(number, replies)
+
+    def _places_of(self, number: int) -> list[tuple[Exchange, int]]:
+        """Where the replies to an Execute belong; found out once, if some of them come later."""
+        places = self._places.get(number)
+        if places is None:
+            exchanges = self._at_storage[number]
+            places = self._places[number] = [(exchange, index) for exchange in exchanges for index in exchange.on_store]
+        return places
 
     def _came(self, number: int, replies: int) -> None:
         """So many more replies to an Execute are there; it is forgotten when all are."""
         left = self._left.pop(number, None)
         if left is None:
-            left = sum(len(exchange.on_store) for exchange in self._at_storage[number])
+            left = len(self._places_of(number))
         if left > replies:
             self._left[number] = left - replies
         else:
             del self._at_storage[number]
+            self._places.pop(number, None)
 
     def _write(self, session: Session) -> None:
         """Write the replies of all exchanges that are complete and have no incomplete one before them."""

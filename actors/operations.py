@@ -9,11 +9,12 @@ from .messages import Operation
 def size_of(operations: Sequence[Operation]) -> int:
     """Bytes of their keys and values."""
     size = 0
-    for _, key, value, _, _, _ in operations:
-        if key is not None:
+    for each in operations:
+        key, value = each[1], each[2]
+        if value is not None and key is not None:
+            size += len(key) + len(value)
+        elif key is not None:
             size += len(key)
-        if value is not None:
-            size += len(value)
     return size
 
 

@@ -353,7 +353,9 @@ class Replica(Actor):
             self._tell_appended(stream, gap=message.number > stream.number)
             return
         admits, coordinates = self._admitted(stream)
-        refused = not coordinates or any(admits[each[0]] == REFUSE for each in message.operations)
+        operations = message.operations
+        marks = {admits[each[0]] for each in operations}
+        refused = not coordinates or REFUSE in marks
         if refused or any(REFUSE in admits[first : last + 1] for first, last in message.begins):
             assert self._ring is not None
             self.send(stream.replicator, Refused(stream=stream.id, epoch=self._ring.epoch))
@@ -367,11 +369,11 @@ class Replica(Actor):
                 for epoch, source, each in self._learned
                 if source != sender or message.epoch < epoch or admits[each[0]] != APPLY
             ]
-        operations = [each for each in message.operations if admits[each[0]] == APPLY]
+        if SKIP in marks:
+            operations = [each for each in operations if admits[each[0]] == APPLY]
         if operations:
-            number = self._store.number
             try:
-                self._apply_operations([each for each in operations if each[3:5] > number(each[0])])
+                self._apply_newer(operations)
                 self._store.commit()
             except StoreError as failure:
                 self._store.roll_back()
@@ -390,6 +392,9 @@ class Replica(Actor):
             self._dirty = True
             self.after(SYNC_SECONDS, SyncLearned())
         self._tell_appended(stream)
+
+    def _apply_newer(self, operations: list[Operation]) -> None:
+        self._store.follow(operations)
 
     def _tell_appended(self, stream: Inbound, gap: bool = False, answers: bool = True) -> None:
         assert self._ring is not None

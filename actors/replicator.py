@@ -243,7 +243,7 @@ class Replicator(Actor):
             if lost or refused:  # what is under way will be refused, or has been
                 self._send_again(stream)
             fresh = [each for each in self._unheld() if self._is_new(stream, each[0], before)]
-            self._append(stream, message.batch, fresh)
+            self._append(stream, message.batch, parts_of(fresh, APPEND_BYTES_MAX))
         self._forget_held()
         self._look_at_backlog()
 
@@ -309,16 +309,21 @@ class Replicator(Actor):
         if not streams and self._learners is None:
             return
         self._log.append((batch, operations))
+        shares: dict[int, tuple[Stream, list[tuple[list[Operation], int]]]] = {}
         first = to[operations[0][0]]
-        if first is not None and all(to[each[0]] is first for each in operations):
-            shares = {stream.id: (stream, operations) for stream in first}
-        else:
-            shares = {}
-            for each in operations:
-                for stream in to[each[0]] or ():
-                    shares.setdefault(stream.id, (stream, []))[1].append(each)
-        for stream, share in shares.values():
-            self._append(stream, batch, share)
+        for each in operations:
+            if to[each[0]] is not first:
+                apart: dict[int, tuple[Stream, list[Operation]]] = {}
+                for each in operations:
+                    for stream in to[each[0]] or ():
+                        apart.setdefault(stream.id, (stream, []))[1].append(each)
+                shares = {id: (stream, parts_of(own, APPEND_BYTES_MAX)) for id, (stream, own) in apart.items()}
+                break
+        else:  # all concerns the same successors
+            parts = parts_of(operations, APPEND_BYTES_MAX)
+            shares = {stream.id: (stream, parts) for stream in first or ()}
+        for stream, parts in shares.values():
+            self._append(stream, batch, parts)
         for stream in streams.values() if len(shares) < len(streams) else ():
             if stream.id not in shares and not stream.kept and not stream.unsynced:
                 stream.batch = batch  # it does not concern this one
@@ -326,9 +331,13 @@ class Replicator(Actor):
             self._forget_held()
 
     def _append(
-        self, stream: Stream, batch: int, operations: list[Operation], begins: list[tuple[int, int]] | None = None
+        self,
+        stream: Stream,
+        batch: int,
+        parts: list[tuple[list[Operation], int]],
+        begins: list[tuple[int, int]] | None = None,
     ) -> None:
-        parts = parts_of(operations, APPEND_BYTES_MAX)
+        """Send the parts of a batch (``parts_of``), each as a message."""
         for index, (part, size) in enumerate(parts):
             stream.number += 1
             last = index == len(parts) - 1
@@ -361,7 +370,7 @@ class Replicator(Actor):
             runs = [run for run in message.runs if stream in (self._to[run[0]] or ())]
             if runs:
                 share = [each for each in message.operations if stream in (self._to[each[0]] or ())]
-                self._append(stream, message.batch, share, runs)
+                self._append(stream, message.batch, parts_of(share, APPEND_BYTES_MAX), runs)
         self._forget_held()
 
     # Acknowledgements
@@ -447,7 +456,7 @@ class Replicator(Actor):
         now = self.now()
         for stream in self._streams.values():
             if not stream.kept:
-                self._append(stream, self._batch, [])
+                self._append(stream, self._batch, [([], 0)])
                 continue
             stuck = now - max(stream.moved_at, stream.kept[0].sent_at)
             if stuck > SILENT_SECONDS and not stream.silent:

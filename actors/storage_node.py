@@ -528,7 +528,7 @@ class StorageNode(Actor):
         lost = self._acknowledging.regroup(sorted(by_run, key=lambda each: each[0]))
         for move in part.moves.values() if part is not None else ():
             self._acknowledging.heard(move.name, move.held)
-        self._settle([(each.asked, DEPOSED if each.writes else UNREAD) for each in lost])
+        self._settle([(asked, DEPOSED if each.writes else UNREAD) for each in lost for asked in each.asked])
         self._follows = self._acknowledging.needs_others or (self._part is not None and bool(self._part.moves))
         self._confirmed = {name: at for name, at in self._confirmed.items() if name in self._acknowledging.held}
         self._await_leases()
@@ -1092,29 +1092,46 @@ class StorageNode(Actor):
     ) -> int:
         """Replies that rest on what others do not hold yet wait until they do. Returns how many."""
         acknowledging, now = self._acknowledging, self.now()
-        group_of, dirt = acknowledging.group_of, acknowledging.dirt
+        group_of, dirt, written = acknowledging.group_of, acknowledging.dirt, acknowledging.written
         waiting = 0
+        together: Waiting[Asked] | None = None
+        its_group: Group[Asked] | None = None
         for index, (command, args) in enumerate(requests[: len(replies)]):
             reply = replies[index]
             if reply is LATER:
                 continue
-            keys = command.keys(args)
-            if keys:
-                slot = slot_of(keys[0]) if len(keys) > 1 or 123 in keys[0] else crc_hqx(keys[0], 0) & 16383
-                batch = dirt(slot, keys)
-                if not batch or (command.writes and offset + index in eager) or group_of(slot) is None:
+            writes = command.writes
+            if command.last_key == 1 or (keys := command.keys(args)):
+                key = args[1] if command.last_key == 1 else keys[0]
+                slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
+                if command.last_key == 1 and written is not None:
+                    batch = written.get(key, 0)
+                else:
+                    batch = dirt(slot, command.keys(args))
+                if not batch or (writes and offset + index in eager):
+                    continue
+                group = group_of(slot)
+                if group is None:
                     continue
             elif command.name == "wait":
                 waiting += self._wait_for_copies(asked(offset + index), args, reply)
                 replies[index] = LATER if reply is WAITS else reply
                 continue
-            elif command.writes and reply is OK:
-                slot, batch = WHOLE, self._batch
+            elif writes and reply is OK:
+                slot, batch, group = WHOLE, self._batch, acknowledging.whole
             else:
                 continue
-            acknowledging.hold(Waiting(asked(offset + index), reply, batch, slot, now, command.writes))
+            if group is not its_group or together is None or together.batch != batch or together.writes is not writes:
+                if together is not None:
+                    acknowledging.hold(together)
+                together, its_group = Waiting([], [], [], batch, now, writes), group
+            together.asked.append(asked(offset + index))
+            together.replies.append(reply)
+            together.slots.append(slot)
             replies[index] = LATER
             waiting += 1
+        if together is not None:
+            acknowledging.hold(together)
         self._waits_asked = False
         if waiting:
             self._look_at_the_overdue()
@@ -1157,8 +1174,9 @@ class StorageNode(Actor):
             return
         synced = self._synced if self.fsync == "always" else self._batch
         settled = [
-            (waiting.asked, waiting.reply if sound else TOO_FEW)
+            (asked, reply if sound else TOO_FEW)
             for waiting, sound in acknowledging.released(self.now(), synced, name)
+            for asked, reply in zip(waiting.asked, waiting.replies, strict=True)
         ]
         self._settle(settled)
         if self._stalled:
@@ -1166,8 +1184,11 @@ class StorageNode(Actor):
 
     def _settle(self, settled: list[tuple[Asked, Reply]]) -> None:
         by: dict[Ref, list[tuple[int, int, Reply]]] = {}
-        for asked, reply in settled:
-            by.setdefault(asked.by, []).append((asked.number, asked.place, reply))
+        last: Ref | None = None
+        for (to, number, place, _), reply in settled:
+            if to is not last:  # nearly all are one Gateway's
+                last, add = to, by.setdefault(to, []).append
+            add((number, place, reply))
         for to, replies in by.items():
             self.send(to, Settled(replies=replies))
 
@@ -1240,8 +1261,8 @@ class StorageNode(Actor):
             keys = each.command.keys(each.args)
             slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
             if unsynced and self._acknowledging.group_of(slot) is not None:
-                waiting = Waiting(each.asked, reply, self._batch, slot, each.asked.since, each.command.writes)
-                self._acknowledging.hold(waiting)
+                since, writes = each.asked.since, each.command.writes
+                self._acknowledging.hold(Waiting([each.asked], [reply], [slot], self._batch, since, writes))
             else:
                 settled.append((each.asked, reply))
         self._settle(settled)
@@ -1265,8 +1286,9 @@ class StorageNode(Actor):
             self._waits.append(now - parked.asked.since)
             settled.append((parked.asked, PARKED_TOO_LONG))
         settled += [
-            (each.asked, UNHELD_TOO_LONG if each.writes else UNREAD_TOO_LONG)
+            (asked, UNHELD_TOO_LONG if each.writes else UNREAD_TOO_LONG)
             for each in self._acknowledging.overdue(now - UNHELD_SECONDS_MAX)
+            for asked in each.asked
         ]
         self._settle(settled)
         if self._waiters:
@@ -1481,7 +1503,8 @@ class StorageNode(Actor):
         if message.error:
             in_doubt = refusal(f"INDOUBT written, but the disk failed to sync ({message.error})")
             waiting = self._acknowledging.take_all()
-            self._settle([(each.asked, in_doubt if each.writes else refusal(self._trouble)) for each in waiting])
+            refused = refusal(self._trouble)
+            self._settle([(asked, in_doubt if each.writes else refused) for each in waiting for asked in each.asked])
         else:
             self._release()
             if self._part is not None and self._part.reached == "switch":

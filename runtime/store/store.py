@@ -56,6 +56,10 @@ COUNTED_RECORDS_PER_LINE = 1_000_000
 KEY_SHOWN_BYTES_MAX = 64
 
 
+Operation = tuple[int, bytes | None, bytes | None, int, int, int]
+"""What was done: slot, key, value, epoch, seq, expiry. No value: the key went; no key: every key of the slot."""
+
+
 class Store:
     """The records of one disk, by slot (0 to 16383) and key."""
 
@@ -103,7 +107,7 @@ class Store:
             old = self._recall(slot, disk_key)
         slots = self._slots
         if slot not in self._before:
-            self._before[slot] = slots[slot]
+            self._before[slot] = slots.epochs[slot], slots.seqs[slot], slots.keys[slot], slots.bytes[slot]
         if record.seq > slots.seqs[slot] and record.epoch == slots.epochs[slot]:  # the tenure goes on
             slots.seqs[slot] = record.seq
         elif not slots.apply(slot, record.epoch, record.seq):
@@ -121,6 +125,45 @@ class Store:
             self.bytes += grown
             self._cached_bytes += grown
         young[disk_key] = self._staged[disk_key] = record
+
+    def follow(self, operations: Iterable[Operation]) -> None:
+        """Stage what was done to another copy, in the same order, but for what is not above its slot's number (R4).
+        Raises StoreError like `put`.
+
+        The hot path of a copy: a put is written out here, which halves what it costs without the disk."""
+        all_young, staged, before, slots = self._young, self._staged, self._before, self._slots
+        epochs, seqs, keys_in, bytes_in = slots.epochs, slots.seqs, slots.keys, slots.bytes
+        for slot, key, value, epoch, seq, expiry in operations:
+            number = epochs[slot]
+            if epoch < number or (epoch == number and seq <= seqs[slot]):
+                continue
+            if key is None:
+                self.flush(slot, epoch, seq)
+                continue
+            if value is None:
+                self.delete(slot, key, epoch, seq)
+                continue
+            disk_key = PREFIXES[slot] + key
+            young = all_young[slot % SHARDS]
+            old = young.get(disk_key)
+            if old is None:
+                old = self._recall(slot, disk_key)
+            if slot not in before:
+                before[slot] = number, seqs[slot], keys_in[slot], bytes_in[slot]
+            epochs[slot], seqs[slot] = epoch, seq
+            grown = len(value)
+            if old is not None:
+                grown -= len(old.value)
+            else:
+                grown += len(key)
+                keys_in[slot] += 1
+                self.keys += 1
+                self._cached_bytes += ENTRY_BYTES
+            if grown:
+                bytes_in[slot] += grown
+                self.bytes += grown
+                self._cached_bytes += grown
+            young[disk_key] = staged[disk_key] = Record(value, epoch, seq, expiry)
 
     def delete(self, slot: int, key: bytes, epoch: int, seq: int) -> bool:
         """Stage that a key goes; True if it was there. Numbers the slot either way. Raises StoreError like `put`."""

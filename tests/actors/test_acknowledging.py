@@ -24,7 +24,7 @@ def key_of(slot: int) -> bytes:
 
 
 def waiting(asked: str, batch: int, slot: int = 0, *, writes: bool = True, since: float = 0.0) -> Waiting[str]:
-    return Waiting(asked, b"+OK\r\n", batch, slot, since, writes)
+    return Waiting([asked], [b"+OK\r\n"], [slot], batch, since, writes)
 
 
 def grouped(*groups: Group[str]) -> Acknowledging[str]:
@@ -36,7 +36,7 @@ def grouped(*groups: Group[str]) -> Acknowledging[str]:
 
 def released(acknowledging: Acknowledging[str], *, now: float = 0.0, synced: int = 100) -> list[Any]:
     """Who is answered; in doubt where it says so."""
-    found = [(each.asked, sound) for each, sound in acknowledging.released(now, synced)]
+    found = [(asked, sound) for each, sound in acknowledging.released(now, synced) for asked in each.asked]
     acknowledging.check()
     return [asked if sound else f"{asked} in doubt" for asked, sound in found]
 
@@ -152,7 +152,7 @@ def test_who_waits_for_slots_of_another_by_now_is_returned() -> None:
     for asked, slot in (("low", 0), ("high", 100), ("flushall", WHOLE)):
         acknowledging.hold(waiting(asked, 1, slot))
     lost = acknowledging.regroup([(HIGH, Group(peers=("b",)))])
-    assert [each.asked for each in lost] == ["low", "flushall"], "what concerned all slots concerned those, too"
+    assert [each.asked for each in lost] == [["low"], ["flushall"]], "what concerned all slots concerned those, too"
     acknowledging.heard("b", 1)
     assert released(acknowledging) == ["high"]
 
@@ -162,7 +162,7 @@ def test_the_overdue_are_taken_out_and_what_they_wrote_stays_dirty() -> None:
     acknowledging.wrote(1, [put(0)])
     acknowledging.hold(waiting("old", 1, since=1.0))
     acknowledging.hold(waiting("new", 1, since=2.0))
-    assert [each.asked for each in acknowledging.overdue(1.5)] == ["old"]
+    assert [each.asked for each in acknowledging.overdue(1.5)] == [["old"]]
     assert acknowledging.dirt(0, [key_of(0)]) == 1 and acknowledging.count == 1
     acknowledging.check()
 

@@ -209,7 +209,10 @@ def a_stamped_write_is_called_not_done(patch: Patch) -> None:
     def wrong(self: StorageNode, ring: Ring) -> None:
         if self._ring is None or ring.epoch > self._ring.epoch:
             waiting = self._acknowledging.take_all()
-            self._settle([(each.asked, b"-TRYAGAIN the slot is moving\r\n") for each in waiting])
+            told: list[tuple[Any, Any]] = [
+                (asked, b"-TRYAGAIN the slot is moving\r\n") for each in waiting for asked in each.asked
+            ]
+            self._settle(told)
         changed(self, ring)
 
     patch.setattr(StorageNode, "_ring_changed", wrong)

@@ -16,6 +16,7 @@ from ringkeeper.actors.ecs import Ecs
 from ringkeeper.actors.handoff import Handoff
 from ringkeeper.actors.member import Member
 from ringkeeper.actors.messages import LATER, Append, Chunk, HandoffReached, LookForRing, OpenStream, Prove, Tails
+from ringkeeper.actors.operations import stage
 from ringkeeper.actors.replica import APPLY, Inbound, Replica
 from ringkeeper.actors.replicator import Replicator
 from ringkeeper.actors.rules import mirror, plan, scrub, transitions
@@ -66,13 +67,13 @@ def a_successor_acknowledges_before_it_has_it(patch: Patch) -> None:
         def __init__(self, operations: list[Any]) -> None:
             self.operations = operations
 
-    apply, hear = Replica._apply_operations, Replica.on_receive
-    patch.setattr(Replica, "_apply_operations", lambda self, operations: self.after(0.02, TakeNow(operations)))
+    apply, hear = Replica._apply_newer, Replica.on_receive
+    for taken in ("_apply_newer", "_apply_operations"):
+        patch.setattr(Replica, taken, lambda self, operations: self.after(0.02, TakeNow(operations)))
 
     def heard(self: Replica, content: Any) -> None:
         if type(content) is TakeNow:
-            number = self._store.number
-            apply(self, [each for each in content.operations if each[3:5] > number(each[0])])
+            apply(self, content.operations)
             self._store.commit()
         else:
             hear(self, content)
@@ -147,9 +148,9 @@ def the_backlog_forgets_what_exceeds_it(patch: Patch) -> None:
     """R6: what does not fit into the backlog of a stream is left out, and nobody is told."""
     append = Replicator._append
 
-    def bounded(self: Replicator, stream: Any, batch: int, operations: Any, begins: Any = None) -> None:
+    def bounded(self: Replicator, stream: Any, batch: int, parts: Any, begins: Any = None) -> None:
         if len(stream.kept) < 2 or begins:  # a client waits for its answer, so there is never much
-            append(self, stream, batch, operations, begins)
+            append(self, stream, batch, parts, begins)
 
     patch.setattr(Replicator, "_append", bounded)
 
@@ -160,7 +161,8 @@ def a_stamped_write_is_answered_moved(patch: Patch) -> None:
 
     def noted(self: Acknowledging[Any], runs: Any) -> list[Any]:
         lost = regroup(self, runs)
-        self.left = {each.asked: each.slot for each in lost if each.slot >= 0}  # type: ignore[attr-defined]
+        places = [place for each in lost for place in zip(each.asked, each.slots, strict=True)]
+        self.left = {asked: slot for asked, slot in places if slot >= 0}  # type: ignore[attr-defined]
         return lost
 
     def moved(self: StorageNode, settled: list[Any]) -> None:
@@ -288,17 +290,19 @@ def the_number_is_stored_apart(patch: Patch) -> None:
             for slot, _, _, epoch, seq, _ in operations:
                 self._numbers[slot] = max(self.number(slot), (epoch, seq))
 
-    begin, apply = Replica.__init__, Replica._apply_operations
+    begin = Replica.__init__
 
     def begun(self: Replica, **fields: Any) -> None:
         begin(self, **{**fields, "store": Apart(fields["store"])})
 
     def applied(self: Replica, operations: list[Any]) -> None:
-        self._store.note(operations)  # type: ignore[attr-defined]
-        apply(self, operations)
+        number = self._store.number
+        newer = [each for each in operations if each[3:5] > number(each[0])]
+        self._store.note(newer)  # type: ignore[attr-defined]
+        stage(self._store, newer)
 
     patch.setattr(Replica, "__init__", begun)
-    patch.setattr(Replica, "_apply_operations", applied)
+    patch.setattr(Replica, "_apply_newer", applied)
 
 
 def copies_expire_by_their_own_clocks(patch: Patch) -> None:
@@ -326,8 +330,8 @@ def older_operations_are_applied(patch: Patch) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._store, name)
 
-        def number(self, slot: int) -> tuple[int, int]:
-            return (-1, -1)
+        def follow(self, operations: Any) -> None:
+            stage(self._store, operations)
 
     admit = Replica._admit
 
@@ -653,7 +657,7 @@ FAULTS: dict[str, Planted] = {
         min_copies_not_asked_when_a_write_is_answered, "a list goes to and fro", 0
     ),
     "a successor acknowledges before it has it": Planted(
-        a_successor_acknowledges_before_it_has_it, "copies differ and one dies", 0
+        a_successor_acknowledges_before_it_has_it, "copies differ and one dies", 1
     ),
     "a learner counts as a copy": Planted(a_learner_counts_as_a_copy, "a list goes to and fro", 0),
     "a learner is not waited for": Planted(a_learner_is_not_waited_for, "one returns and another dies", 0),

@@ -93,6 +93,31 @@ def test_a_batch_is_in_order(machine: Machine) -> None:
         store.check()
 
 
+def test_a_copy_follows_another_and_skips_what_is_not_above_its_numbers(machine: Machine) -> None:
+    """R4."""
+    store = machine.store
+    store.put(5, b"a", Record(b"old", 2, 1))
+    store.commit()
+    store.follow(
+        [
+            (5, b"a", b"older", 2, 1, 0),
+            (5, b"a", b"of a former tenure", 1, 9, 0),
+            (5, b"b", b"gone soon", 2, 2, 0),
+            (5, b"b", None, 2, 3, 0),
+            (6, b"c", b"flushed", 2, 4, 0),
+            (6, None, None, 2, 5, 0),
+            (6, b"d", b"first", 2, 6, 7),
+            (6, b"d", b"second", 3, 1, 8),
+        ]
+    )
+    store.commit()
+    for store in machine.now_and_after_a_kill():
+        assert everything(store) == [(5, b"a", Record(b"old", 2, 1)), (6, b"d", Record(b"second", 3, 1, 8))]
+        assert (store.number(5), store.number(6)) == ((2, 3), (3, 1))
+        assert (store.keys, store.bytes) == (2, 11)
+        store.check()
+
+
 def test_a_flush_takes_its_slot_and_no_other(machine: Machine) -> None:
     store = machine.store
     seq = fill(store, range(3, 8), 10)
