@@ -39,6 +39,7 @@ from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.ring import Ring
+from .rules.scrub import others_hold
 from .salvage import FolderSalvage, Salvage, SalvageFile
 from .scrubber import Scrubber
 from .storage_node import StorageNode
@@ -76,7 +77,7 @@ def open_store_of(folder: NodeFolder, config: NodeConfig) -> Store:
     try:
         return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
     except Corrupt as failure:
-        if not has_other_copies(folder.ring):
+        if not has_other_copies(folder.ring, config.id):
             raise
         if not folder.whole:
             raise Corrupt(f"{failure} If others are up that have them, begin with an empty folder.") from failure
@@ -84,14 +85,14 @@ def open_store_of(folder: NodeFolder, config: NodeConfig) -> Store:
     return open_store(config.store, folder.store, cache_bytes=config.cache_bytes)
 
 
-def has_other_copies(kept: Archive) -> bool:
-    """Whether the newest ring that a node has read has others keep what it keeps."""
+def has_other_copies(kept: Archive, id: str) -> bool:
+    """Whether by the newest ring that a node has read others hold all that it holds."""
     try:
         content = kept.read()
         ring = Ring.from_json(content) if content is not None else None
     except RingError:
         return False
-    return ring is not None and min(ring.replicas, len(ring.circle)) > 1
+    return ring is not None and others_hold(ring, id)
 
 
 def note_ended(folder: NodeFolder, store: Store) -> None:

@@ -118,10 +118,10 @@ class Salvage:
 
 def is_salvaged(ring: Ring, id: str) -> bool:
     """Whether what a mirror takes from this node goes to its salvage file."""
-    comes = ring.change.comes if ring.change is not None else ()
-    node = next((node for node in (*comes, *ring.circle) if node.id == id), None)
-    if node is None or node.state == "up":  # what that has beside its own slots is foreign
-        return False
+    comes = {node.id: node for node in ring.change.comes} if ring.change is not None else {}
+    node = comes.get(id) or next((node for node in ring.circle if node.id == id), None)
+    if node is None or (node.state == "up" and id not in comes):  # what that has beside its own slots is foreign
+        return False  # who comes may have been given up, and come back with what it had
     return ring.acks == "one" or (id, node.data_id) in ring.left_behind
 
 

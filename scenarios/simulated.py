@@ -153,7 +153,7 @@ class Machine:
         try:
             return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
         except Corrupt as failure:
-            if not has_other_copies(self.disk.file("ring.json")) or not self.whole:
+            if not has_other_copies(self.disk.file("ring.json"), self.id) or not self.whole:
                 raise
             self.damage = str(failure)
             self._put_store_aside()

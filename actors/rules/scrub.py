@@ -104,6 +104,12 @@ def may_go(ring: Ring, id: str) -> bool:
     return _in_each_list(ring, id, is_back)
 
 
+def others_hold(ring: Ring, id: str) -> bool:
+    """Whether a node that does not run yet may begin without what it holds: in each list that it is in another member
+    was up in this ring, or complete when nobody was (R14)."""
+    return _in_each_list(ring, id, lambda each: any(other != id for other, _ in each.complete))
+
+
 def _in_each_list(ring: Ring, id: str, enough: Callable[[Trouble], bool]) -> bool:
     """Whether in each list of a node another member is up, or what is written down of it is enough."""
     for run, members in ring.list_runs:

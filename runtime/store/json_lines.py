@@ -9,7 +9,8 @@ For looking and teaching: what is not UTF-8 is spelt ``key_base64``, ``value_bas
 is written anew. A batch of several lines says ``"more": true`` in all but its last, and counts as a whole.
 
 ``check`` is the CRC-32 of the line before it. A file that ends in the midst of a line, or of a batch, was cut off by a
-crash: that batch was never written, and goes. Any other line that does not fit its check is damage.
+crash: that batch was never written, and goes. Any other line that does not fit its check is damage, the last one too if
+it is whole: it may have been acknowledged.
 """
 
 import base64
@@ -52,6 +53,7 @@ class JsonDisk:
         self._lines = 0
         self._lines_max = 0  # it is not written anew before it has so many: the last time there was no room
         self._syncing = Lock()
+        self._renamed = False  # a power cut may bring the file before this one back, until the folder is synced
         self._closed = False
         self._folder = StoreFolder(path, "json")
         try:
@@ -74,7 +76,7 @@ class JsonDisk:
             for number, line in enumerate(file, start=1):
                 place += len(line)
                 fields = _parsed(line)
-                if fields is None and place == os.fstat(self._file).st_size:
+                if not line.endswith(b"\n"):
                     break
                 try:
                     more = _take(fields, batch)
@@ -142,22 +144,29 @@ class JsonDisk:
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()
-            with self._syncing:
+            opened = os.open(beside, os.O_RDWR | os.O_APPEND)
+            try:
                 os.replace(beside, self._path)
-                sync_folder(self._path.parent)
-                os.close(self._file)
-                self._file = os.open(self._path, os.O_RDWR | os.O_APPEND)
+            except OSError:
+                os.close(opened)
+                raise
         except OSError as error:
             beside.unlink(missing_ok=True)
             self._lines_max = 2 * self._lines
             log.warning("%s: it goes on as it is", self._failure("written anew", error))
             return
+        with self._syncing:
+            os.close(self._file)
+            self._file, self._renamed = opened, True
         self._size, self._lines = size, len(self._keys)
 
     def sync(self) -> None:
         with self._syncing:
             if not self._closed:
                 try:
+                    if self._renamed:
+                        sync_folder(self._path.parent)
+                        self._renamed = False
                     os.fsync(self._file)
                 except OSError as error:
                     raise self._failure("synced", error) from error

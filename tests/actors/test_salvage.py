@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.transitions import begun, kept, recovered, returned, returning
+from ringkeeper.actors.rules.transitions import (
+    advanced,
+    begun,
+    committed,
+    giving_up,
+    kept,
+    recovered,
+    returned,
+    returning,
+)
 from ringkeeper.actors.salvage import FolderSalvage, Salvage, Salvaged, Taken, is_salvaged, read_salvage
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost, registration
@@ -95,3 +104,14 @@ def test_where_one_copy_is_enough_for_an_answer_whoever_returns_is_salvaged() ->
     assert is_salvaged(ring, B) and not is_salvaged(ring, A)
     ring = begun(ring, returning(ring), **write(ring))  # type: ignore[arg-type]
     assert is_salvaged(ring, B)
+
+
+def test_who_was_given_up_and_comes_back_is_salvaged_as_if_it_had_never_been_out() -> None:
+    ring = lost(replace(RING, acks="one"), B)
+    ring = begun(ring, giving_up(ring, [B]), **write(ring))  # type: ignore[arg-type]
+    for _ in range(2):
+        ring = advanced(ring, **write(ring))  # type: ignore[arg-type]
+    ring = committed(ring, **write(ring))  # type: ignore[arg-type]
+    ring = begun(ring, None, [registration(B, life=2)], **write(ring))  # type: ignore[arg-type]
+    assert is_salvaged(ring, B) and not is_salvaged(ring, A)
+    assert not is_salvaged(replace(ring, acks="all"), B)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ringkeeper.actors.rules.mirror import listed
 from ringkeeper.actors.rules.ring import Node
-from ringkeeper.actors.rules.scrub import compared, difference, may_go, spares, summed
+from ringkeeper.actors.rules.scrub import compared, difference, may_go, others_hold, spares, summed
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost
 
@@ -51,3 +51,13 @@ def test_a_copy_may_go_while_others_answer_for_its_lists_or_will_and_is_spared_w
 
 def _returning(node: Node, id: str) -> Node:
     return replace(node, state="returning") if node.id == id else node
+
+
+def test_a_store_that_cannot_be_opened_is_no_loss_where_another_was_up_or_complete() -> None:
+    a, b, _ = ids(3)
+    ring = founded(3, replicas=2)
+    assert others_hold(ring, a) and others_hold(lost(ring, a), a)
+    assert others_hold(lost(lost(ring, b), a), a)  # too few were left for a write, so b lacks nothing
+    alone = lost(replace(ring, min_copies=1), b)
+    assert not others_hold(alone, a) and not others_hold(lost(alone, a), a)  # a went on without it
+    assert not others_hold(founded(3), a)

@@ -65,6 +65,37 @@ def test_what_somebody_or_a_bad_disk_has_changed_is_refused_with_its_line(
         opened(tmp_path)
 
 
+def test_a_whole_line_is_damage_wherever_it_stands(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    file = tmp_path / "records.jsonl"
+    content = file.read_bytes()
+    place = content.rindex(b'"check"') - 5
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(Corrupt, match="is not what was written"):
+        opened(tmp_path)
+
+
+def test_what_is_written_after_the_file_was_written_anew_is_found_though_the_folder_could_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_lines, "LINES_SPARED", 10)
+    store = filled(tmp_path)
+
+    def fails(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as context:
+        context.setattr(json_lines, "sync_folder", fails)
+        for seq in range(100, 150):
+            store.put(7, b"user:42", Record(b"%d" % seq, 3, seq))
+            store.commit()
+        with pytest.raises(StoreError, match="could not be synced"):
+            store.sync()
+    assert len(lines(tmp_path)) < 20
+    store.close()
+    assert opened(tmp_path).get(7, b"user:42") == Record(b"149", 3, 149)
+
+
 def test_a_file_of_which_most_holds_no_more_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "LINES_SPARED", 10)
     store = filled(tmp_path)
