@@ -972,7 +972,8 @@ class Ecs(Actor):
             node = ring.by_id.get(id)
             left = node is not None and node.state == "out" and node.data_id == life.data_id and not node.given_up
             left = left or (node is not None and node.incarnation == life.incarnation)
-            if id not in inside and not left and id not in wished and life.joins and id not in ring.held_back:
+            joins = life.joins or (node is not None and node.given_up)  # whoever was a member was asked before
+            if id not in inside and not left and id not in wished and joins and id not in ring.held_back:
                 waiting.append(life)
         return waiting
 
@@ -1000,7 +1001,7 @@ class Ecs(Actor):
                     self._refuse(id, f"it has left the ring; `ringkeeper nodes add --node {id}` takes it in again")
                 elif id in ring.held_back:
                     self._refuse(id, f"its joining was cancelled; `ringkeeper nodes add --node {id}` takes it in")
-                elif not life.joins:
+                elif not life.joins and (node is None or not node.given_up):
                     self._refuse(id, f"it waits to be asked; `ringkeeper nodes add --node {id}` takes it in")
             elif life.data_id != node.data_id or life.incarnation > node.incarnation:
                 wish = ring.change.wish if ring.change is not None else None

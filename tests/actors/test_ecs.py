@@ -1032,6 +1032,16 @@ def test_one_that_comes_back_later_is_taken_in_again_where_it_stood_and_one_that
     assert five.states() == {2: "out"} and five.ring.change is None
 
 
+def test_who_was_asked_to_join_once_and_is_given_up_need_not_be_asked_again(five: Stage) -> None:
+    away(five, 1)
+    five.pass_time(36.0)
+    five.finish()
+    five.register(replace(again(five, 1), joins=False))
+    five.pass_time(3.0)
+    five.finish()
+    assert five.states() == {} and five.status()["refused"] == {}
+
+
 def test_whoever_cancels_that_a_node_is_given_up_has_as_much_time_again(five: Stage) -> None:
     away(five, 1)
     five.pass_time(36.0)
