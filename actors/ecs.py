@@ -135,7 +135,8 @@ PHASE_SECONDS_MAX = {"switch": 3.0, "seal": 5.0}
 """What lasts longer is given up, since writes wait for it: in a switch they would soon be in doubt (R12)."""
 
 STUCK_SECONDS_MAX = 30.0
-"""A transfer in which no key passes for so long is given up, so that others have their turn."""
+"""A transfer in which no key passes for so long is given up, so that others have their turn; but for what the limit of
+bytes per second makes it wait."""
 
 TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
 """So long after it failed a join is tried again by itself, doubled with every failure up to that."""
@@ -708,6 +709,8 @@ class Ecs(Actor):
             keys = sum(each.keys for each in self.progress())
             if self._progressed is None or self._progressed[0] < keys:  # a walk that begins anew is no progress
                 self._progressed = keys, now
+            elif any(each.limited for each in self.progress()):
+                self._progressed = self._progressed[0], now
             left = max(self._progressed[1], self._phase_since[1]) + STUCK_SECONDS_MAX - now
             if left <= 0:
                 return self._give_up(ring, f"no key has passed for {STUCK_SECONDS_MAX:g} s: {self._missing(ring)}")

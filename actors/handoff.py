@@ -90,6 +90,9 @@ TICK_SECONDS = 0.25
 LEARN_AGAIN_SECONDS = 0.1
 """The pause before a learner that was not ready is asked again."""
 
+PAUSE_SECONDS_MAX = 1.0
+"""How long a walk that has to pause sleeps at most: the limit may have become another."""
+
 DISOWNED_SECONDS = 1.0
 """The pause after a learner that had begun could not go on: its disk is full, say."""
 
@@ -314,7 +317,7 @@ class Handoff(Actor):
         left = max(self._go_on_at - self.now(), limited)
         if left <= 0:
             return False
-        self._pause(left)
+        self._pause(min(left, PAUSE_SECONDS_MAX))
         return True
 
     def _answered(self) -> None:
@@ -583,6 +586,7 @@ class Handoff(Actor):
             bytes=self._bytes_sent,
             seconds=self.now() - self._began,
             state=self._state,
+            limited=self._state == "walking" and self._pace.until_free(self.now()) > 0,
             trouble=self._trouble,
         )
         self.send(self._storage, progress)

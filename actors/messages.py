@@ -494,6 +494,8 @@ class HandoffProgress:
     seconds: float = 0.0
     """Since it began."""
     state: str = "asking"
+    limited: bool = False
+    """It waits since no more bytes may be sent now."""
     trouble: str = ""
 
 

@@ -17,12 +17,18 @@ class Pace:
 
     def __init__(self) -> None:
         self.bytes_per_second = 0
-        """0: no limit."""
+        """0: no limit. Set by `limit`."""
         self.walks = 1
         """Handoffs that walk at once."""
         self.clients_at = float("-inf")
         """When a request of a client was served last."""
         self._free_at = float("-inf")
+
+    def limit(self, bytes_per_second: int, now: float) -> None:
+        """Another limit holds from now on, also for what was sent before."""
+        owed = self.until_free(now) * self.bytes_per_second
+        self.bytes_per_second = bytes_per_second
+        self._free_at = now + owed / bytes_per_second if bytes_per_second else now
 
     def yields(self, now: float) -> bool:
         """Whether clients are being served."""

@@ -478,7 +478,7 @@ class StorageNode(Actor):
         if self._ring is not None and ring.epoch <= self._ring.epoch:
             return
         before, self._ring, self._epoch = self._ring, ring, ring.epoch
-        self._pace.bytes_per_second = ring.move_bytes_per_second
+        self._pace.limit(ring.move_bytes_per_second, self.now())
         me = ring.by_id.get(self.id)
         self._named = me is not None and me.incarnation == self.incarnation and me.state != "down"
         grows = ring.change is not None and ring.change.wish.copies is not None

@@ -9,6 +9,7 @@ from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, STEADY_SECONDS, Ecs
 from ringkeeper.actors.messages import (
     ChangeReported,
     Figures,
+    HandoffProgress,
     HeldRing,
     HeldStamp,
     PeersHeard,
@@ -1093,3 +1094,23 @@ def test_the_number_of_copies_changes_once_they_are_there(five: Stage) -> None:
     five.ask("REPLICAS", "3")
     five.finish()
     assert (five.ring.replicas, five.ring.min_copies) == (3, 2)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_transfer_that_waits_for_the_limit_of_bytes_is_not_stuck(five: Stage, limited: bool) -> None:
+    five.register(life(9))
+    five.pass_time(3.0)
+    ring = five.ring
+    assert ring.change is not None
+    source = min(planned(ring).sources)
+    progress = HandoffProgress(
+        handoff="handoff", first=0, last=1, source=source, target=life(9).id, keys=5, state="walking", limited=limited
+    )
+    report = ChangeReported(
+        node=source, incarnation=ring.by_id[source].incarnation, change=ring.change.epoch, epoch=ring.epoch,
+        reached=None, progress=[progress],
+    )  # fmt: skip
+    for _ in range(40):
+        five.play(five.harness.tell(report))
+        five.pass_time(1.0)
+    assert (five.ring.change == ring.change) == limited
