@@ -167,9 +167,15 @@ def read_salvage(path: Path) -> Iterator[Salvaged | str]:
                 if said.get("full"):
                     yield "the file was full then: what was taken after that was not written down"
                     continue
-                yield Salvaged(_bytes_of(said, "key"), _bytes_of(said, "value"), said["expires_ms"] or 0, said)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                yield Salvaged(_bytes_of(said, "key"), _bytes_of(said, "value"), _whole(said["expires_ms"] or 0), said)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 yield f"line {number} cannot be read ({error!r}): passed over"
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int:
+        raise ValueError(f"{number!r} is no whole number")
+    return number
 
 
 def _bytes_of(said: dict[str, Any], name: str) -> bytes:

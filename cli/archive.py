@@ -2,6 +2,7 @@
 
     manifest.json                             what all of it is, and a line of facts for each part
     slots-00000-00063.7.part                  a part, of the 7th backup in this folder: blocks of records
+    LOCK                                      held while a backup is being made; names that process
 
 A block is four bytes of length (big endian) and a msgpack array of [key, value, expiry]. A part's SHA-256 is in the
 manifest. The manifest is replaced last, whole, and only then are files removed that it does not name: a backup that was
@@ -13,17 +14,21 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from ..runtime.durable import DurableFile, make_folder, sync_folder
+from ..runtime.durable import DurableFile, holder_of, lock_folder, make_folder, sync_folder
 
 FORMAT = 1
 LENGTH_BYTES = 4
 BLOCK_BYTES_MAX = 256 * 1024 * 1024
 READ_BYTES = 1024 * 1024
+PARTS = "slots-*.part"
+BESIDE = {"LOCK", "manifest.json.new"}
+"""What may lie in a folder that holds no backup yet."""
 WHAT = "a backup of a ringkeeper cluster"
 
 
@@ -81,6 +86,7 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = DurableFile(folder / "manifest.json")
+        self._lock: IO[str] | None = None
 
     def manifest(self) -> Manifest | None:
         """None: there is none yet."""
@@ -94,21 +100,35 @@ class Archive:
                     f"{self.folder} was written by a newer release (format {format}, this one knows {FORMAT}): use that"
                 )
             return msgspec.json.decode(content, type=Manifest)
-        except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
             raise ArchiveError(
                 f"{self._file.path} cannot be read ({error}): {self.folder} is damaged, or no backup"
             ) from error
 
     def prepare(self) -> Manifest | None:
-        """Make the folder fit for a backup; returns the one that is there."""
-        known = self.manifest()
-        if known is None and self.folder.is_dir() and any(self.folder.iterdir()):
-            strangers = ", ".join(sorted(each.name for each in self.folder.iterdir())[:3])
-            raise ArchiveError(
-                f"{self.folder} holds files ({strangers}) and no backup: choose an empty folder, or a new one"
-            )
+        """Make the folder fit for a backup, and hold it for this process until `close`; returns the one that is there.
+        One that was broken off before there was a first one is no obstacle."""
+        if self.manifest() is None and self.folder.is_dir():
+            names = sorted(each.name for each in self.folder.iterdir())
+            strangers = [name for name in names if name not in BESIDE and not fnmatch(name, PARTS)]
+            if strangers:
+                raise ArchiveError(
+                    f"{self.folder} holds files ({', '.join(strangers[:3])}) and no backup: choose an empty folder, or "
+                    "a new one"
+                )
         make_folder(self.folder)
-        return known
+        self._lock = lock_folder(self.folder)
+        if self._lock is None:
+            raise ArchiveError(
+                f"process {holder_of(self.folder)} is making a backup in {self.folder}: one at a time. Nothing was "
+                "changed"
+            )
+        return self.manifest()
+
+    def close(self) -> None:
+        """Give the folder free."""
+        if self._lock is not None:
+            self._lock.close()
 
     def write(self, name: str, blocks: Iterable[list[Record]]) -> tuple[int, int, str]:
         """Write a part; returns its keys, their bytes, and its SHA-256."""
@@ -131,7 +151,7 @@ class Archive:
         sync_folder(self.folder)
         self._file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
         named = {part.file for part in manifest.parts}
-        for path in self.folder.glob("slots-*.part"):
+        for path in self.folder.glob(PARTS):
             if path.name not in named:
                 path.unlink()
 
@@ -149,7 +169,7 @@ class Archive:
     def check(self, part: Part) -> None:
         """Raises ArchiveError unless it is."""
         path = self.folder / part.file
-        if path.parent != self.folder or not self.holds(part):
+        if path.parent != self.folder or "\0" in part.file or not self.holds(part):
             raise ArchiveError(
                 f"{path} is missing or damaged: slots {part.first}-{part.last} cannot be restored from it. Nothing was "
                 "written. Another backup may have them"

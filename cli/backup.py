@@ -147,7 +147,11 @@ def backup(folder: Path, as_json: bool, cluster: str, password: str | None, time
     archive = Archive(folder)
     try:
         known = archive.prepare()
-        with opened(cluster, password, timeout_seconds) as client, frozen(client) as sources:
+        with (
+            contextlib.closing(archive),
+            opened(cluster, password, timeout_seconds) as client,
+            frozen(client) as sources,
+        ):
             ring = client.ring()
             kept: dict[tuple[int, int, str], Part] = {}
             if known is not None and known.cluster_id == ring["cluster_id"]:
@@ -470,6 +474,8 @@ def record_of(line: bytes) -> "Record":
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if type(fields) is not dict:
         raise ValueError("it is no JSON object")
     known = {"key", "key_base64", "value", "value_base64", "expires_ms"}

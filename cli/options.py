@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_CLUSTER = "127.0.0.1:7001"
+TIMEOUT_SECONDS_MAX = 86400.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -68,7 +69,7 @@ def cluster_options(command: Command) -> Command:
         click.option(
             "--timeout",
             "timeout_seconds",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=TIMEOUT_SECONDS_MAX),
             default=5.0,
             show_default=True,
             metavar="SECONDS",

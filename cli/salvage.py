@@ -84,5 +84,9 @@ def _line(each: "Salvaged") -> str:
     """For people."""
     said, value = each.said, shown(each.value[:VALUE_SHOWN_BYTES_MAX])
     more = "..." if len(each.value) > VALUE_SHOWN_BYTES_MAX else ""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["wall_seconds"]))
-    return f"{when}  {shown(each.key)}  {value}{more}  version {said['version']}, {said['became']} by a mirror"
+    try:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["wall_seconds"]))
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        when = "at some time"
+    became = f"version {said.get('version', 'unknown')}, {said.get('became', 'taken')} by a mirror"
+    return f"{when}  {shown(each.key)}  {value}{more}  {became}"

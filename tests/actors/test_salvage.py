@@ -59,7 +59,8 @@ def test_a_line_that_cannot_be_read_is_named_and_passed_over(tmp_path: Path) -> 
     file = tmp_path / "salvage.jsonl"
     keep(Salvage(FolderSalvage(tmp_path)), Taken(5, b"key", Record(b"a", 3, 8), None))
     good = file.read_bytes()
-    bad = [b"{", b"[]", b"7", json.dumps({"key": "k"}).encode(), b'{"key_base64": "*", "value": ""}']
+    bad = [b"{", b"[]", b"7", json.dumps({"key": "k"}).encode(), b'{"key_base64": "*", "value": ""}', b"[" * 100_000]
+    bad += [b'{"key": "k", "value": "", "expires_ms": "soon"}']
     file.write_bytes(b"\n".join(bad) + b"\n" + good)
     *refused, last = read_salvage(file)
     assert isinstance(last, Salvaged) and len(refused) == len(bad)

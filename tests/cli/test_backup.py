@@ -1,6 +1,7 @@
 """Backups in folders, and lines of JSON."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def filled(folder: Path, number: int = 1) -> Manifest:
         ring={},
     )  # fmt: skip
     archive.finish(manifest)
+    archive.close()
     return manifest
 
 
@@ -35,7 +37,17 @@ def test_what_was_written_is_read_and_the_next_backup_takes_the_place_of_the_one
     assert archive.manifest() == manifest and (manifest.keys, manifest.bytes) == (2, 13)
     archive.check(manifest.parts[0])
     assert list(archive.read(manifest.parts[0])) == [RECORDS[:1], RECORDS[1:]]
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "slots-00000-16383.2.part"]
+    assert sorted(path.name for path in folder.iterdir()) == ["LOCK", "manifest.json", "slots-00000-16383.2.part"]
+
+
+def test_one_backup_at_a_time_is_made_in_a_folder_and_the_first_one_may_be_broken_off(tmp_path: Path) -> None:
+    with closing(Archive(tmp_path)) as archive:
+        archive.prepare()
+        archive.write("slots-00000-16383.1.part", [RECORDS])
+        with pytest.raises(ArchiveError, match="one at a time"):
+            Archive(tmp_path).prepare()
+    with closing(Archive(tmp_path)) as archive:
+        assert archive.prepare() is None
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "elsewhere"])
@@ -62,6 +74,7 @@ def test_a_damaged_part_is_found_before_anything_is_restored(tmp_path: Path, har
     [
         ("{", "damaged, or no backup"),
         ("[]", "damaged, or no backup"),
+        ("[" * 100_000, "damaged, or no backup"),
         ('{"format": 1}', "damaged, or no backup"),
         ('{"format": 99}', "newer release"),
     ],
@@ -105,6 +118,7 @@ def test_a_line_is_what_a_person_would_write() -> None:
         ('{"key": "a", "value": "", "ttl": 5}', "'ttl' is not known"),
         ('{"key": "\\ud800", "value": ""}', "no valid Unicode"),
         ("[]", "no JSON object"),
+        ("[" * 100_000, "nested too deeply"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )

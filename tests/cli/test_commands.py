@@ -90,6 +90,7 @@ def test_a_deleted_key_is_gone(cluster: FakeRing) -> None:
         ("get", "a", "b"),
         ("get", "k", "--cluster", "no address"),
         ("get", "k", "--timeout", "0"),
+        ("get", "k", "--timeout", "inf"),
         ("load", "no such folder"),
         ("node", "--data", "x", "--port", "seven"),
         ("up", "--place", "anywhere"),
