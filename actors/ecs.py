@@ -8,10 +8,12 @@ Hears   Elected, Deposed                                       from Election
         HeldStamp, HeldRing                                    from Member of every node
         NodesStarted, NodeRestarted                            from a Launcher
         Suspected, PeersHeard                                  from FailureDetector of any node
+        BalancePlanned, BalanceWanted                          from Balancer
         CopyDamaged                                            from Scrubber of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
-        WhichRing, ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway
+        WhichRing, ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway;
+        PlanBalance, RingLed -> Balancer
 
 Any number of these run; one leads. Facts arrive in any order and say how things are; after each of them the leader
 *looks*: at the ring as it is in ZooKeeper and at who is registered, and if these two call for another ring it writes
@@ -83,6 +85,8 @@ from .ecs_verbs import LAUNCHER, Order, Verbs
 from .job_view import lists_in_trouble
 from .launcher import NodeRestarted, NodesStarted
 from .messages import (
+    BalancePlanned,
+    BalanceWanted,
     ChangeReported,
     CopyDamaged,
     Figures,
@@ -90,6 +94,7 @@ from .messages import (
     HeldRing,
     HeldStamp,
     PeersHeard,
+    RingLed,
     RunVerb,
     Suspected,
     VerbRun,
@@ -97,8 +102,9 @@ from .messages import (
 )
 from .restoring import HELD_SECONDS_MAX, Restoring
 from .rules import paths
+from .rules.balancing import balancing_to_json
 from .rules.change import Wish
-from .rules.fields import RingError
+from .rules.fields import MovedOn, RingError
 from .rules.life import Registration, Stamp
 from .rules.placement import Place
 from .rules.plan import Plan
@@ -202,6 +208,7 @@ class Ecs(Actor):
         id: str,
         cluster_name: str,
         watches: Ref,
+        balancer: Ref,
         found_with: int,
         replicas: int = 1,
         min_copies: int = 2,
@@ -262,7 +269,8 @@ class Ecs(Actor):
         """By node what it has said of its copy, in the life that the ring names."""
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
-        self.verbs = Verbs(self, cluster_name, watches, node_command)
+        self._balancer, self._balances = balancer, False
+        self.verbs = Verbs(self, cluster_name, watches, balancer, node_command)
         self.restoring = Restoring(self, self._restore)
         self.waiting_because: dict[int, str] = {}
         """Why a job of the queue cannot begin, as the last look found."""
@@ -322,6 +330,8 @@ class Ecs(Actor):
         | Suspected
         | PeersHeard
         | CopyDamaged
+        | BalancePlanned
+        | BalanceWanted
         | LookAgain
         | AnswersDue,
     ) -> None:
@@ -366,6 +376,10 @@ class Ecs(Actor):
                 if message.node not in self._damaged:
                     self._damaged[message.node] = message
                     self.look()
+            case BalancePlanned():
+                self.verbs.balance_planned(message)
+            case BalanceWanted():
+                self.verbs.balance_wanted(message)
             case LookAgain():
                 self._look_due = None
                 self._read_again()
@@ -387,6 +401,7 @@ class Ecs(Actor):
         self._down_since.clear()
         self._patient_until = self.now() + self._patience_seconds
         log.info("%s leads in term %d", self.id, message.term)
+        self._lead_balancer()
         self.send(self._watches, self._read_ring())
         self._take_lock()
         self.look()
@@ -396,8 +411,16 @@ class Ecs(Actor):
         self._phase_since = None
         self._reports.clear()
         self._wished_since.clear()
+        self._lead_balancer()
         self.verbs.give_up_orders(f"TRYAGAIN the ECS at {self.id} does not lead any more; nothing was changed")
         log.info("%s stands by", self.id)
+
+    def _lead_balancer(self) -> None:
+        """Tell the balancer of the ring, if it is to keep that in balance, or that it is no longer."""
+        ring = self.ring if self._leading and self.ring is not None and self.ring.balancing.auto else None
+        if ring is not None or self._balances:
+            self._balances = ring is not None
+            self.send(self._balancer, RingLed(ring=ring, reply_to=self.ref))
 
     def _take_lock(self) -> None:
         """Say in ZooKeeper who writes the ring, as long as this session lives. It is for people and tools: what decides
@@ -461,6 +484,7 @@ class Ecs(Actor):
                 self._note_deaths(self.ring, ring)
                 self._note_cancelled(self.ring, ring)
             self.ring = ring
+            self._lead_balancer()
             carried_out, self._carried_out = self._carried_out, []
             for order, written in carried_out:  # only now: whoever asks what became of it is answered from this ring
                 order.written(written)
@@ -676,7 +700,7 @@ class Ecs(Actor):
                 following = order.make(ring)
             except RingError as error:
                 self.verbs.orders.pop(0)
-                order.refused(f"ERR {error}")
+                order.refused(f"{'TRYAGAIN' if isinstance(error, MovedOn) else 'ERR'} {error}")
                 continue
             self._order = order
             return following
@@ -827,7 +851,7 @@ class Ecs(Actor):
         """The change that gives up the nodes that have been down for too long, once those that went with them are due,
         too. Who is to be removed or replaced waits for that."""
         self._not_given_up = ""
-        wanted = {id for wish in ring.queue for id in wish.ids}
+        wanted = {id for wish in ring.queue if wish.kind in ("remove", "replace") for id in wish.ids}
         due = {id: since + self._out_after_seconds for (id, _), since in self._down_since.items() if id not in wanted}
         if not self._out_after_seconds or not due:
             return None
@@ -1150,6 +1174,7 @@ class Ecs(Actor):
             "waiting": sorted(waiting),
             "not_given_up": self._not_given_up or None,
             "launchers": self.verbs.launchers(),
+            "balancing": balancing_to_json(ring.balancing) if ring is not None else None,
             "nodes": nodes,
             "lists_in_trouble": lists_in_trouble(ring) if ring is not None else [],
             "history": [
@@ -1165,6 +1190,7 @@ class Ecs(Actor):
             "token": f"{node.token:032x}",
             "slots": sum(run.size for run in ring.coordinated_by(node.id)),
             "share": ring.share(node.id),
+            "capacity": node.capacity,
             "incarnation": node.incarnation,
             "address": node.address,
             "bridge": node.bridge_address,

@@ -10,24 +10,42 @@ bound, and says what it has heard by then.
 """
 
 import json
+import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.actor import Ref
 from ..runtime.session import Answered, ChildrenChanged, ReadNode, WatchChildren
-from .job_view import Holdings, job_in_flight, jobs_ended, jobs_waiting, list_view, plan_view
+from .job_view import balance_view, job_in_flight, jobs_ended, jobs_waiting, list_view, plan_view
 from .launcher import NodeRestarted, NodesStarted, RestartNode, StartNodes
-from .messages import Figures, ReportFigures, RunVerb, VerbRun
+from .messages import BalancePlanned, BalanceWanted, Figures, PlanBalance, ReportFigures, RunVerb, VerbRun
 from .rules import paths
+from .rules.balancing import Balancing, By, balancing_to_json
 from .rules.change import Kind
-from .rules.fields import RingError
+from .rules.fields import MovedOn, RingError
 from .rules.plan import Plan, Transfer
+from .rules.rebalance import Rebalance, is_of
 from .rules.ring import Node, Ring
-from .rules.transitions import abandoned, begun, dismissed, given_up, limited, planned, queued, recovered, served
+from .rules.transitions import (
+    abandoned,
+    begun,
+    dismissed,
+    given_up,
+    limited,
+    planned,
+    queued,
+    recovered,
+    served,
+    set_balancing,
+    weighed,
+)
 
 if TYPE_CHECKING:
     from .ecs import Ecs
+
+log = logging.getLogger(__name__)
 
 FIGURES_SECONDS_MAX = 1.0
 """How long the nodes' figures are waited for; those of a silent node are left empty."""
@@ -49,6 +67,11 @@ NODES_ADDED_MAX = 64
 
 ASKED = "asked for"
 
+BALANCE_SYNTAX = (
+    "RING BALANCE [BY slots|keys|bytes|requests] [THRESHOLD percent] [MAXMOVE bytes] [DRYRUN] | AUTO ON|OFF [BY ...] "
+    "[THRESHOLD ...] | CAPACITY id number"
+)
+
 VERBS = frozenset(
     {
         "STATUS",
@@ -62,6 +85,7 @@ VERBS = frozenset(
         "START",
         "STOP",
         "LIMIT",
+        "BALANCE",
         "RECOVER",
         "RESTORE",
     }
@@ -96,8 +120,11 @@ class Gathering:
 class Verbs:
     """The verbs of one control service."""
 
-    def __init__(self, ecs: "Ecs", cluster_name: str, watches: Ref, node_command: str) -> None:
+    def __init__(self, ecs: "Ecs", cluster_name: str, watches: Ref, balancer: Ref, node_command: str) -> None:
         self._ecs, self._cluster_name, self._watches, self._node_command = ecs, cluster_name, watches, node_command
+        self._balancer = balancer
+        self._balances: dict[int, Callable[[BalancePlanned], None]] = {}
+        """What to do with the Balancer's answers."""
         self.orders: list[Order] = []
         """In the order in which they are to be carried out."""
         self._gatherings: dict[int, Gathering] = {}
@@ -114,7 +141,7 @@ class Verbs:
 
     def run(self, message: RunVerb) -> None:
         """Answer a verb, now or later."""
-        if len(self.orders) + len(self._gatherings) + len(self._at_launcher) >= VERBS_MAX:
+        if len(self.orders) + len(self._gatherings) + len(self._at_launcher) + len(self._balances) >= VERBS_MAX:
             self._answer(message, error=f"TRYAGAIN {VERBS_MAX} questions are in the works; ask again")
             return
         words = list(message.arguments)
@@ -147,6 +174,8 @@ class Verbs:
                 self._recover(message, id, bool(rest))
             case "LIMIT", [name, word] if name.upper() == "BYTES_PER_SECOND" and (limit := _number(word)) is not None:
                 self._limit(message, limit)
+            case "BALANCE", [*rest]:
+                self._balance(message, rest)
             case (("START" | "STOP"), []):
                 self._serve(message, message.verb == "START")
             case _:
@@ -291,6 +320,127 @@ class Verbs:
 
         self.order(message, dismiss, lambda ring: self._say(message, {"job": ring.epoch, "nodes": [id], "plan": None}))
 
+    # The ring is balanced
+
+    def _balance(self, message: RunVerb, words: list[str]) -> None:
+        words, dry_run = _without_dry_run(words)
+        try:
+            match [word.upper() for word in words[:2]]:
+                case ["AUTO", ("ON" | "OFF") as auto] if not dry_run:
+                    by, threshold, bound = self._how_balanced(words[2:])
+                    if bound is not None:
+                        raise RingError("a bound of bytes is for one balance")
+                    self._set_balancing(message, Balancing(auto=auto == "ON", by=by, threshold=threshold))
+                case ["CAPACITY", _] if len(words) == 3 and _number(words[2]) is not None and not dry_run:
+                    self._set_capacity(message, words[1], int(words[2]))
+                case _:
+                    self._plan_balance(message, *self._how_balanced(words), dry_run)
+        except RingError as error:
+            self._answer(message, error=f"ERR {error}")
+
+    def _how_balanced(self, words: list[str]) -> tuple[By, float, int | None]:
+        """BY, THRESHOLD (in per cent) and MAXMOVE as they were said, or as the ring says. Raises RingError."""
+        balancing, bound = self._ecs.known_ring().balancing, None
+        for name, value in zip(words[::2], words[1::2], strict=False):
+            match name.upper():
+                case "BY":
+                    balancing = replace(balancing, by=value.lower())  # type: ignore[arg-type]  # it is checked
+                case "THRESHOLD" if (percent := _decimal(value)) is not None:
+                    balancing = replace(balancing, threshold=percent / 100)
+                case "MAXMOVE" if (bound := _number(value)) is not None:
+                    pass
+                case _:
+                    raise RingError(BALANCE_SYNTAX)
+        if len(words) % 2:
+            raise RingError(BALANCE_SYNTAX)
+        return balancing.by, balancing.threshold, bound
+
+    def _plan_balance(self, message: RunVerb, by: By, threshold: float, bound: int | None, dry_run: bool) -> None:
+        def planned(answer: BalancePlanned) -> None:
+            found = answer.found
+            if found is None:
+                self._answer(message, error=answer.error)
+            elif not found.moves:
+                self._say(message, {"job": None, "nodes": [], "plan": None, "balance": balance_view(found)})
+            elif dry_run:
+                tokens = found.found.tokens
+                self._show_plan(message, "move", tokens, balance=balance_view(found), tokens=tokens)
+            else:
+                self._order_balance(
+                    found,
+                    ASKED,
+                    lambda ring: self._say(
+                        message, {"job": ring.epoch, "nodes": [], "plan": None, "balance": balance_view(found)}
+                    ),
+                    lambda error: self._answer(message, error=error),
+                )
+
+        question = self._question()
+        self._balances[question] = planned
+        ask = PlanBalance(
+            question=question,
+            ring=self._ecs.known_ring(),
+            by=by,
+            threshold=threshold,
+            bytes_max=bound,
+            reply_to=self._ecs.ref,
+        )
+        self._ecs.send(self._balancer, ask)
+
+    def balance_planned(self, message: BalancePlanned) -> None:
+        """The Balancer has found tokens, or says why not."""
+        self._balances.pop(message.question)(message)
+
+    def balance_wanted(self, message: BalanceWanted) -> None:
+        """The Balancer has seen that the load has moved."""
+        found = message.found
+        why = "by {}: {:.1f} % off would become {:.1f} %".format(found.by, *found.percents)
+
+        def refused(error: str) -> None:
+            log.info("the ring is not balanced now: %s", error)
+
+        if self._ecs.ring is not None and self._ecs.ring.balancing.auto:
+            self._order_balance(found, why, lambda ring: None, refused)
+
+    def _order_balance(
+        self, found: Rebalance, why: str, written: Callable[[Ring], None], refused: Callable[[str], None]
+    ) -> None:
+        tokens = found.found.tokens
+
+        def balance(ring: Ring) -> Ring:
+            if not is_of(found, ring):
+                raise MovedOn("the ring has become another since the tokens were chosen: ask again")
+            self._plan(ring, "move", tokens, tokens=tokens)
+            return queued(ring, "move", tokens, tokens=tokens, why=why, **self._ecs.write_fields())
+
+        self.orders.append(Order(balance, written, refused, self._ecs.now()))
+        self._ecs.look()
+
+    def _set_balancing(self, message: RunVerb, balancing: Balancing) -> None:
+        def change(ring: Ring) -> Ring:
+            return set_balancing(ring, balancing, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"balancing": balancing_to_json(ring.balancing), "epoch": ring.epoch})
+
+        if self._ecs.known_ring().balancing == balancing:
+            written(self._ecs.known_ring())
+        else:
+            self.order(message, change, written)
+
+    def _set_capacity(self, message: RunVerb, id: str, capacity: int) -> None:
+        def change(ring: Ring) -> Ring:
+            return weighed(ring, id, capacity, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"node": id, "capacity": capacity, "epoch": ring.epoch})
+
+        node = self._ecs.known_ring().by_id.get(id)
+        if node is not None and node.capacity == capacity:
+            written(self._ecs.known_ring())
+        else:
+            self.order(message, change, written)
+
     # Plans
 
     def _plan(self, ring: Ring, kind: Kind, ids: Iterable[str], **what: Any) -> tuple[str, Plan]:
@@ -308,7 +458,14 @@ class Verbs:
             following = begun(waiting, wish, comes, why=ASKED, **self._ecs.write_fields())
         return str(following.change), planned(following)
 
-    def _show_plan(self, message: RunVerb, kind: Kind, ids: Iterable[str], **more: Any) -> None:
+    def _show_plan(
+        self,
+        message: RunVerb,
+        kind: Kind,
+        ids: Iterable[str],
+        balance: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
         ring = self._ecs.known_ring()
         try:
             what, plan = self._plan(ring, kind, ids, **more)
@@ -324,13 +481,11 @@ class Verbs:
             for source, transfers in runs.items():
                 if source in figures and len(figures[source].runs) == len(transfers):
                     holdings |= zip(transfers, figures[source].runs, strict=True)
-            self._say(message, self._planned(what, plan, holdings, sorted(ids)))
+            shown = {"job": None, "nodes": sorted(ids), "plan": plan_view(what, plan, holdings)}
+            self._say(message, {**shown, **({"balance": balance} if balance is not None else {})})
 
         wanted = {ring.by_id[source]: [tuple(t.slots) for t in transfers] for source, transfers in runs.items()}
         self.gather(wanted, gathered)  # type: ignore[arg-type]  # a Run is a pair
-
-    def _planned(self, what: str, plan: Plan, holdings: Holdings, ids: list[str]) -> dict[str, Any]:
-        return {"job": None, "nodes": ids, "plan": plan_view(what, plan, holdings)}
 
     # The others
 
@@ -559,6 +714,11 @@ class Verbs:
 def _number(word: str) -> int | None:
     """What a word of decimal digits says; None for anything else."""
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 18 else None
+
+
+def _decimal(word: str) -> float | None:
+    """What a word like 5 or 2.5 or 5% says; None for anything else."""
+    return float(word.rstrip("%")) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?%?", word) else None
 
 
 def _without_dry_run(words: list[str]) -> tuple[list[str], bool]:

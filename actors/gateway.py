@@ -76,7 +76,8 @@ JOINED_BYTES_MAX = 1024 * 1024
 ONLY_BYTES = {bytes}
 
 CHANGING_VERBS = frozenset(
-    {"ADD", "REMOVE", "REPLACE", "REPLICAS", "RESTART", "CANCEL", "START", "STOP", "LIMIT", "RECOVER", "RESTORE"}
+    {"ADD", "REMOVE", "REPLACE", "REPLICAS", "RESTART", "CANCEL"}
+    | {"START", "STOP", "LIMIT", "BALANCE", "RECOVER", "RESTORE"}
 )
 """Verbs that change anything: for clients of this host, and for those that know the password."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from .messages import HandoffProgress
 from .rules.change import Wish
 from .rules.plan import Plan, Transfer
+from .rules.rebalance import Rebalance
 from .rules.ring import Ring, Trouble
 
 Holdings = Mapping[Transfer, tuple[int, int]]
@@ -40,6 +41,46 @@ def plan_view(what: str, plan: Plan, holdings: Holdings) -> dict[str, Any]:
         "shares": {id: list(shares) for id, shares in sorted(plan.shares.items())},
         "warnings": list(plan.warnings),
     }
+
+
+def balance_view(found: Rebalance) -> dict[str, Any]:
+    """What tokens bring: each node's load before and after, in its parts; what they cost, and what that could be at
+    least."""
+    before, after = found.percents
+    return {
+        "by": found.by,
+        "threshold": found.threshold,
+        "off_before": before / 100,
+        "off_after": after / 100,
+        "nodes": {
+            id: {
+                "before": load,
+                "after": found.found.after[id],
+                "part": float(found.found.fair[id]),
+            }
+            for id, load in sorted(found.found.before.items())
+        },
+        "copied_bytes": found.copied_bytes,
+        "shifted": found.found.handed_over.shifted,
+        "least": found.least,
+        "of_least": found.of_least,
+        "proven": found.found.proven,
+        "hottest": [list(each) for each in found.hottest],
+        "missing": list(found.missing),
+        "why_not": "" if found.moves else _why_not(found),
+    }
+
+
+def _why_not(found: Rebalance) -> str:
+    """Why nothing would move."""
+    before, _ = found.percents
+    if not sum(found.found.before.values()):
+        return f"there are no {found.by} yet to balance by"
+    if found.deviation_before <= found.threshold:
+        return f"every share is within {found.threshold:.1%} of its part: the farthest is {before:.1f} % off"
+    if found.least:
+        return "no token can move for so few bytes"
+    return "no tokens are better: slots cannot be divided"
 
 
 def job_in_flight(ring: Ring, progress: Iterable[HandoffProgress]) -> dict[str, Any] | None:

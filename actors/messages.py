@@ -15,8 +15,10 @@ from typing import Any
 
 from ..runtime.actor import Ref
 from ..runtime.message import message
+from .rules.balancing import By
 from .rules.change import Phase
 from .rules.commands import Command
+from .rules.rebalance import Loads, Rebalance
 from .rules.ring import Ring
 from .rules.suspicion import Why
 
@@ -703,6 +705,100 @@ class Figures:
     """How long: the median, the 999th of 1000, the most, of the last ones."""
     highest: list[tuple[int, int]] = field(default_factory=list)
     """The highest number (epoch, seq) among the slots of each run that was asked for."""
+
+
+# The ring is balanced.
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanBalance:
+    """Where should the nodes of this ring stand? Local. Ecs -> Balancer."""
+
+    question: int
+    ring: Ring
+    by: By
+    threshold: float
+    bytes_max: int | None
+    reply_to: Ref
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLoads:
+    """What is each of your slots worth? Balancer -> StorageNode."""
+
+    question: int
+    reply_to: Ref
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotLoads:
+    """Slot by slot what a node coordinates. StorageNode -> Balancer."""
+
+    question: int
+    node: str
+    incarnation: str
+    epoch: int
+    runs: list[tuple[int, int]]
+    """Its slots; of all of them, one after the other, the following."""
+    keys: list[int]
+    bytes: list[int]
+    requests: list[int]
+    """In thousandths of a request per second, smoothed."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solve:
+    """Find the tokens; local. Balancer -> Solver."""
+
+    number: int
+    ring: Ring
+    loads: Loads
+    by: By
+    threshold: float
+    bytes_max: int | None
+    aim: float
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """These; local. Solver -> Balancer."""
+
+    number: int
+    found: Rebalance
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancePlanned:
+    """The answer to PlanBalance, or why there is none yet; local. Balancer -> Ecs."""
+
+    question: int
+    found: Rebalance | None
+    error: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingLed:
+    """This is the ring of the ECS that leads, to be kept in balance; None: it does not lead any more, or that is not
+    wanted; local. Ecs -> Balancer."""
+
+    ring: Ring | None
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceWanted:
+    """The load has moved: these tokens would be worth it; local. Balancer -> Ecs."""
+
+    found: Rebalance
 
 
 # Nodes watch each other.

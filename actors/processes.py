@@ -26,6 +26,7 @@ from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
 from .backup import Backup, Freezer
+from .balancer import Balancer, Solver
 from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
 from .damage import SCRUBBER
 from .ecs import Ecs
@@ -321,13 +322,15 @@ class EcsActors:
     election: LocalRef
 
 
-def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, watches: Ref) -> EcsActors:
+def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, watches: Ref, solver: Ref) -> EcsActors:
     """Spawn what makes a process a control service; simulated ones as well."""
+    balancer = system.spawn(Balancer, solver=solver, name="balancer", supervision=ESCALATE)
     ecs = system.spawn(
         Ecs,
         id=bridge_address,
         cluster_name=config.cluster_name,
         watches=watches,
+        balancer=balancer,
         found_with=config.found_with,
         replicas=config.replicas,
         min_copies=config.min_copies,
@@ -490,7 +493,8 @@ class EcsProcess:
             process, TcpNetwork(process.loop), config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
         )
         self._watches = watches_of(process, config)
-        spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches)
+        solver = system.spawn(Solver, name="solver", supervision=ESCALATE)
+        spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches, solver=solver)
 
     def close(self, done: Callable[[], None]) -> None:
         def closed() -> None:

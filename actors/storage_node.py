@@ -11,10 +11,11 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         LearnerHolds, HandoffReached, HandoffProgress      from its Handoffs
         SyncSoon, SweepSoon, ReportSoon, Overdue, ConfirmSoon, LeasesOver      from itself
         ReportFigures      from Ecs and Gateway
+        ReportLoads        from Balancer
         ReportServed       from Backup
 Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
         Follow, Prove -> Handoff; Settle -> Replica; ChangeReported -> the leading Ecs; LookForRing -> Member;
-        Figures -> whoever asked; Served -> Backup
+        Figures, SlotLoads -> whoever asked; Served -> Backup
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -94,12 +95,14 @@ from .messages import (
     PeerHolds,
     Prove,
     ReportFigures,
+    ReportLoads,
     ReportServed,
     RingChanged,
     RingSeen,
     Served,
     Settle,
     Settled,
+    SlotLoads,
     Sync,
     Synced,
     TakenOver,
@@ -117,6 +120,7 @@ from .rules.ring import Node, Ring
 from .rules.slots import SLOTS, Run, crc_hqx, runs
 from .rules.slots import slot as slot_of
 from .rules.transitions import planned
+from .slot_rates import SlotRates
 from .slot_view import SlotView, TooMuch
 from .takeover import Takeover
 from .tenures import LEASE_SECONDS, Tenures, pieces
@@ -364,6 +368,7 @@ class StorageNode(Actor):
         self._view = SlotView(self, store, value_bytes_max)
         self._whole_node = WholeNode(self, store)
         self.expiry = Expiry(self, store)
+        self._rates = SlotRates()
         self.staged = False
         """Whether the batch that is running holds a write."""
         self._operations: list[Operation] = []  # of that batch, while there are handoffs
@@ -420,6 +425,7 @@ class StorageNode(Actor):
         | RingChanged
         | LeaderChanged
         | ReportFigures
+        | ReportLoads
         | ReportServed,
     ) -> None:
         match message:
@@ -467,6 +473,8 @@ class StorageNode(Actor):
                 self._report()
             case ReportFigures():
                 self._report_figures(message)
+            case ReportLoads():
+                self._report_loads(message)
             case ReportServed():
                 self._report_served(message)
             case _:
@@ -847,6 +855,7 @@ class StorageNode(Actor):
     def _execute(self, message: Execute) -> None:
         requests, number, by, now = message.requests, message.number, message.reply_to, self.now()
         self._pace.clients_at = now
+        self._rates.turn(now)
         if now > self._lease_until:
             self._renew_leases(now)
             if self._lapsed:
@@ -946,6 +955,7 @@ class StorageNode(Actor):
         get, put = self._store.get, self._store.put
         follows, operations, whole_node = self._follows, self._operations, self._whole_node.commands
         key_bytes_max, value_bytes_max = self._key_bytes_max, view.value_bytes_max
+        counts = self._rates.counts
         replies: list[Reply] = []
         add = replies.append
         left = iter(requests)
@@ -957,6 +967,7 @@ class StorageNode(Actor):
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
                         if reads[slot]:
+                            counts[slot] += 1
                             record = get(slot, key)
                             if record is None:
                                 add(None)
@@ -974,6 +985,7 @@ class StorageNode(Actor):
                         key = args[1]
                         slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
                         if writes[slot] and 0 < len(key) <= key_bytes_max and len(args[2]) <= value_bytes_max:
+                            counts[slot] += 1
                             self._seq = seq = self._seq + 1
                             put(slot, key, Record(args[2], self._epoch, seq, 0))
                             self.staged = True
@@ -1028,6 +1040,7 @@ class StorageNode(Actor):
                 for key in keys:
                     self._store.get(slot, key)
         view.slot = slot
+        self._rates.counts[slot] += 1
         assert command.run is not None, command.name
         return command.run(view, args)
 
@@ -1509,8 +1522,8 @@ class StorageNode(Actor):
             self._release()
             if self._part is not None and self._part.reached == "switch":
                 self._report()
-        if self._unsynced and not self._trouble:
-            self._sync()
+        if (self._unsynced or self.fsync == "always") and not self._trouble:
+            self._sync()  # of what was written meanwhile: what was parked, and run since, waits in no list of replies
 
     # Figures
 
@@ -1533,6 +1546,20 @@ class StorageNode(Actor):
             highest=[self._highest_of(first, last) for first, last in message.runs],
         )
         self.send(message.reply_to, figures)
+
+    def _report_loads(self, message: ReportLoads) -> None:
+        now, own = self.now(), self.own_runs()
+        loads = SlotLoads(
+            question=message.question,
+            node=self.id,
+            incarnation=self.incarnation,
+            epoch=self._epoch,
+            runs=own,
+            keys=[keys for first, last in own for keys in self._store.each_in(first, last + 1)[0]],
+            bytes=[size for first, last in own for size in self._store.each_in(first, last + 1)[1]],
+            requests=[rate for first, last in own for rate in self._rates.of(first, last, now)],
+        )
+        self.send(message.reply_to, loads)
 
     def _report_served(self, message: ReportServed) -> None:
         """The slots that this node coordinates for certain: reads of them would be answered here and now."""

@@ -5,7 +5,7 @@ outcomes    exit statuses, errors in a sentence, traces in files
 options     what several commands are told the same way
 up          up, down: a whole cluster on this machine
 serve       node, ecs, zookeeper: one process each, for hosts of one's own
-changes     nodes (list, add, remove, restart), jobs (list, cancel), limit, start, stop, recover
+changes     nodes (list, add, remove, restart), jobs (list, cancel), balance, limit, start, stop, recover
 following   a job until it has ended; jobs and plans in words and tables
 data        put, get, delete, locate
 verify      verify: all copies, now

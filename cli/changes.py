@@ -1,5 +1,5 @@
-"""The commands that change a running cluster: nodes add, remove, replace, restart; replicas; jobs, jobs cancel; limit;
-start, stop, recover.
+"""The commands that change a running cluster: nodes add, remove, replace, restart; replicas; balance; jobs, jobs
+cancel; limit; start, stop, recover.
 
 Each is one order to the leading ECS, given through any node. What takes time is a job of the cluster: it is followed
 until it has ended (``following.py``), unless somebody says --detach or presses Ctrl-C, which leaves the job alone.
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..actors.rules.balancing import BYS, CAPACITY_MAX
 from ..actors.rules.placement import REPLICAS_MAX
 from ..actors.rules.ring import BYTES_PER_SECOND_MAX
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..actors.client import Client
     from .following import Job, Plan, Shares
 
@@ -28,6 +31,8 @@ Answer = TypeVar("Answer")
 NODES_ADDED_MAX = 64
 RESTART_SECONDS_MAX = 60.0
 """How long a node may take to end, start again and be up, before it is waited for no longer."""
+BALANCE_SECONDS_MAX = 60.0
+"""How long tokens may be computed, before they are waited for no longer."""
 CANCEL_SECONDS_MAX = 30.0
 """How long a job that was cancelled may take to end, before it is waited for no longer."""
 LOOK_SECONDS = 0.2
@@ -174,6 +179,105 @@ def replicas(copies: int, min_copies: int | None, dry_run: bool, **how: Any) -> 
     _change("REPLICAS", words, dry_run, **how)
 
 
+class Percent(click.ParamType[float]):
+    """A threshold: 5% or 5."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if not re.fullmatch(r"[0-9]{1,3}([.][0-9]{1,3})?%?", str(value)) or not float(str(value).rstrip("%")):
+            self.fail(f"{value!r} is no threshold: write 5% or 2.5%", param, ctx)
+        return float(str(value).rstrip("%"))
+
+
+class Capacity(click.ParamType[tuple[str, int]]):
+    """A node and its capacity: 127.0.0.1:7001=2."""
+
+    name = "node=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        id, _, number = str(value).rpartition("=")
+        if not number.isdecimal() or int(number) > CAPACITY_MAX:
+            self.fail(f"{value!r} is no capacity: write 127.0.0.1:7001=2, with 0 to {CAPACITY_MAX}", param, ctx)
+        return NodeId().convert(id, param, ctx), int(number)
+
+
+@click.command()
+@click.option("--by", type=click.Choice(BYS), help="What shares are made even in.  [default: as it is, slots at first]")
+@click.option(
+    "--threshold", type=Percent(), help="So far from its part a share may be.  [default: as it is; 5% at first]"
+)
+@click.option("--max-move", type=click.IntRange(0), metavar="BYTES", help="Make copies of no more than that.")
+@click.option("--auto", type=click.Choice(("on", "off")), help="Whether the cluster does it by itself from now on.")
+@click.option(
+    "--capacity", "capacities", type=Capacity(), multiple=True, metavar="NODE=NUMBER",
+    help="The node is to have so many times the load of others (0: none). May be given again.",
+)  # fmt: skip
+@dry_run_option
+@detach_option
+@json_option
+@cluster_options
+def balance(
+    by: str | None,
+    threshold: float | None,
+    max_move: int | None,
+    auto: str | None,
+    capacities: tuple[tuple[str, int], ...],
+    dry_run: bool,
+    **how: Any,
+) -> None:
+    """Make the nodes' shares even for the least data moved.
+
+    All in one change, while clients go on reading and writing: tokens move so that every share of what is counted is
+    within the threshold of its part. With --auto or --capacity nothing moves now; they say what is wanted from now on.
+
+    \b
+    Examples:
+      ringkeeper balance --dry-run
+      ringkeeper balance --by requests --threshold 10%
+      ringkeeper balance --auto on --by bytes
+      ringkeeper balance --capacity 127.0.0.1:7002=2
+    """
+    words = ["BY", by] if by is not None else []
+    words += ["THRESHOLD", f"{threshold:g}"] if threshold is not None else []
+    if auto is None and not capacities:
+        words += ["MAXMOVE", str(max_move)] if max_move is not None else []
+        _change("BALANCE", words, dry_run, **how)
+        return
+    if dry_run or max_move is not None or (auto is None and words):
+        raise click.UsageError("--auto and --capacity move nothing now: give them without what a balance is told")
+    _say_what_is_wanted([*([["AUTO", auto.upper(), *words]] if auto is not None else [])], capacities, **how)
+
+
+def _say_what_is_wanted(
+    orders: list[list[str]],
+    capacities: tuple[tuple[str, int], ...],
+    *,
+    detach: bool,
+    as_json: bool,
+    cluster: str,
+    password: str | None,
+    timeout_seconds: float,
+) -> None:
+    """Have capacities written into the ring, and how it balances itself."""
+    replies = []
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("status"):
+        for words in [*(["CAPACITY", id, str(number)] for id, number in capacities), *orders]:
+            replies.append(order(client, "BALANCE", *words))
+    if as_json:
+        click.echo(json.dumps(replies, indent=2))
+        return
+    for reply in replies:
+        if "node" in reply:
+            click.echo(f"ring {reply['epoch']}: {reply['node']} is of capacity {reply['capacity']}")
+        else:
+            wanted = reply["balancing"]
+            how = f"balances itself by {wanted['by']}, within {wanted['threshold']:.1%}"
+            click.echo(f"ring {reply['epoch']}: the cluster {how if wanted['auto'] else 'is balanced when asked'}")
+    if not any("balancing" in reply and reply["balancing"]["auto"] for reply in replies) and capacities:
+        click.echo("`ringkeeper balance` moves tokens accordingly")
+
+
 def _change(
     verb: str,
     words: list[str],
@@ -186,12 +290,12 @@ def _change(
     timeout_seconds: float,
 ) -> None:
     """Give an order that changes who is in the ring, follow its job, and show what became of the shares."""
-    from .following import follow, insist, shares_table
+    from .following import balance_tables, follow, insist, shares_table
 
     with opened(cluster, password, timeout_seconds) as client:
         before = {} if dry_run or detach else _shares(client)
         with doubts_explained("jobs"):
-            reply = order(client, verb, *words, *(["DRYRUN"] if dry_run else []))
+            reply = _ordered(client, verb, *words, *(["DRYRUN"] if dry_run else []))
         number, plan = reply["job"], reply["plan"]
         if dry_run or detach or number is None:
             if as_json:
@@ -199,7 +303,9 @@ def _change(
             elif number is not None:
                 click.echo(f"job {number} has begun: `ringkeeper jobs` shows how far it is")
             elif plan is not None:
-                _print_plan(plan)
+                _print_plan(plan, reply.get("balance"))
+            elif "balance" in reply:
+                _print_parts(balance_tables(reply["balance"]))
             else:
                 click.echo(f"nothing would move: {', '.join(reply['nodes'])}" if dry_run else "there is nothing to do")
             return
@@ -214,21 +320,26 @@ def _change(
         click.get_current_context().exit(DONE if job["state"] == "done" else NO)
     insist(job)
     _print_done(job)
+    if "balance" in reply:
+        _print_parts(balance_tables(reply["balance"]))
     from rich.console import Console
 
     Console(highlight=False).print(shares_table(shares))
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "Plan", balance: "Plan | None") -> None:
+    from .following import balance_tables, plan_tables
+
+    parts = [*plan_tables(plan), *(balance_tables(balance) if balance is not None else ())]
+    _print_parts([f"to {plan['what']}:", *parts, "nothing was changed"])
+
+
+def _print_parts(parts: "list[Table | str]") -> None:
     from rich.console import Console
 
-    from .following import plan_tables
-
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"to {plan['what']}:")
-    for part in plan_tables(plan):
+    for part in parts:
         console.print(part)
-    console.print("nothing was changed")
 
 
 def _print_done(job: "Job") -> None:
@@ -488,6 +599,20 @@ def recover(
 def _complete(members: dict[str, str]) -> str:
     """Who held everything, and what is known of them."""
     return ", ".join(f"{id} ({state}) held everything" for id, state in members.items())
+
+
+def _ordered(client: "Client", verb: str, *words: str) -> dict[str, Any]:
+    """The same; a balance may be computed for a while, and is asked for again meanwhile."""
+    from ..actors.client_errors import Unavailable
+
+    deadline = time.monotonic() + (BALANCE_SECONDS_MAX if verb == "BALANCE" else 0.0)
+    while True:
+        try:
+            return order(client, verb, *words)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
 
 
 def order(client: "Client", verb: str, *words: str) -> dict[str, Any]:

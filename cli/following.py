@@ -194,6 +194,30 @@ def plan_tables(plan: Plan) -> "list[Table | str]":
     return [*parts, *(f"warning: {warning}" for warning in plan["warnings"])]
 
 
+def balance_tables(balance: Plan) -> "list[Table | str]":
+    """What tokens bring: each node's load before and after, in its part; what that costs, or why nothing moves."""
+    from .drawing import bytes_text, plain_table
+
+    table = plain_table("node", right=(f"{balance['by']} before", "after", "its part"))
+    for id, each in balance["nodes"].items():
+        unit = 1000 if balance["by"] == "requests" else 1
+        table.add_row(id, *(number_text(round(each[name] / unit)) for name in ("before", "after", "part")))
+    parts: list[Table | str] = [table]
+    if balance["why_not"]:
+        return [*parts, f"nothing moves: {balance['why_not']}"]
+    off = f"{balance['off_before']:.1%} off its part before, {balance['off_after']:.1%} after"
+    least = f"{balance['of_least']:.2f} of the least that brings all within {balance['threshold']:.1%}"
+    sure = "" if balance["proven"] else ", as far as the search went"
+    parts.append(f"the farthest share is {off}; moved is {least}{sure}")
+    parts.append(f"copies made: {bytes_text(balance['copied_bytes'])}")
+    if balance["hottest"] and balance["by"] == "requests":
+        hottest = ", ".join(f"{slot} ({weight / 1000:.0f} a second)" for slot, weight in balance["hottest"])
+        parts.append(f"hottest slots: {hottest}")
+    if balance["missing"]:
+        parts.append(f"not known: what {', '.join(balance['missing'])} holds")
+    return parts
+
+
 def transfers_table(transfers: list[Mapping[str, Any]]) -> "Table":
     """What a job moves, and how far each part of it is."""
     from .drawing import bytes_text, plain_table

@@ -32,6 +32,7 @@ from ..actors.client_errors import ClientError, CommandError
 from ..actors.config import ProcessConfig
 from ..actors.launcher import COMMAND, ProcessState, programs_of
 from ..actors.local import LocalCluster
+from ..actors.rules.placement import Place
 from ..actors.rules.ring import Ring
 from ..actors.rules.slots import SLOTS, slot
 from ..runtime.children import LEASH
@@ -320,7 +321,9 @@ class RealStage(Stage):
             _not_here("the client of real loads reads at coordinators only")
         return RealLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
+    def _start(
+        self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float, place: Place
+    ) -> None:
         network: dict[str, Any] = {}
         try:
             self._network = OwnNetwork()
@@ -328,6 +331,7 @@ class RealStage(Stage):
         except NoOwnNetwork as reason:
             self._why_no_network = str(reason)
         copies: dict[str, Any] = {"replicas": replicas, "min_copies": min_copies, "out_after_seconds": out_after}
+        copies["place"] = place
         self._local = self._cluster(nodes=nodes, fsync=fsync, **copies, **network)
         self._runs = True
         self.local.start()

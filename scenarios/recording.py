@@ -13,6 +13,7 @@ from typing import Any
 
 from ..actors.rules import paths
 from ..actors.rules.life import Stamp
+from ..actors.rules.placement import Place
 from ..actors.rules.ring import Ring
 from ..runtime.simulation.wiretap import Heard, Wiretap
 from .history import History
@@ -64,8 +65,10 @@ class RecordedSimulatedStage(RecordedStage, SimulatedStage):
 
     _ring_seen = b""
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
-        super()._start(nodes, ecs, fsync, replicas, min_copies, out_after)
+    def _start(
+        self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float, place: Place
+    ) -> None:
+        super()._start(nodes, ecs, fsync, replicas, min_copies, out_after, place)
         self.wiretap = Wiretap(self.cluster.world, on_sent=self._said)
 
     def _said(self, heard: Heard) -> None:

@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+from ..actors.balancer import solved
 from ..actors.config import EcsConfig, NodeConfig
-from ..actors.messages import Sync, Synced
+from ..actors.messages import Solve, Sync, Synced
 from ..actors.processes import Ending, NodeActors, has_other_copies, spawn_ecs, spawn_node
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
@@ -114,6 +115,17 @@ class SimulatedSyncer(Actor):
         begins = max(self.now(), self._free_at)  # one at a time, as on the real one's thread
         self._free_at = begins + self.random.uniform(*self._machine.sync_seconds)
         self.after(self._free_at - self.now(), SyncOver(synced=synced, reply_to=sync.reply_to))
+
+
+class SimulatedSolver(Actor):
+    """Stands in for ``Solver``, which blocks: here computing takes no time.
+
+    Hears   Solve       from Balancer
+    Tells   Solved -> Balancer
+    """
+
+    def on_receive(self, message: Solve) -> None:
+        self.send(message.reply_to, solved(message))
 
 
 class Machine:
@@ -333,7 +345,14 @@ class SimulatedEcs(_Part):
     def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, port: int) -> None:
         super().__init__(cluster, process, port, "")
         process.on_failure = lambda actor, failure: cluster.world.loop.call_soon(process.kill)
-        spawn_ecs(self.system, cluster.ecs_config(port), bridge_address=self.bridge.address, watches=self.watches)
+        solver = self.system.spawn(SimulatedSolver, name="solver")
+        spawn_ecs(
+            self.system,
+            cluster.ecs_config(port),
+            bridge_address=self.bridge.address,
+            watches=self.watches,
+            solver=solver,
+        )
 
     @property
     def leads(self) -> bool:

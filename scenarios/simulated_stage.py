@@ -17,6 +17,7 @@ from typing import Any
 
 from ..actors.client_requests import as_text
 from ..actors.rules import paths
+from ..actors.rules.placement import Place
 from ..actors.rules.ring import Ring
 from ..actors.rules.slots import SLOTS, Run, runs
 from ..actors.rules.slots import slot as slot_of
@@ -258,7 +259,9 @@ class SimulatedStage(Stage):
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load:
         return SimulatedLoad(self, workloads, operations_per_second)
 
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None:
+    def _start(
+        self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float, place: Place
+    ) -> None:
         self._cluster = SimulatedCluster(
             self.seed,
             nodes=nodes,
@@ -267,6 +270,7 @@ class SimulatedStage(Stage):
             replicas=replicas,
             min_copies=min_copies,
             out_after_seconds=out_after,
+            place=place,
             check=self._check,
             trace=Trace(tell=self._tell_trace),
         )

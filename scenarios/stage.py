@@ -29,6 +29,8 @@ from typing import Any, Literal, Self, get_args
 
 from ..actors.config import OUT_AFTER_SECONDS
 from ..actors.rules import change
+from ..actors.rules.balancing import By
+from ..actors.rules.placement import Place
 from ..actors.rules.ring import Ring
 from .checks import ClusterState, Tenure, Violation, about_to_expire, no_foreign_slots
 from .history import History, Outcome, Value
@@ -220,17 +222,19 @@ class Stage(ABC):
         replicas: int | None = None,
         min_copies: int = MIN_COPIES,
         out_after: float = OUT_AFTER_SECONDS,
+        place: Place = "even",
     ) -> None:
         """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS.
         ``min_copies``: how many of them must be up for a write, where there are as many. ``out_after``: who has been
-        down for so long is given up; 0: nobody is."""
+        down for so long is given up; 0: nobody is. ``place``: how nodes get their tokens."""
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
         copies += "" if min_copies == MIN_COPIES else f", {min_copies} needed for a write"
-        copies += "" if out_after == OUT_AFTER_SECONDS else f", who is down for {out_after:g} s is given up"
+        copies += "" if out_after == OUT_AFTER_SECONDS else f", {_given_up_after(out_after)}"
+        copies += "" if place == "even" else f", placed by {place}"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
         self._fsync = fsync
-        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies, out_after)
+        self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies, out_after, place)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
     def join(self, count: int = 1) -> tuple[str, ...]:
@@ -253,6 +257,19 @@ class Stage(ABC):
         job = int(self._command("REPLICAS", str(replicas), "MIN", str(min_copies))["job"])
         self.say(f"there are to be {replicas} copies of each slot, {min_copies} needed for a write: job {job}")
         return job
+
+    def balance(self, by: By = "slots", threshold: float = 0.05) -> int:
+        """Ask for even shares; returns the number of the job, 0 when nothing has to move. Raises RefusedByCluster."""
+        asked = self._command("BALANCE", "BY", by, "THRESHOLD", f"{100 * threshold:g}")
+        job, found = int(asked["job"] or 0), asked["balance"]
+        off = f"{found['off_before']:.1%} off now, {found['off_after']:.1%} then"
+        self.say(f"the ring is to be balanced by {by}, {off}: {f'job {job}' if job else found['why_not']}")
+        return job
+
+    def weigh(self, id: str, capacity: int) -> None:
+        """Say how many times the load of others a node is to have. Raises RefusedByCluster."""
+        self._command("BALANCE", "CAPACITY", id, str(capacity))
+        self.say(f"{id} is of capacity {capacity} now")
 
     def rest(self, id: str) -> int:
         """Have a node restarted in order; returns the number of the job that takes it down. Raises RefusedByCluster
@@ -635,7 +652,9 @@ class Stage(ABC):
     @abstractmethod
     def _load(self, workloads: Sequence[Workload], operations_per_second: float) -> Load: ...
     @abstractmethod
-    def _start(self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float) -> None: ...
+    def _start(
+        self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float, place: Place
+    ) -> None: ...
     @abstractmethod
     def _join(self, count: int) -> tuple[str, ...]: ...
     @abstractmethod
@@ -697,6 +716,10 @@ class Stage(ABC):
     @abstractmethod
     def _end_faults(self) -> None:
         """Pauses, slowness, partitions, and what else is there no more when it is calm."""
+
+
+def _given_up_after(seconds: float) -> str:
+    return f"who is down for {seconds:g} s is given up" if seconds else "nobody is given up"
 
 
 def _count(number: int, what: str) -> str:

@@ -51,7 +51,7 @@ class Wish:
     ids: tuple[str, ...]
     """The nodes that it is about, ascending."""
     tokens: tuple[tuple[str, int], ...] = ()
-    """Of a move: the nodes' new tokens, by id."""
+    """Of a move: where every node of the ring is to stand, by id."""
     by: str = ""
     """Of a replacement: who comes."""
     copies: tuple[int, int] | None = None
@@ -87,6 +87,8 @@ class Wish:
         if self.copies is not None:
             copies, needed = self.copies
             return f"keep {copies} {'copy' if copies == 1 else 'copies'} of each slot, {needed} needed for a write"
+        if self.kind == "move":
+            return f"balance {len(self.ids)} nodes"
         verb = "give up" if self.kind == "out" else self.kind
         return f"{verb} {', '.join(self.ids)}{f' by {self.by}' if self.by else ''}"
 

@@ -726,6 +726,12 @@ _RING = _command(
             "What this node holds of the slots that it coordinates, as of one moment.", group="ring", since="0.1.0",
         ),
         _command(
+            "RING|BALANCE [BY slots | keys | bytes | requests] [THRESHOLD percent] [MAXMOVE bytes] [DRYRUN] | "
+            "AUTO [ON | OFF] [BY what] [THRESHOLD percent] | CAPACITY id number", -2, "admin stale", "",
+            "Make shares even for the least data moved, now, or by itself from now on.", group="ring", since="0.1.0",
+            complexity="O(N log N) where N is the number of slots", tips=(CHANGING,),
+        ),
+        _command(
             "RING|CANCEL job", 3, "admin stale", "", "Give up a change of the ring: all stays as it was.", group="ring",
             since="0.1.0",
         ),

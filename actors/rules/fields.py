@@ -39,6 +39,10 @@ class RingError(ValueError):
     """A ring, a registration or a step from one ring to the next that the rules do not allow. Nothing has changed."""
 
 
+class MovedOn(RingError):
+    """A step that was chosen for a ring which has become another since: it may be chosen anew."""
+
+
 def text(what: str, value: object, shape: re.Pattern[str]) -> str:
     """Raises RingError unless value is a string of this shape."""
     if type(value) is not str or not shape.fullmatch(value):

@@ -34,6 +34,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
+from .balancing import Balancing, balancing_from_json, balancing_to_json
 from .change import Change, Wish, change_from_json, change_to_json, wish_from_json, wish_to_json
 from .fields import (
     CLUSTER_NAME,
@@ -169,6 +170,8 @@ class Ring:
     """How a node that joins gets its token."""
     move_bytes_per_second: int = 0
     """So much each node may send of slots that move; 0: no limit."""
+    balancing: Balancing = Balancing()
+    """How shares are kept even."""
     nodes: tuple[Node, ...]
     """By token, whatever order they were given in."""
     trouble: tuple[Trouble, ...] = ()
@@ -376,6 +379,7 @@ class Ring:
                 "serving": self.serving,
                 "place": self.place,
                 "move_bytes_per_second": self.move_bytes_per_second,
+                "balancing": balancing_to_json(self.balancing),
                 "nodes": [node_to_json(node) for node in self.nodes],
                 "trouble": [
                     {"slots": str(each.slots), "complete": dict(each.complete), "keeper": each.keeper}
@@ -415,6 +419,7 @@ class Ring:
         queue, held_back = fields.take_many("queue", []), tuple(fields.take_many("held_back", []))
         acks = fields.take("acks", "all")
         limit = fields.take("move_bytes_per_second", 0)
+        balancing = fields.take("balancing", None)
         names = ("cluster_id", "cluster_name", "epoch", "nonce", "replicas", "min_copies", "serving", "place")
         known = {name: fields.take(name) for name in names}
         return cls(
@@ -429,6 +434,7 @@ class Ring:
             left_behind=left_behind,
             acks=acks,
             move_bytes_per_second=limit,
+            balancing=balancing_from_json(balancing) if balancing is not None else Balancing(),
             unknown=fields.left,
             **known,
         )
@@ -538,7 +544,7 @@ class Ring:
         return _grouped((run, node.id) for run, node in runs(self.coordinators) if node is not None)
 
 
-_BEGINS_AS: dict[str, State] = {"return": "returning", "rest": "up", "out": "down"}
+_BEGINS_AS: dict[str, State] = {"return": "returning", "rest": "up", "move": "up", "out": "down"}
 """What nodes are before a change of this kind."""
 
 

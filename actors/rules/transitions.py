@@ -16,6 +16,7 @@
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
     dismissed  a node that has registered and is no member is to leave
     limited    slots move no faster than this
+    set_balancing, weighed    shares are kept even by themselves, or not; a node is to have more or less than others
     served     client requests are answered, or refused
 
 The first four keep R7 (no list changes) and R14 (who was complete is written down with the list), and what they do to a
@@ -28,6 +29,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from .balancing import Balancing
 from .change import UNASKED, Change, Kind, Phase, Wish
 from .fields import RingError
 from .life import Life, Registration
@@ -347,6 +349,7 @@ def queued(
     *,
     by: str = "",
     copies: tuple[int, int] | None = None,
+    tokens: Mapping[str, int] | None = None,
     why: str,
     nonce: str,
     wall_seconds: float,
@@ -355,7 +358,13 @@ def queued(
     when the wish makes no sense now."""
     if len(_wishes(ring)) >= QUEUE_MAX:  # the change in flight may have to wait again, too
         raise RingError(f"{QUEUE_MAX} wishes wait already: let some be fulfilled, or cancel them")
-    wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))), by=by, copies=copies)
+    places = tuple(sorted(tokens.items())) if tokens is not None else ()
+    wish = Wish(job=ring.epoch + 1, kind=kind, ids=tuple(sorted(set(ids))), by=by, copies=copies, tokens=places)
+    if kind == "move":
+        for other in _wishes(ring):
+            if other.kind == "move":
+                raise RingError(f"job {other.job} balances the ring already")
+        _check_same_nodes(ring, wish)
     if kind in _SAID:
         for id in wish.ids:
             node = _member(ring, id)
@@ -379,6 +388,12 @@ def queued(
         queue=(*ring.queue, wish),
         held_back=tuple(id for id in ring.held_back if id not in wish.comers),
     )
+
+
+def _check_same_nodes(ring: Ring, wish: Wish) -> None:
+    """Raises RingError when the nodes of the ring are others than those that a move was planned for."""
+    if set(wish.ids) != {node.id for node in ring.circle}:
+        raise RingError("the nodes of the ring are others than when the tokens were chosen: balance again")
 
 
 _SAID: dict[Kind, str] = {"remove": "removed", "replace": "replaced", "rest": "restarted"}
@@ -411,6 +426,8 @@ def begun(
     queue = tuple(each for each in ring.queue if each.job != wish.job)
     if wish.kind == "add":
         wish = replace(wish, ids=ids)
+    if wish.kind == "move":
+        _check_same_nodes(ring, wish)
     standing = {node.id: node.token for node in ring.circle}
     if wish.kind == "replace":
         tokens = {id: _member(ring, wish.ids[0]).token for id in ids}
@@ -637,6 +654,34 @@ def limited(ring: Ring, bytes_per_second: int, *, why: str, nonce: str, wall_sec
         why=why,
         wall_seconds=wall_seconds,
         move_bytes_per_second=bytes_per_second,
+    )
+
+
+def set_balancing(ring: Ring, balancing: Balancing, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which shares are kept even like this from now on. Raises RingError when that is so already."""
+    if ring.balancing == balancing:
+        raise RingError(f"the ring is balanced like this already: {balancing}")
+    how = f"by {balancing.by} within {balancing.threshold:.1%}"
+    return ring.amended(
+        nonce=nonce,
+        what=f"the ring balances itself {how}" if balancing.auto else "the ring is balanced when somebody asks",
+        why=why,
+        wall_seconds=wall_seconds,
+        balancing=balancing,
+    )
+
+
+def weighed(ring: Ring, id: str, capacity: int, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which a node is to have so many times the load of one of capacity 1, once it is balanced. Raises
+    RingError when nobody would have any load, or nothing would be another."""
+    node = replace(_member(ring, id), capacity=capacity)
+    if node == ring.by_id[id]:
+        raise RingError(f"the capacity of {id} is {capacity} already")
+    nodes = tuple({**ring.by_id, id: node}.values())
+    if not any(each.capacity for each in nodes if each.state != "out"):
+        raise RingError("somebody has to answer for the slots: not every capacity can be 0")
+    return ring.amended(
+        nonce=nonce, what=f"{id} is of capacity {capacity}", why=why, wall_seconds=wall_seconds, nodes=nodes
     )
 
 

@@ -332,6 +332,10 @@ class Store:
         """Keys and bytes in all slots from first, before end, counting what is staged."""
         return sum(self._slots.keys[first:end]), sum(self._slots.bytes[first:end])
 
+    def each_in(self, first: int, end: int) -> tuple[list[int], list[int]]:
+        """Keys and bytes of every slot from first, before end, counting what is staged."""
+        return list(self._slots.keys[first:end]), list(self._slots.bytes[first:end])
+
     def scan(
         self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int, bytes_max: int
     ) -> list[tuple[int, bytes, Record]]:

@@ -63,8 +63,8 @@ class Stage:
 
     def __init__(self, found_with: int = 3, replicas: int = 1) -> None:
         self.harness = Harness(
-            Ecs, id="ecs-1", cluster_name=CLUSTER, watches="probe:watches", found_with=found_with,
-            patience_seconds=PATIENCE_SECONDS, replicas=replicas,
+            Ecs, id="ecs-1", cluster_name=CLUSTER, watches="probe:watches", balancer="probe:balancer",
+            found_with=found_with, patience_seconds=PATIENCE_SECONDS, replicas=replicas,
         )  # fmt: skip
         self.data: bytes | None = None
         self.version = -1

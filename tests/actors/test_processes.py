@@ -53,6 +53,8 @@ def test_a_control_service_whose_actor_fails_ends_so_that_another_leads() -> Non
     config = EcsConfig()
     assert actors_of(lambda process: EcsProcess(process, config, b"")) == {
         "watches": "escalate",
+        "solver": "escalate",
+        "balancer": "escalate",
         "ecs": "escalate",
         "election": "escalate",
     }

@@ -326,6 +326,24 @@ def test_under_fsync_always_the_own_disk_is_waited_for_too() -> None:
     trio.stop()
 
 
+def test_what_was_parked_and_is_run_while_the_disk_syncs_is_synced_after_that() -> None:
+    trio = Trio(fsync="always").start()
+    key = trio.key(A)
+    trio.syncs_wait = True
+    dies(trio, A)
+    trio.hear_gone(A, B, C)
+    (place,) = trio.send(B, f"SET {key} 1")  # parked: B takes over, and syncs because it has read a ring
+    for _ in range(3):
+        trio.sync(C)
+        trio.deliver()
+    assert trio.value(C, key) == b"1"  # it is run, and B still syncs
+    for _ in range(3):  # nobody else writes meanwhile
+        trio.sync(B, C)
+        trio.deliver()
+    assert trio.replies[place] == OK
+    trio.stop()
+
+
 # Takeover (R13, R18, R19)
 
 

@@ -38,6 +38,8 @@ SCENARIOS = (
     "disk_is_lost",
     "disk_is_full",
     "disk_lies",
+    "ring_is_balanced",
+    "balance_interrupted",
 )
 
 
