@@ -14,7 +14,10 @@ the midst of something else.
 Nothing befalls a cluster that may lose acknowledged writes. With one copy of each slot power is cut only under
 ``fsync = always``, and no disk is lost. With several a disk may be lost, and power be cut whatever ``fsync`` is, but
 only of a node all of whose lists keep an up member that nothing like it has befallen in this life; and not where a list
-is in trouble, since that very node may be the last to hold everything. It is decided when it is to happen.
+is in trouble, or where one copy is enough for a write, since that very node may be the last to hold everything. It is
+decided when it is to happen. The same goes for a disk that lies; where one does, dead nodes are not given up in the
+midst of the story. What lies is a bit that is flipped: what has a good checksum passes for what was written, until all
+copies are compared. Where ZooKeeper has an older ring no disk is touched until the newest is restored.
 """
 
 import heapq
@@ -28,8 +31,11 @@ from typing import Literal, get_args
 
 import msgspec
 
+from ..actors.config import OUT_AFTER_SECONDS
+from ..actors.rules.ring import Ring
+from ..actors.rules.transitions import target
 from .play import Scenario
-from .stage import PHASES, Phase, RefusedByCluster, Stage
+from .stage import PHASES, NotInTime, Phase, RefusedByCluster, Stage
 from .workload import MANNERS, MIXES, Manner
 
 What = Literal[
@@ -52,17 +58,26 @@ What = Literal[
     "reset",
     "cut power",
     "crash disk",
+    "fill disk",
+    "lie",
+    "replace",
+    "copies",
+    "old zookeeper",
 ]
-"""What may happen. ``kill``, ``cut power``, ``crash disk``, ``pause``, ``slow``, the cuts, what is late, and
-``zookeeper`` last for ``seconds``. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late
-words: others hear of it later; a late line: one other does. A reset breaks the connections of two nodes, with what is
-under way on them."""
+"""What may happen. ``kill``, ``cut power``, ``crash disk``, ``fill disk``, ``pause``, ``slow``, the cuts, what is late,
+and ``zookeeper`` last for ``seconds``; an old ZooKeeper is what it was ``seconds`` before, until its ring is restored.
+Late news: a node hears of ZooKeeper, hence of every ring, later than others; late words: others hear of it later; a
+late line: one other does. A reset breaks the connections of two nodes, with what is under way on them."""
 WHATS: tuple[What, ...] = get_args(What)
 
 CHANGES: tuple[What, ...] = ("join", "leave")
 LINE_FAULTS: tuple[What, ...] = ("late line", "reset")
 """What befalls the lines between two nodes."""
-ONE_COPY_FAULTS: tuple[What, ...] = tuple(what for what in WHATS if what not in (*CHANGES, *LINE_FAULTS, "crash disk"))
+HEALED_FAULTS: tuple[What, ...] = ("fill disk", "lie", "replace", "copies", "old zookeeper", "kill", "crash disk")
+"""What a cluster heals, and what changes its copies."""
+ONE_COPY_FAULTS: tuple[What, ...] = tuple(
+    what for what in WHATS if what not in (*CHANGES, *LINE_FAULTS, *HEALED_FAULTS) or what == "kill"
+)
 COPIES_FAULTS: tuple[What, ...] = ("kill", "pause", "cut", "cut from zookeeper", "session", "cut power", "crash disk")
 """What rings with several copies are there for."""
 KINDS = (1, 5)
@@ -76,6 +91,10 @@ LASTS_SECONDS = (0.05, 0.5, 2.0, 5.0, 9.0)
 COPIES_LAST_SECONDS = (0.9, 1.2, 1.8, 2.5, 6.0)
 """About so long last those: as long as a lease, a suspicion, a session."""
 MEMBERS_MAX = 7
+OUT_AFTER_SECONDS_DRAWN = (OUT_AFTER_SECONDS, 2.0, 5.0)
+"""After so long a dead node is given up: after the story, or in its midst."""
+RESTORE_SECONDS = 1.0
+"""Between two attempts to have a lost ring restored."""
 TURN_SECONDS = (0.001, 0.02, 0.2)
 """How slow a slow node is."""
 LATE_SECONDS = (0.02, 0.3, 1.2)
@@ -111,7 +130,9 @@ class Event:
     seconds: float = 0.0
     """How long it lasts."""
     number: int = 1
-    """To a join: how many nodes."""
+    """To a join: how many nodes. To copies: how many there are to be of each slot."""
+    needed: int = 1
+    """To copies: how many of them a write needs."""
     turn_seconds: float = 0.0
     """To a slow node: how slow."""
     late_seconds: float = 0.0
@@ -140,6 +161,8 @@ class Schedule:
     """Of each slot."""
     min_copies: int = 2
     """How many of them must be up for a write."""
+    out_after_seconds: float = OUT_AFTER_SECONDS
+    """Who has been down for so long is given up."""
     distance_seconds: float = 0.0
     """How far the nodes are from each other; 0: next door."""
     manners: tuple[Manner, ...] = ()
@@ -192,7 +215,34 @@ def draw(seed: int) -> Schedule:
         events=tuple(events),
     )
     schedule = _with_copies(schedule, random_module.Random(f"{seed} copies"))
-    return _with_lines(schedule, random_module.Random(f"{seed} lines"))
+    schedule = _with_lines(schedule, random_module.Random(f"{seed} lines"))
+    return _with_healing(schedule, random_module.Random(f"{seed} healing"))
+
+
+def _with_healing(schedule: Schedule, random: random_module.Random) -> Schedule:
+    """Every other story with what a cluster heals by itself, and with changes of its copies."""
+    if random.random() < 0.5:
+        return schedule
+    kinds = random.sample(HEALED_FAULTS, random.randint(1, 4))
+    if schedule.copies == 1:
+        kinds = [what for what in kinds if what not in ("lie", "crash disk")] or ["replace", "copies"]
+    events: list[Event] = []
+    at = random.uniform(0.0, 3.0)
+    while at < schedule.seconds:
+        what = random.choice(kinds)
+        again = what == "old zookeeper" and any(event.what == what for event in events)
+        copies = random.randint(1, 3)
+        event = replace(_event(random, at, what), number=copies, needed=random.randint(1, copies))
+        if what == "replace" and random.random() < 0.5:  # it may be dead, or die meanwhile
+            events.append(replace(event, what="kill", phase=random.choice((None, *PHASES))))
+        if not again:
+            events.append(event)
+        at += random.uniform(0.0, random.choice((0.3, 4.0, 12.0)))
+    return replace(
+        schedule,
+        events=tuple(sorted((*schedule.events, *events), key=lambda event: event.at)),
+        out_after_seconds=OUT_AFTER_SECONDS if "lie" in kinds else random.choice(OUT_AFTER_SECONDS_DRAWN),
+    )
 
 
 def _with_lines(schedule: Schedule, random: random_module.Random) -> Schedule:
@@ -274,6 +324,7 @@ def as_scenario(schedule: Schedule) -> Scenario:
             fsync=schedule.fsync,
             replicas=schedule.copies,
             min_copies=schedule.min_copies,
+            out_after=schedule.out_after_seconds,
         )
         stage.load(
             schedule.mix,
@@ -299,6 +350,8 @@ class _Player:
         self._order = count()
         self._harmed: dict[str, str] = {}
         """Nodes whose disks have lost something, by id, and the life in which that befell them."""
+        self._lying: dict[str, str] = {}
+        """Nodes whose disks lie, by id, and the data directory that is no copy any more."""
 
     def play(self) -> None:
         schedule, began = self._schedule, self._stage.now()
@@ -331,6 +384,13 @@ class _Player:
                 self._move_away(stage.join(event.number))
         elif event.what == "cancel":
             self._cancel()
+        elif event.what == "replace":
+            self._replace(event)
+        elif event.what == "copies":
+            self._copies(event)
+        elif event.what == "old zookeeper":
+            stage.copy_zookeeper()
+            self._after(event.seconds, self._put_zookeeper_back)
         elif event.what == "zookeeper":
             stage.zookeeper_away(event.seconds)
         elif event.what == "kill ecs":
@@ -346,6 +406,31 @@ class _Player:
             wish = ring.change.wish if ring.change is not None else ring.queue[0]
             with suppress(RefusedByCluster):  # it has ended meanwhile
                 self._stage.cancel(wish.job)
+
+    def _replace(self, event: Event) -> None:
+        """One of the members, dead or alive."""
+        ring = self._stage.ring()
+        if ring is not None and len(ring.circle) < MEMBERS_MAX:
+            with suppress(RefusedByCluster):  # it leaves already, or nobody can be asked
+                new, _ = self._stage.replace(sorted(node.id for node in ring.circle)[event.who % len(ring.circle)])
+                self._move_away([new])
+
+    def _copies(self, event: Event) -> None:
+        ring = self._stage.ring()
+        fewer = ring is None or event.number < ring.replicas or event.needed < ring.min_copies
+        if not (fewer and self._lying):  # what is to be kept may be what is damaged
+            with suppress(RefusedByCluster):  # there are so many, or nobody can be asked
+                self._stage.copies(event.number, event.needed)
+
+    def _put_zookeeper_back(self) -> None:
+        self._stage.put_zookeeper_back()
+        self._after(RESTORE_SECONDS, self._restore)
+
+    def _restore(self) -> None:
+        if self._stage.rolled_back:
+            with suppress(RefusedByCluster):  # somebody has not said yet what it holds
+                self._stage.restore_ring()
+            self._after(RESTORE_SECONDS, self._restore)
 
     def _befalls(self, event: Event, id: str, running: Sequence[str]) -> None:
         """Something happens to one node."""
@@ -365,6 +450,11 @@ class _Player:
                 if self._may_lose(id):
                     stage.crash_disk(id)
                     self._after(event.seconds, lambda: self._start_if_dead(id))
+            case "fill disk":
+                stage.fill_disk(id)
+                self._after(event.seconds, lambda: self._empty(id))
+            case "lie":
+                self._lie(id)
             case "restart":
                 stage.restart(id)
             case "pause":
@@ -419,19 +509,49 @@ class _Player:
     def _may_lose(self, id: str) -> bool:
         """Whether nothing acknowledged is lost with what a node holds; if so it is taken to lose it now."""
         ring = self._stage.ring()
-        if ring is None:
+        if ring is None or self._stage.rolled_back:
             return False
-        whole = {
-            node.id for node in ring.circle if node.state == "up" and self._harmed.get(node.id, "") != node.incarnation
-        }
-        for _, members in ring.list_runs:
-            if id in (node.id for node in members) and not whole & {node.id for node in members if node.id != id}:
-                return False
-        if any(id in (node.id for node in ring.lists[each.slots.first]) for each in ring.trouble):
+        if not self._others_hold(ring, id) or ring.change is not None and not self._others_hold(target(ring), id):
             return False
         known = ring.by_id.get(id)
         self._harmed[id] = known.incarnation if known is not None else ""
         return True
+
+    def _others_hold(self, ring: Ring, id: str) -> bool:
+        """Whether each list of a node has another one that holds everything, and runs; and none of them is in trouble.
+
+        Not where one copy is enough for a write: who is down last by the ring is then the only complete one, though it
+        may have died first (R14)."""
+        if ring.min_copies == 1 or len(ring.circle) == 1:
+            return False
+        lives = self._stage.lives()
+        whole = {
+            node.id
+            for node in ring.circle
+            if node.state == "up"
+            and node.id in lives
+            and self._harmed.get(node.id, "") != node.incarnation
+            and self._lying.get(node.id, "") != node.data_id
+        }
+        for _, members in ring.list_runs:
+            if id in (node.id for node in members) and not whole & {node.id for node in members if node.id != id}:
+                return False
+        return not any(id in (node.id for node in ring.lists[each.slots.first]) for each in ring.trouble)
+
+    def _lie(self, id: str) -> None:
+        """A bit of a record is flipped. Not while fewer copies are wanted: the only one left may be the bad one."""
+        ring = self._stage.ring()
+        if ring is None or id not in ring.by_id or not self._may_lose(id):
+            return
+        wishes = (*ring.queue, *((ring.change.wish,) if ring.change is not None else ()))
+        if all(wish.copies is None for wish in wishes):
+            with suppress(NotInTime):  # it holds nothing yet
+                self._stage.lie(id, "flip")
+                self._lying[id] = ring.by_id[id].data_id
+
+    def _empty(self, id: str) -> None:
+        self._stage.empty_disk(id)
+        self._start_if_dead(id)
 
     def _start_if_dead(self, id: str) -> None:
         if id not in self._stage.lives():

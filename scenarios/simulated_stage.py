@@ -24,7 +24,7 @@ from ..actors.rules.slots import slot as slot_of
 from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
-from ..runtime.store import Record
+from ..runtime.store import Corrupt, Record
 from ..runtime.store.layout import PREFIXES, decode, encode
 from .checks import ClusterState, Held, NodeState, Tenure, Violation, expiring
 from .history import Outcome
@@ -209,12 +209,16 @@ class SimulatedStage(Stage):
         """When a change is committed, whoever is up by it holds what was acknowledged until then."""
         before, ring = self._ring_judged, self.ring()
         self._ring_judged = ring
-        if before is None or ring is None or ring.epoch == before.epoch or ring.history[-1].outcome != "done":
+        if before is None or ring is None or ring.epoch <= before.epoch or ring.history[-1].outcome != "done":
             return
         lives = {(node.machine.id, node.incarnation): node for node in self.cluster.nodes()}
         acknowledged = {(each.key, each.argument) for each in self.history if each.outcome == "ok" and each.may_write}
         for (id, _), holder in lives.items():
-            for slot, key, record in _records(holder):
+            try:
+                records = _records(holder)
+            except Corrupt:  # a disk that lies is no witness
+                continue
+            for slot, key, record in records:
                 first = next((node for node in before.lists[slot] if node.state == "up"), None)
                 if first is None or first.id != id or (key, record.value) not in acknowledged:
                     continue
@@ -282,6 +286,7 @@ class SimulatedStage(Stage):
 
     def _replace(self, id: str) -> dict[str, Any]:
         new = self.cluster.new_node(joins=False)
+        self._spare.add(new)
         self._wait(lambda: new in self._command("STATUS")["waiting"], COMMAND_SECONDS_MAX)
         return self._command("REPLACE", id, new)
 

@@ -32,7 +32,7 @@ from ..actors.rules import change
 from ..actors.rules.balancing import By
 from ..actors.rules.placement import Place
 from ..actors.rules.ring import Ring
-from .checks import ClusterState, Tenure, Violation, about_to_expire, no_foreign_slots
+from .checks import ClusterState, Tenure, Violation, about_to_expire, every_slot_served, no_foreign_slots
 from .history import History, Outcome, Value
 from .workload import MIXES, Keys, Manner, Mix, Task, Workload
 
@@ -54,6 +54,11 @@ PHASE_SECONDS_MAX = 5.0
 """So long it is waited for a change to begin, or to come to a phase."""
 VERIFIED_SECONDS_MAX = 30.0
 """So long it may take to compare all copies."""
+ANSWERS_SECONDS_MAX = 5.0
+"""So long it may take, once a ring is read, until whoever coordinates by it answers: others confirm it first (R21)."""
+COMPARED_MAX, COMPARED_PAUSE_SECONDS = 4, 2.0
+"""So often all copies are compared in the end, where a disk has lied, until nothing is found; and what is found is made
+anew after the pause between."""
 COMMAND_SECONDS_MAX = 15.0
 """So long a command to the cluster is tried."""
 OPERATIONS_PER_SECOND = 30.0
@@ -187,6 +192,12 @@ class Stage(ABC):
         """Nodes whose disks are full."""
         self._away: set[str] = set()
         """Nodes that were asked to leave."""
+        self._spare: set[str] = set()
+        """Nodes that were started to replace others; they may wait in vain."""
+        self._lied = False
+        """Whether a disk has lied."""
+        self.rolled_back = False
+        """Whether ZooKeeper has an older disk, and the ring has not been restored since."""
 
     def __enter__(self) -> Self:
         return self
@@ -356,10 +367,12 @@ class Stage(ABC):
         """ZooKeeper dies, and comes back with what was copied: all that it was told since is lost."""
         self.say("ZooKeeper is killed, and comes back with the copy of its disk")
         self._put_zookeeper_back()
+        self.rolled_back = True
 
     def restore_ring(self, *options: str) -> int:
         """Have the ring written back that ZooKeeper has lost; returns its epoch. Raises RefusedByCluster."""
         restored = self._command("RESTORE", *options)
+        self.rolled_back = False
         self.say(f"ring {restored['restored']} is written back as ring {restored['epoch']}")
         return int(restored["epoch"])
 
@@ -398,6 +411,7 @@ class Stage(ABC):
         """What a node's disk holds under some key is not what was written there; returns the key. It is one of those
         that clients use. Raises NotInTime when the node holds none of them."""
         key = self._lie(id, how)
+        self._lied = True
         self.say(f"the disk of {id} lies about {key.decode()}: {LIES[how]}")
         return key
 
@@ -594,6 +608,7 @@ class Stage(ABC):
             return why
         ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
+        known |= self._spare
         for node in ring.nodes if ring is not None else ():  # who left and was started again waits to be asked
             again = node.id in lives and lives[node.id].incarnation not in ("", node.incarnation)
             if node.state == "out" and again and not node.given_up:
@@ -604,20 +619,39 @@ class Stage(ABC):
     # The end
 
     def calm(self) -> None:
-        """End all faults, start everybody, wait until the ring is at rest, stop the loads, wait until all is tidy."""
+        """End all faults, start everybody, wait until the ring is at rest, stop the loads, wait until all is tidy.
+
+        Where ZooKeeper has an older ring the newest is restored; where a disk has lied all copies are compared."""
         self.say("calm: all faults end, everybody is started")
         for id in sorted(self._full):
             self.empty_disk(id)
         self._end_faults()
         self._start_everything()
-        self._become(self.why_not_settled)
+        self._become(self._why_not_settled_or_restored)
+        for _ in range(COMPARED_MAX if self._lied else 0):
+            if not self.verify():
+                break
+            self.let_pass(COMPARED_PAUSE_SECONDS)
+            self._become(self.why_not_settled)
         for load in self.loads:
             load.stop()
         self._become(self.why_not_steady)
+        with suppress(NotInTime):  # as below
+            self.wait_until(self._answers, ANSWERS_SECONDS_MAX, "every slot is answered for")
         with suppress(NotInTime):  # then the check says what is where it should not be
             self.wait_until(self._tidy, TIDY_SECONDS_MAX, "no node holds what is not its own, or is about to expire")
         ring = self.ring()
         self.say(f"the cluster is steady: {_listed(self.members())} in ring {ring.epoch if ring is not None else 0}")
+
+    def _why_not_settled_or_restored(self) -> str:
+        """As ``why_not_settled``; it also tries to have the ring restored that ZooKeeper has lost."""
+        why = self.why_not_settled()
+        if why and self.rolled_back:
+            try:
+                self.restore_ring()
+            except RefusedByCluster as refusal:
+                return f"{why}; the ring is not restored: {refusal}"
+        return why
 
     def _become(self, why_not: Callable[[], str]) -> None:
         """Wait until there is no reason left why it should not be so."""
@@ -630,6 +664,9 @@ class Stage(ABC):
 
         if not self._wait(over, CALM_SECONDS_MAX):
             raise NotInTime(f"in {CALM_SECONDS_MAX:g} s of calm the cluster did not become steady: {why}")
+
+    def _answers(self) -> bool:
+        return not every_slot_served(self.state())
 
     def _tidy(self) -> bool:
         state = self.state()
