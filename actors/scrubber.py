@@ -252,7 +252,10 @@ class Scrubber(Actor):
             if comparison.stretch.alone:
                 round.again.append(comparison.stretch)
             else:
-                round.cursor = comparison.stretch.after
+                after, upto = comparison.stretch[:2]
+                round.cursor = after
+                round.slots -= upto[0] - after[0]
+                round.keys -= sum(keys for _, _, _, keys, _ in comparison.sums)
             self.send(self.ref, CompareNext(round=round.number))
 
     # A round

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from ringkeeper.actors.rules.slots import slot
+from ringkeeper.actors.rules.slots import SLOTS, slot
 from ringkeeper.runtime.store.layout import PREFIXES, Record, encode
 from ringkeeper.scenarios.simulated import SimulatedCluster
 
@@ -108,6 +108,23 @@ def test_while_all_is_well_nothing_is_found_though_clients_write_all_the_time() 
         said = verify(cluster)
         assert (said["different"], said["skipped"], said["keys"]) == (0, 0, KEYS)
         assert "damaged" not in history(cluster)
+
+
+def test_what_is_compared_anew_under_another_ring_counts_once() -> None:
+    with filled(seed=10, pause_seconds=1e6) as cluster:
+        ids = [node.machine.id for node in cluster.nodes()]
+        for one in ids:
+            for other in ids:
+                if one != other:
+                    cluster.world.network.delay(one, other, 0.05)
+        for id in ids:
+            cluster.execute(id, "RING", "VERIFY", "START")
+        for limit in range(1, 6):
+            cluster.execute(ids[0], "RING", "LIMIT", "BYTES_PER_SECOND", limit)
+        cluster.run(20.0)
+        said = [json.loads(cluster.execute(id, "RING", "VERIFY")) for id in ids]
+        assert [each["state"] for each in said] == ["done"] * 3
+        assert sum(each["slots"] for each in said) == SLOTS and sum(each["keys"] for each in said) == KEYS
 
 
 def test_of_two_copies_nobody_says_which_is_right_until_a_person_asks_for_it() -> None:
