@@ -48,6 +48,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Literal, Self, cast, overload
 
@@ -73,7 +74,7 @@ from .client_errors import (
     not_done,
     partly_done,
 )
-from .client_links import Flight, NoConnection, Node, exchange, quote
+from .client_links import SILENCE_SECONDS, Flight, NoConnection, Node, exchange, quote
 from .client_map import ClusterMap, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
@@ -540,13 +541,26 @@ class Client:
                 return
             # A silent node may soon have a successor: reads leave time to ask that one.
             patient = any(request.node or not request.reads for request in requests)
-            exchange(flights, operation.deadline if patient else operation.part(1 / 2))
+            deadline = operation.deadline if patient else operation.part(1 / 2)
+            exchange(flights, deadline, partial(self._end_if_gone, self._map))
         except BaseException:
             for flight in flights:
                 flight.node.discard(flight.connection)
             raise
         for flight in flights:
             self._judge(flight, operation)
+
+    def _end_if_gone(self, asked: ClusterMap, flights: Iterable[Flight]) -> None:
+        """Nodes are silent. One that the ring does not name any more has been taken down: its process may hang, with
+        its connections. Whatever it would still say, it has no part in the ring; what it was told to write may have
+        been done."""
+        for flight in flights:
+            flight.node.failed_at = monotonic()  # others are asked first
+        self._doubted_at = monotonic()
+        self._refresh(Operation(SILENCE_SECONDS))
+        for flight in flights:
+            if flight.node.address in asked.nodes - self._map.nodes:
+                flight.trouble = "gone", f"did not answer, and is down in the ring of epoch {self._map.epoch}"
 
     def _route(self, requests: list[Request], operation: Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections

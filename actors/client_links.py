@@ -16,7 +16,7 @@ never carries another: a late reply would be taken for the answer to something e
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -31,6 +31,9 @@ from .rules.ring import Acks
 REPLY_BYTES_MAX = 1 << 30
 """What is not a whole reply after so many bytes is garbage."""
 READ_BYTES = 1 << 16
+
+SILENCE_SECONDS = 0.3
+"""So long without a word from any node, and so often, an exchange has somebody look into it."""
 
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 ACKS = {acks: pack(("RING", "ACKS", acks or "default")) for acks in ("all", "one", None)}
@@ -327,11 +330,14 @@ class Flight:
         return self.trouble is None and self.sent == len(self.data) and not self.connection.reader.has_data()
 
 
-def exchange(flights: list[Flight], deadline: float) -> None:
+def exchange(
+    flights: list[Flight], deadline: float, look_into: Callable[[Iterable[Flight]], None] | None = None
+) -> None:
     """Write all flights, then read all replies, until each is over or the deadline has passed.
 
     Reading and writing go on together, so that two full buffers cannot wait for each other, and a silent node keeps
-    nobody from hearing the others.
+    nobody from hearing the others. ``look_into`` is called with the flights that are not over when all is silent, and
+    may end some by giving them a trouble.
     """
     poller = select.poll()
     waiting: dict[int, Flight] = {}
@@ -343,7 +349,9 @@ def exchange(flights: list[Flight], deadline: float) -> None:
             waiting[flight.connection.descriptor] = flight
     while waiting:
         left = deadline - monotonic()
-        for descriptor, events in poller.poll(max(left, 0) * 1000):
+        patience = left if look_into is None else min(left, SILENCE_SECONDS)
+        ready = poller.poll(max(patience, 0) * 1000)
+        for descriptor, events in ready:
             flight = waiting[descriptor]
             if events != select.POLLOUT:
                 flight.pull()
@@ -351,13 +359,16 @@ def exchange(flights: list[Flight], deadline: float) -> None:
                 flight.push()
                 if flight.sent == len(flight.data):
                     poller.modify(descriptor, select.POLLIN)
-            if flight.is_over:
-                poller.unregister(descriptor)
-                del waiting[descriptor]
         if left <= 0:
             for flight in waiting.values():
-                flight.trouble = "silent", "did not answer in time"
+                if not flight.is_over:
+                    flight.trouble = "silent", "did not answer in time"
             return
+        if look_into is not None and not ready:
+            look_into(waiting.values())
+        for descriptor in [descriptor for descriptor, flight in waiting.items() if flight.is_over]:
+            poller.unregister(descriptor)
+            del waiting[descriptor]
 
 
 def quote(reply: object) -> str:

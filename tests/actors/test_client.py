@@ -564,6 +564,8 @@ def test_a_moved_without_a_host_means_the_node_that_said_it(cluster: FakeCluster
     cluster.views[0] = (7, [0] * SLOTS)
     cluster.script(0, "SET", b"-MOVED %d :%d\r\n" % (number, cluster.ports[1]))
     with Client(cluster.address(0)) as other:
+        other.nodes()
+        cluster.views.clear()
         assert other.set(key, 1)
     assert cluster.commands("SET") == [(0, b"SET"), (1, b"SET")]
 
@@ -901,6 +903,22 @@ def test_a_read_from_a_silent_node_is_asked_again_within_its_time(cluster: FakeC
     with hurried(cluster, 2.0) as client:
         assert client.get(cluster.key(1)) is None
     assert len(cluster.commands("GET")) == 2
+
+
+def test_who_waits_for_a_node_that_hangs_hears_of_its_end(cluster: FakeCluster) -> None:
+    """Its connections stay open, but the ring has taken it down."""
+    write, read = cluster.key(1), cluster.key(1, 1)
+    cluster.script(1, "SET", SILENT)
+    cluster.script(1, "GET", SILENT)
+    with Client(cluster.address(0), timeout_seconds=60) as client:
+        client.nodes()
+        cluster.table = [0 if index == 1 else index for index in cluster.table]
+        cluster.epoch = 8
+        with pytest.raises(InDoubt, match="is down in the ring of epoch 8. It may have taken effect") as raised:
+            client.set(write, 1)
+        assert raised.value.code == "gone"
+        assert client.get(read) is None
+    assert cluster.commands("SET") == [(1, b"SET")], "a write is not repeated"
 
 
 def test_a_silent_node_keeps_nobody_from_hearing_the_others(cluster: FakeCluster) -> None:
