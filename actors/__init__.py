@@ -12,13 +12,13 @@
 A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`, `tenures.py`, `slot_view.py`,
 `whole_node.py` and `expiry.py`), `Replicator`, `Replica`, `Syncer`, `Scrubber`, `Backup` and `FailureDetector`, a
 `Handoff` for each run of slots that it makes another node equal for (paced by `pace.py`), and for a moment a
-`Takeover`; an ECS process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`); both run `Watches`, which
-turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes on one machine. What
-they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing
-nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by `config.py`;
-`node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`, a cluster of
-its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`,
-`client_errors.py`.
+`Takeover`; an ECS process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`) and `Balancer`; both run
+`Watches`, which turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes on
+one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they run
+on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by
+`config.py`; `node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
+a cluster of its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`,
+`client_pacing.py`, `client_errors.py`.
 
 *A process becomes part of the cluster*
 
@@ -129,6 +129,17 @@ its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`
     change has it come at the token of the old one, which goes out by the same commit.
 2.  ``RING REPLICAS``: a change whose target has longer lists, or shorter ones. With the ring in which it begins a
     `StorageNode` that had the only copies begins to tell its `Replicator` of writes: the learners become successors.
+
+*The ring is balanced*
+
+1.  ``RING BALANCE`` (`RunVerb`): `Ecs` sends `PlanBalance` to the `Balancer` beside it. That asks every coordinator by
+    `ReportLoads` what its slots weigh (keys, bytes, and requests as `slot_rates.py` counts them); `SlotLoads` say it.
+2.  A `Solver`, on a thread of its own, is told to `Solve`: `rebalance.py` finds the tokens that make shares even for
+    the least data moved. `Solved` and `BalancePlanned` bring them back: a dry run ends here.
+3.  Else they are a wish like any other, and a change like that by which a node joins. It waits while somebody is not
+    up, and is given up once the nodes are others than when the tokens were chosen.
+4.  ``RING BALANCE AUTO ON`` is written into the ring. The leading `Ecs` tells its `Balancer` by `RingLed`; that looks
+    every few seconds, and says `BalanceWanted` when the load has moved for good.
 
 *No member of a list is up*
 

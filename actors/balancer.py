@@ -18,7 +18,7 @@ for the next who asks the same of the same ring.
 By itself (``RING BALANCE AUTO ON``) it looks every few seconds, and wants a balance only if some share has been beyond
 the threshold at several looks on end, all nodes have been up for a while, nothing is in flight or waits, and it would
 be worth it (`rebalance.py`). After each change of the nodes it lets some time pass, in which rates of requests settle;
-after each look in vain twice as much, since a slot that nobody can divide stays hot.
+after each search that led to no change twice as much, since a slot that nobody can divide stays hot.
 """
 
 import logging
@@ -46,7 +46,7 @@ TASKS_MAX = 8
 """Questions in the works at once; more are refused."""
 
 LOOK_SECONDS, LOOK_SECONDS_MAX = 5.0, 600.0
-"""The pause between two looks at the loads; doubled after each that was in vain, up to that."""
+"""The pause between two looks at the loads; doubled after each search until the nodes change, up to that."""
 
 LOOKS = 3
 """So often on end some share must be beyond the threshold."""
@@ -267,11 +267,12 @@ class Balancer(Actor):
     def _solved(self, message: Solved) -> None:
         task, found = self._tasks.pop(message.number), message.found
         if task.question.by_itself:
+            self._beyond, self._pause_seconds = 0, min(2 * self._pause_seconds, LOOK_SECONDS_MAX)
             if not found.is_worth_it:
-                self._beyond, self._pause_seconds = 0, min(2 * self._pause_seconds, LOOK_SECONDS_MAX)
-                log.info("the ring stays as it is: %.1f %% off would become %.1f %%", *found.percents)
+                log.info(
+                    "the ring stays as it is: the busiest node has %.2f times its part, would have %.2f", *found.peaks
+                )
             elif self._ecs is not None:
-                self._beyond = 0
                 self.send(self._ecs, BalanceWanted(found=found))
         elif not task.asked:
             self._late = task.question, BalancePlanned(question=0, found=found)

@@ -394,7 +394,7 @@ class Verbs:
     def balance_wanted(self, message: BalanceWanted) -> None:
         """The Balancer has seen that the load has moved."""
         found = message.found
-        why = "by {}: {:.1f} % off would become {:.1f} %".format(found.by, *found.percents)
+        why = "by {}: the busiest has {:.2f} times its part, and will have {:.2f}".format(found.by, *found.peaks)
 
         def refused(error: str) -> None:
             log.info("the ring is not balanced now: %s", error)

@@ -47,7 +47,10 @@ def balance_view(found: Rebalance) -> dict[str, Any]:
     """What tokens bring: each node's load before and after, in its parts; what they cost, and what that could be at
     least."""
     before, after = found.percents
+    peak_before, peak_after = found.peaks
     return {
+        "peak_before": peak_before,
+        "peak_after": peak_after,
         "by": found.by,
         "threshold": found.threshold,
         "off_before": before / 100,

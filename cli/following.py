@@ -208,7 +208,9 @@ def balance_tables(balance: Plan) -> "list[Table | str]":
     off = f"{balance['off_before']:.1%} off its part before, {balance['off_after']:.1%} after"
     least = f"{balance['of_least']:.2f} of the least that brings all within {balance['threshold']:.1%}"
     sure = "" if balance["proven"] else ", as far as the search went"
-    parts.append(f"the farthest share is {off}; moved is {least}{sure}")
+    busiest = f"{balance['peak_before']:.2f} times its part before, {balance['peak_after']:.2f} after"
+    parts.append(f"the busiest node has {busiest}; the farthest share that can be divided is {off}")
+    parts.append(f"moved is {least}{sure}")
     parts.append(f"copies made: {bytes_text(balance['copied_bytes'])}")
     if balance["hottest"] and balance["by"] == "requests":
         hottest = ", ".join(f"{slot} ({weight / 1000:.0f} a second)" for slot, weight in balance["hottest"])

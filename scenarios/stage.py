@@ -273,8 +273,9 @@ class Stage(ABC):
         """Ask for even shares; returns the number of the job, 0 when nothing has to move. Raises RefusedByCluster."""
         asked = self._command("BALANCE", "BY", by, "THRESHOLD", f"{100 * threshold:g}")
         job, found = int(asked["job"] or 0), asked["balance"]
-        off = f"{found['off_before']:.1%} off now, {found['off_after']:.1%} then"
-        self.say(f"the ring is to be balanced by {by}, {off}: {f'job {job}' if job else found['why_not']}")
+        peaks = f"{found['peak_before']:.2f} times its part now, {found['peak_after']:.2f} then"
+        why = f"job {job}" if job else found["why_not"]
+        self.say(f"the ring is to be balanced by {by}, the busiest node has {peaks}: {why}")
         return job
 
     def weigh(self, id: str, capacity: int) -> None:

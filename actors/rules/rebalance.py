@@ -54,6 +54,7 @@ class Rebalance:
     """The tokens of the ring that it is for."""
     by: By
     threshold: float
+    capacities: Mapping[str, int]
     found: Balance
     moves: bool
     """Whether any token does."""
@@ -78,9 +79,22 @@ class Rebalance:
         return 100 * self.deviation_before, 100 * self.found.deviation
 
     @property
+    def peaks(self) -> tuple[float, float]:
+        """The load of the busiest node, now and then, in parts of what it would have if slots could be divided."""
+        whole, capacity = sum(self.found.before.values()), sum(self.capacities.values())
+        parts = {id: whole * each / capacity for id, each in self.capacities.items() if each}
+        before, after = (
+            max((loads[id] / part for id, part in parts.items() if part), default=1.0)
+            for loads in (self.found.before, self.found.after)
+        )
+        return before, after
+
+    @property
     def is_worth_it(self) -> bool:
         """Whether who balances by itself should do it."""
-        return self.moves and self.deviation_before - self.found.deviation > self.threshold * (1 - AIM)
+        before, after = self.peaks
+        gain = max(before - after, self.deviation_before - self.found.deviation)
+        return self.moves and gain > self.threshold * (1 - AIM)
 
 
 def farthest(ring: Ring, load: Sequence[int] | None) -> float:
@@ -125,6 +139,7 @@ def rebalanced(
         standing=_tokens(ring),
         by=by,
         threshold=threshold,
+        capacities=capacities,
         found=found,
         moves=found.tokens != _tokens(ring),
         deviation_before=before.deviation,

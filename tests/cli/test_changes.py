@@ -469,6 +469,52 @@ def test_start_and_stop_say_what_clients_get_now(cluster: FakeRing) -> None:
     assert cluster.orders == [["STOP"], ["STOP"], ["START"]]
 
 
+# Balance
+
+BALANCE = {
+    "by": "keys",
+    "threshold": 0.05,
+    "off_before": 0.76,
+    "off_after": 0.049,
+    "peak_before": 1.76,
+    "peak_after": 1.05,
+    "nodes": {"127.0.0.1:7001": {"before": 1760, "after": 1049, "part": 1000.0}},
+    "copied_bytes": 3 << 20,
+    "shifted": 711,
+    "least": 711,
+    "of_least": 1.0,
+    "proven": True,
+    "hottest": [[7, 12]],
+    "missing": [],
+    "why_not": "",
+}
+
+
+def test_a_balance_is_shown_before_it_is_done_and_says_why_it_would_do_nothing(cluster: FakeRing) -> None:
+    cluster.reply = {"job": None, "nodes": [], "plan": PLAN, "balance": BALANCE}
+    said = type_(cluster, "balance", "--by", "keys", "--threshold", "5%", "--max-move", "1000", "--dry-run")
+    assert said.exit_code == 0 and "1 760" in said.stdout and "1.76 times its part before, 1.05 after" in said.stdout
+    assert "1.00 of the least" in said.stdout and "nothing was changed" in said.stdout
+    why = "every share is within 5.0% of its part"
+    cluster.reply = {"job": None, "nodes": [], "plan": None, "balance": {**BALANCE, "why_not": why}}
+    assert f"nothing moves: {why}" in type_(cluster, "balance").stdout
+    assert cluster.orders == [["BALANCE", "BY", "keys", "THRESHOLD", "5", "MAXMOVE", "1000", "DRYRUN"], ["BALANCE"]]
+
+
+def test_how_the_cluster_balances_itself_and_what_nodes_can_bear_is_set(cluster: FakeRing) -> None:
+    cluster.reply = {"balancing": {"auto": True, "by": "requests", "threshold": 0.1}, "epoch": 9}
+    said = type_(cluster, "balance", "--auto", "on", "--by", "requests", "--threshold", "10")
+    assert said.stdout == "ring 9: the cluster balances itself by requests, within 10.0%\n"
+    cluster.reply = {"node": cluster.address(1), "capacity": 2, "epoch": 10}
+    assert "is of capacity 2" in type_(cluster, "balance", "--capacity", f"{cluster.address(1)}=2").stdout
+    assert cluster.orders == [
+        ["BALANCE", "AUTO", "ON", "BY", "requests", "THRESHOLD", "10"],
+        ["BALANCE", "CAPACITY", cluster.address(1), "2"],
+    ]
+    for nonsense in (["--threshold", "x"], ["--capacity", "a=b"], ["--auto", "on", "--dry-run"], ["--by", "colour"]):
+        assert type_(cluster, "balance", *nonsense).exit_code == 2
+
+
 # Limits
 
 

@@ -39,6 +39,7 @@ SCENARIOS = (
     "disk_is_full",
     "disk_lies",
     "ring_is_balanced",
+    "hot_slots_spread",
     "balance_interrupted",
 )
 
