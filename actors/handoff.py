@@ -10,9 +10,10 @@ Tells   Learn, Survey, ListKeys, Chunk, Replicate -> Replica of the target;
 A *cursor* walks through the slots in the order of (slot, key). What lies behind it is followed: writes to it go to the
 learner in the same numbered stream, on the same ordered link, as the chunks; what lies ahead is not sent yet. So no
 snapshot is needed and nothing is merged. The walk is a mirror (R26): where the learner holds something, its digest
-over an interval is compared with the store's own *of the turn in which the cursor moves*; where they differ, its list
+over an interval is compared with the store's own *of the turn in which the cursor moves*; where they differ, digests of
+parts of it, without the keys that were written since the learner's newest version; of parts that differ still, its list
 of keys and versions; then only what differs is sent, removals included. Ahead of the cursor a learner's content stands
-still, so a list of it stays good until the cursor has passed.
+still, so what is known of it stays good until the cursor has passed, whatever is written here meanwhile.
 
     asking --Learning--> walking --cursor at the end, all acknowledged--> walked (writes are followed, on and on)
        ^                    |                                                |
@@ -67,7 +68,7 @@ from .messages import (
 from .operations import parts_of
 from .pace import Pace
 from .rules.change import Phase
-from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed
+from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed, part_of, sums_of
 from .rules.plan import Transfer
 
 CHUNK_KEYS_MAX = 256
@@ -161,8 +162,17 @@ class Handoff(Actor):
         self._cursor = self._begin
         self._waits_for_learner = False  # a Survey or ListKeys is unanswered
         self._known: deque[Listed] = deque()
-        """What the learner holds between the cursor and ``_known_upto``."""
+        """What the learner holds between the cursor and ``_known_upto``; without a version: what it may hold."""
         self._known_upto = self._begin
+        self._question = 0
+        self._compared: list[Listed] = []
+        """What went into the sums of the last ListKeys: what the learner holds in the parts that it says are equal."""
+        self._newer: list[Position] = []
+        """The keys that did not: of these nobody knows here what the learner holds."""
+        self._stay: dict[int, Numbered] = {}
+        """The numbers of slots that went into its sum of them."""
+        self._stays: dict[int, Numbered] | None = None
+        """The learner has exactly these up to ``_known_upto``, but for those that were left out; None: who knows."""
         self._number = 0
         self._kept: deque[Kept] = deque()
         """What the learner has not applied yet."""
@@ -240,6 +250,7 @@ class Handoff(Actor):
         self._state = "asking"
         self._cursor = self._known_upto = self._begin
         self._known.clear()
+        self._stays = None
         self._kept.clear()
         self._batches.clear()
         self._waits_for_learner = False
@@ -346,6 +357,7 @@ class Handoff(Actor):
         if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
             return
         self._waits_for_learner = False
+        self._stays = None
         self._answered()
         if not message.keys and message.upto == self._end:
             self._known_upto = self._end
@@ -367,15 +379,38 @@ class Handoff(Actor):
             self._known_upto = message.upto
             self._go_on()
         else:
+            self._question += 1
+            numbers = self._numbers(self._cursor, reached)
+            self._stay = {each[0]: each for each in numbers if each[1:] <= message.newest}
+            older = [each for each in own if (each[2].epoch, each[2].seq) <= message.newest]
+            self._compared = [listed(*each) for each in older]
+            self._newer = [each[:2] for each in own if (each[2].epoch, each[2].seq) > message.newest]
+            question = ListKeys(
+                walk=self._walk,
+                after=self._cursor,
+                upto=reached,
+                sums=sums_of(older),
+                without=self._newer,
+                numbers_sum=digest_of((), self._stay.values()),
+                renumbered=[slot for slot, _, _ in numbers if slot not in self._stay],
+                question=self._question,
+            )
             self._waits_for_learner = True
-            self.send(self._target, ListKeys(walk=self._walk, after=self._cursor, upto=message.upto))
+            self.send(self._target, question)
 
     def _keys_listed(self, message: KeysListed) -> None:
         if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
             return
+        if (message.equal or message.numbers_equal) and message.question != self._question:
+            return  # the answer to this one is still to come
         self._waits_for_learner = False
-        self._known.extend(message.records)
-        self._known_upto = message.upto
+        equal = set(message.equal)
+        known = {(slot, key): (slot, key, 0, 0, 0, 0) for slot, key in self._newer if (slot, key) <= message.upto}
+        known |= {each[:2]: each for each in self._compared if equal and part_of(each[0], each[1]) in equal}
+        known |= {each[:2]: each for each in message.records}
+        self._known.extend(known[place] for place in sorted(known))
+        self._stays = self._stay if message.numbers_equal else None
+        self._compared, self._newer, self._stay, self._known_upto = [], [], {}, message.upto
         self._go_on()
 
     def _send_chunk(self) -> None:
@@ -397,6 +432,9 @@ class Handoff(Actor):
                 puts.append((slot, key, record.value, record.epoch, record.seq, record.expiry))
                 size += len(key) + len(record.value)
         removals = sorted(there)
+        numbers = self._numbers(self._cursor, reached)
+        if self._stays is not None:
+            numbers = [each for each in numbers if self._stays.get(each[0]) != each]
         chunk = Chunk(
             walk=self._walk,
             number=self._number + 1,
@@ -404,7 +442,8 @@ class Handoff(Actor):
             upto=reached,
             puts=puts,
             removals=removals,
-            numbers=self._numbers(self._cursor, reached),
+            numbers=numbers,
+            others_stay=self._stays is not None,
         )
         self._number += 1
         self._cursor = reached

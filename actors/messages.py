@@ -372,16 +372,28 @@ class Surveyed:
     upto: Position
     keys: int
     digest: int
+    newest: tuple[int, int] = (0, 0)
+    """The highest version there, and number of a slot: what the coordinator wrote later cannot be there."""
 
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListKeys:
-    """Name each key between two positions, with its version. Handoff -> Replica."""
+    """Name each key between two positions, with its version, where sums differ. Handoff -> Replica."""
 
     walk: int
     after: Position
     upto: Position
+    sums: list[int] = field(default_factory=list)
+    """The coordinator's of each part (``rules/mirror.py``); without them all is named."""
+    without: list[Position] = field(default_factory=list)
+    """Keys that are left out of the sums: they were written since, whatever is there is replaced."""
+    numbers_sum: int = 0
+    """The coordinator's of the numbers of the slots that end between the positions."""
+    renumbered: list[int] = field(default_factory=list)
+    """Slots that are left out of that."""
+    question: int = 0
+    """Names the sums, for they are others when it is asked again."""
 
 
 @message
@@ -393,6 +405,11 @@ class KeysListed:
     after: Position
     upto: Position
     records: list[Listed]
+    equal: list[int] = field(default_factory=list)
+    """The parts that are as the sums of that question said; they are not named."""
+    numbers_equal: bool = False
+    """The numbers of slots are as its sum of them said."""
+    question: int = 0
 
 
 @message
@@ -408,6 +425,8 @@ class Chunk:
     removals: list[tuple[int, bytes]]
     numbers: list[Numbered]
     """Of the slots that end between the two positions, as far as they have one; the others have none."""
+    others_stay: bool = False
+    """But the others have what they have: it was found equal."""
 
 
 @message

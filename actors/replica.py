@@ -84,7 +84,7 @@ from .messages import (
 )
 from .operations import parts_of, stage
 from .rules.fields import RingError
-from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed
+from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed, part_of, sums_of
 from .rules.plan import Plan, Transfer
 from .rules.ring import Ring
 from .rules.scrub import summed
@@ -538,8 +538,18 @@ class Replica(Actor):
         except StoreError as failure:
             self._disown_for(walk, failure)
             return
-        digest = digest_of(records, self._store.numbers(message.after[0], reached[0]))
-        surveyed = Surveyed(walk=walk.id, after=message.after, upto=reached, keys=len(records), digest=digest)
+        numbers = self._store.numbers(message.after[0], reached[0])
+        newest = [(record.epoch, record.seq) for _, _, record in records]
+        # A slot in which the cursor stands is numbered by the writes that follow behind it already.
+        newest += [(epoch, seq) for slot, epoch, seq in numbers if slot > message.after[0] or not message.after[1]]
+        surveyed = Surveyed(
+            walk=walk.id,
+            after=message.after,
+            upto=reached,
+            keys=len(records),
+            digest=digest_of(records, numbers),
+            newest=max(newest, default=(0, 0)),
+        )
         self.send(walk.handoff, surveyed)
 
     def _list_keys(self, message: ListKeys) -> None:
@@ -551,8 +561,28 @@ class Replica(Actor):
         except StoreError as failure:
             self._disown_for(walk, failure)
             return
+        equal: list[int] = []
+        numbers_equal = False
+        if message.sums and reached == message.upto:
+            left_out = set(message.without)
+            records = [each for each in records if each[:2] not in left_out]
+            equal = [part for part, own in enumerate(sums_of(records)) if own == message.sums[part]]
+            records = [each for each in records if part_of(each[0], each[1]) not in equal]
+            numbers = self._store.numbers(message.after[0], reached[0])
+            renumbered = set(message.renumbered)
+            stay = [each for each in numbers if each[0] not in renumbered]
+            numbers_equal = digest_of((), stay) == message.numbers_sum
         named = [listed(*each) for each in records]
-        self.send(walk.handoff, KeysListed(walk=walk.id, after=message.after, upto=reached, records=named))
+        answer = KeysListed(
+            walk=walk.id,
+            after=message.after,
+            upto=reached,
+            records=named,
+            equal=equal,
+            numbers_equal=numbers_equal,
+            question=message.question,
+        )
+        self.send(walk.handoff, answer)
 
     def _take(self, message: Chunk | Replicate) -> None:
         """Take the next message of a walk in, as one batch; the others are answered with how far it has come."""
@@ -591,7 +621,7 @@ class Replica(Actor):
             self._store.put(slot, key, Record(value, epoch, seq, expiry))
         numbers = {slot: (epoch, seq) for slot, epoch, seq in chunk.numbers}
         here = {slot for slot, _, _ in self._store.numbers(chunk.after[0], chunk.upto[0])}
-        for slot in sorted(here | numbers.keys()):
+        for slot in sorted(numbers if chunk.others_stay else here | numbers.keys()):
             self._store.renumber(slot, *numbers.get(slot, (0, 0)))
 
     def _keep_what_goes(self, walk: Walk, chunk: Chunk) -> None:

@@ -1,13 +1,28 @@
 """Slots move from one node to another: storage node, handoffs and replica together, message by message."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors import handoff, storage_node
-from ringkeeper.actors.messages import LATER, Chunk, Disowned, Learn, ListKeys, Replicate, Replicated, Survey
+from ringkeeper.actors.handoff import SURVEY_KEYS_MAX
+from ringkeeper.actors.messages import (
+    LATER,
+    Chunk,
+    Disowned,
+    KeysListed,
+    Learn,
+    ListKeys,
+    Replicate,
+    Replicated,
+    Survey,
+    Surveyed,
+)
+from ringkeeper.actors.replica import Replica
+from ringkeeper.actors.rules.mirror import PARTS
 from ringkeeper.runtime.store import Record, Store, StoreError, open_store
 from ringkeeper.runtime.store.memory import MemoryDisk
 from ringkeeper.tests.actors.pair import SOURCE, TARGET, Pair, operations_sent
@@ -246,6 +261,110 @@ def test_a_second_change_sends_only_the_difference(pair: Pair) -> None:
             pass
     assert pair.reached == "transfer" and not pair.difference()
     assert sent == [1, 1]
+
+
+def known_from_before(pair: Pair) -> list[str]:
+    """The learner holds what an aborted change has brought it; the keys of that, in their order."""
+    filled(pair, 2000)
+    sealed(pair)
+    pair.abort()
+    pair.read()
+    first, last = pair.moved
+    return [key.decode() for _, key, _ in pair.store.scan(first, last, None, 1 << 30, 1 << 40)]
+
+
+def until(pair: Pair, kind: type) -> Any:
+    """Let messages arrive until one of a kind is the next on its way, and return that."""
+    while True:
+        for message in (*pair.to_target, *(message for _, message in pair.to_source)):
+            if isinstance(message, kind):
+                return message
+        assert pair.deliver_to_target() or pair.deliver_to_source()
+
+
+def test_what_was_written_since_is_found_without_naming_what_was_not(pair: Pair) -> None:
+    keys = known_from_before(pair)
+    pair.send(*(f"SET {key} new" for key in keys[::20]), f"SET {pair.moving('new')} 1", f"DEL {keys[1]}")
+    pair.begin()
+    pair.read()
+    named = records = numbers = 0
+    while pair.to_target or pair.to_source:
+        records += sum(len(each.puts) for each in pair.to_target if isinstance(each, Chunk))
+        numbers += sum(len(each.numbers) for each in pair.to_target if isinstance(each, Chunk))
+        while pair.deliver_to_target():
+            pass
+        named += sum(len(each.records) for _, each in pair.to_source if isinstance(each, KeysListed))
+        while pair.deliver_to_source():
+            pass
+    assert pair.reached == "transfer" and not pair.difference()
+    assert records == len(keys[::20]) + 1 and numbers <= records + 1
+    assert 1 <= named <= 2 * SURVEY_KEYS_MAX // PARTS, "only the part in which a key was deleted"
+
+
+def test_writes_that_follow_into_the_slot_of_the_cursor_do_not_pass_for_what_the_learner_had(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "SURVEY_KEYS_MAX", 8)
+    monkeypatch.setattr(handoff, "CHUNK_KEYS_MAX", 8)
+    keys = [f"{{{pair.moving()}}}{number}" for number in range(24)]
+    pair.send(*(f"SET {key} old" for key in keys))
+    sealed(pair)
+    pair.abort()
+    pair.read()
+    keys.sort()
+    pair.send(f"SET {keys[20]} new")
+    pair.begin()
+    pair.read()
+    until(pair, Surveyed)
+    pair.deliver_to_source()
+    until(pair, Surveyed)
+    assert pair.handoffs()[0]._cursor[1] == keys[7].encode()
+    pair.send(f"SET {keys[0]} new")
+    assert isinstance(until(pair, Replicate), Replicate)
+    assert [key.decode() for _, key in until(pair, ListKeys).without] == [keys[20]]
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_key_that_goes_after_it_was_left_out_of_the_sums_goes_at_the_learner(pair: Pair) -> None:
+    keys = known_from_before(pair)
+    pair.send(f"SET {keys[1]} new")
+    pair.begin()
+    pair.read()
+    assert [key.decode() for _, key in until(pair, ListKeys).without] == [keys[1]]
+    pair.send(f"DEL {keys[1]}")
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_an_answer_about_the_sums_of_an_earlier_question_is_not_believed(pair: Pair) -> None:
+    keys = known_from_before(pair)
+    pair.send(f"SET {keys[1]} new")
+    pair.begin()
+    pair.read()
+    until(pair, KeysListed)
+    late = pair.to_source.pop()
+    pair.send(f"SET {keys[2]} new", f"DEL {keys[3]}")
+    pair.pass_time(handoff.RESEND_SECONDS + 1)
+    assert until(pair, ListKeys).question != late[1].question
+    pair.to_source.append(late)
+    pair.deliver_to_source()
+    assert pair.handoffs()[0]._waits_for_learner
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_learner_of_an_earlier_release_that_names_everything_is_made_equal(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = known_from_before(pair)
+    pair.send(f"SET {keys[1]} new", f"SET {pair.moving('new')} 1", f"DEL {keys[3]}")
+    answer = Replica._list_keys
+    monkeypatch.setattr(Replica, "_list_keys", lambda self, asked: answer(self, replace(asked, sums=[])))
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
 
 
 def test_what_only_the_learner_has_is_removed(pair: Pair) -> None:
