@@ -671,7 +671,7 @@ class Ecs(Actor):
             return downed(ring, verdict.gone, why=verdict.why, **self.write_fields())
         if damaged := self._bad_copy(ring):
             why = f"its copy is damaged: {damaged.why}"
-            return downed(ring, {damaged.node: damaged.incarnation}, why=why, **self.write_fields())
+            return downed(ring, {damaged.node: damaged.incarnation}, damaged=True, why=why, **self.write_fields())
         if (found := self._keepers(ring)).keepers:
             why = "a complete member is back"
             return kept(ring, found.keepers, unsure=found.unsure, why=why, **self.write_fields())

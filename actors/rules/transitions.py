@@ -96,8 +96,11 @@ def found(
     )
 
 
-def downed(ring: Ring, lives: Mapping[str, str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
-    """The ring in which these lives (id -> incarnation) are over, in one write.
+def downed(
+    ring: Ring, lives: Mapping[str, str], *, damaged: bool = False, why: str, nonce: str, wall_seconds: float
+) -> Ring:
+    """The ring in which these lives (id -> incarnation) are over, in one write. ``damaged``: since their copies are
+    bad, so that they are complete in no list from now on that has somebody else who is (R14, R25).
 
     Raises RingError when a node is unknown, in another life by now (the claim is old) or not up or returning.
     """
@@ -108,7 +111,12 @@ def downed(ring: Ring, lives: Mapping[str, str], *, why: str, nonce: str, wall_s
         if node.state not in ("up", "returning"):
             raise RingError(f"{id} is {node.state} already")
     nodes = {id: replace(ring.by_id[id], state="down") for id in sorted(lives)}
-    return _with_states(ring, nodes, f"{', '.join(nodes)} down", why, nonce, wall_seconds)
+    following = _with_states(ring, nodes, f"{', '.join(nodes)} down", why, nonce, wall_seconds)
+    if not damaged:
+        return following
+    good = [tuple(other for other in each.complete if other[0] not in nodes) for each in following.trouble]
+    trouble = zip(following.trouble, good, strict=True)
+    return replace(following, trouble=tuple(replace(each, complete=left or each.complete) for each, left in trouble))
 
 
 def returned(

@@ -144,6 +144,16 @@ def test_when_they_go_one_after_the_other_the_first_is_not_complete_any_more() -
     assert complete(lost(after, third)) == complete(after), "the record stays while the list is below min_copies"
 
 
+def test_whose_copy_is_damaged_is_not_complete_unless_nobody_else_is() -> None:
+    def bad(ring: Ring, id: str) -> Ring:
+        lives = {id: ring.by_id[id].incarnation}
+        return downed(ring, lives, damaged=True, why="bad", nonce=hex64(ring.epoch + 1), wall_seconds=1.0)
+
+    assert {id for ids in complete(bad(founded(2, replicas=2), A)).values() for id in ids} == {B}
+    assert {id for ids in complete(bad(lost(founded(2, replicas=2), B), A)).values() for id in ids} == {B}
+    assert {id for ids in complete(bad(founded(2), A)).values() for id in ids} == {A}
+
+
 @pytest.mark.parametrize(
     ("lives", "message"),
     [
