@@ -10,7 +10,7 @@ little as slots that cannot be divided allow, and no operation failed.
 
 from collections import Counter
 
-from .stage import Load, Stage
+from .stage import Load, NotPossibleHere, Stage
 
 THRESHOLD = 0.25
 MEASURED = 150
@@ -40,6 +40,8 @@ def busiest(stage: Stage, load: Load) -> float:
     known = len(stage.history.operations)
     stage.wait_for(MEASURED, load)
     answered = Counter(each.node for each in list(stage.history.operations)[known:] if each.node is not None)
+    if not answered:
+        raise NotPossibleHere("clients do not know here which node has answered")
     return max(answered.values()) * len(stage.members()) / sum(answered.values())
 
 

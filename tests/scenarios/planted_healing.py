@@ -81,7 +81,7 @@ class Planted(NamedTuple):
 
 FAULTS: dict[str, Planted] = {
     "given up before the copies exist": Planted(given_up_before_the_copies_exist, "two_die_one_after_the_other", 1),
-    "replaced before the copies exist": Planted(replaced_before_the_copies_exist, "node_is_replaced", 12),
+    "replaced before the copies exist": Planted(replaced_before_the_copies_exist, "node_is_replaced", 31),
     "slots dropped while a list is not up": Planted(slots_dropped_while_a_list_is_not_up, "deleted_stays_deleted", 1),
     "copies made from one that is returning": Planted(copies_made_from_one_that_is_returning, "node_comes_back", 2),
 }
