@@ -32,4 +32,10 @@ def test_while_clients_are_served_a_move_pauses_for_as_long_as_its_last_step_too
     assert not pace.yields(now=1.0) and pace.pause_after(0.01, now=1.0) == 0.0
     pace.clients_at, pace.walks = 1.0, 3
     assert pace.yields(now=1.0) and pace.pause_after(0.01, now=1.0) == 0.03
-    assert not pace.yields(now=1.0 + BUSY_SECONDS)
+    assert not pace.yields(now=1.0 + 2 * BUSY_SECONDS)
+
+
+def test_clients_whom_moves_have_slowed_down_are_still_clients() -> None:
+    pace = Pace()
+    pace.clients_at = 1.0
+    assert pace.yields(now=1.1), "the next request comes when the last one is answered"
