@@ -9,8 +9,8 @@ One of these is shared by all `Handoff` actors of a node. Two things slow them d
 """
 
 BUSY_SECONDS = 0.2
-"""So long after a request of a client a node counts as serving clients: longer than clients wait where moves have slowed
-them down. With a tenth of it moves took them for gone, and they waited for a second."""
+"""So long after a request of a client a node counts as serving clients: longer than clients wait where moves have
+slowed them down. With a tenth of it moves took them for gone, and they waited for a second."""
 
 
 class Pace:
