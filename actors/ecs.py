@@ -566,7 +566,7 @@ class Ecs(Actor):
             return
         if self._version is None or not self._names_known or self._reading:
             return  # not all facts are known; each of them will make it look again
-        if self.ring is not None and not self._is_sound(self.ring):
+        if self.ring is not None and not (self._is_sound(self.ring) and self._is_verified()):
             return
         self._order = None
         try:
@@ -575,13 +575,14 @@ class Ecs(Actor):
             self._be_in_trouble(str(error))
             return
         self._be_in_trouble("")
-        if following is not None and self._is_verified():
+        if following is not None:
             self._write(following)
 
     def _is_verified(self) -> bool:
-        """Whether it is known that nobody holds a newer ring; else all are asked, and it is looked once more. After
-        ZooKeeper was given an old disk registrations are as old as the ring, until their nodes have read that (R23)."""
-        if not self._verified and self.ring is not None:
+        """Whether it is known that nobody holds a newer ring; else all are asked, at once: a death is not to wait for
+        it. After ZooKeeper was given an old disk registrations are as old as the ring, until their nodes have read that
+        (R23)."""
+        if not self._verified:
             self._verified = True
             self._read_registrations(again=True)
             lives = self.newest_lives()

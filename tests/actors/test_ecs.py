@@ -847,8 +847,8 @@ def test_a_leader_that_has_read_nothing_newer_asks_who_holds_what_before_it_writ
     stage = Stage(replicas=3)
     stage.put_ring(old)
     stage.register(*(life(number, held=old.stamp) for number in (1, 2, 3)))
-    stage.lead()
     stage.holds[life(1).id] = newest.stamp  # it is not connected to this ZooKeeper yet
+    stage.lead()
     stage.vanish(life(3))
     stage.pass_time()
     assert stage.ring == old

@@ -260,7 +260,8 @@ def test_a_ring_with_a_change_and_wishes_is_the_same_after_json() -> None:
 def test_a_move_of_tokens_is_a_change_like_any_other() -> None:
     ring = founded(3)
     first = ring.circle[0]
-    wish = Wish(job=1, kind="move", ids=(first.id,), tokens=((first.id, (4096 << 114) - 1),))
+    tokens = {node.id: node.token for node in ring.circle} | {first.id: (4096 << 114) - 1}
+    wish = Wish(job=1, kind="move", ids=tuple(sorted(tokens)), tokens=tuple(sorted(tokens.items())))
     moving = begun(replace(ring, queue=(wish,)), wish, why="asked", **wrote(ring))
     assert planned(moving).shifts[0].slots == Run(4096, 5460)
     assert through(moving).slots_of(first.id) == (Run(0, 4095),)
