@@ -144,7 +144,7 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 *No member of a list is up*
 
 1.  The ring that took the list below ``min_copies`` has written down who was complete. The first of those that is back,
-    returning, is named its *keeper* by the `Ecs`: it answers reads and stamps nothing.
+    returning, is named its *keeper* by the `Ecs`: it stamps nothing, and answers reads if nobody else was complete.
 2.  A change with the keeper as source raises all that are back and have caught up; with enough of them up the list
     takes writes again.
 

@@ -731,6 +731,8 @@ class StorageNode(Actor):
                     self._writes[run.first : run.last + 1] = b"\1" * run.size
                 elif group.writable:
                     self._park(run, PARK_WRITES)
+            for run in ring.unsettled(self.id):
+                self._reads[run.first : run.last + 1] = bytes(run.size)
             me = ring.by_id[self.id]
             for run, members in ring.list_runs:
                 if me.state == "up" and any(node is me for node in members):
@@ -795,6 +797,11 @@ class StorageNode(Actor):
         if coordinator is None:
             members = _states(ring.lists[slot])
             return f"CLUSTERDOWN Hash slot not served: slot {slot} waits for its node ({members}; epoch {ring.epoch})"
+        if any(run.first <= slot <= run.last for run in ring.unsettled(self.id)):
+            return (
+                f"CLUSTERDOWN Hash slot not served: all of its nodes had died, and what {self.id} has may not be what "
+                f"the others have; it answers once another is equal to it ({_states(ring.lists[slot])})"
+            )
         if coordinator.id == self.id and coordinator.incarnation == self.incarnation:
             up = sum(node.state == "up" for node in ring.lists[slot])
             return (
@@ -1617,6 +1624,8 @@ class StorageNode(Actor):
             if ring is not None and me is not None and me.incarnation == self.incarnation:
                 for run in ring.coordinated_by(self.id) if ring.serving and not self._trouble else ():
                     mine[run.first : run.last + 1] = b"\1" * run.size
+                for run in ring.unsettled(self.id):
+                    mine[run.first : run.last + 1] = bytes(run.size)
                 if ring.change is not None and ring.change.phase == "seal":
                     for shift in planned(ring).sources_of(self.id):
                         if shift.sealed:

@@ -263,6 +263,11 @@ class Ring:
         back = min(copies, len(circle))
         return tuple(Range(node, (circle[i - back].token + 1) % CIRCLE, node.token) for i, node in enumerate(circle))
 
+    def unsettled(self, id: str) -> tuple[Run, ...]:
+        """The slots that a node keeps and that others might keep instead of it. It cannot know which of the writes that
+        it holds they hold as well: a value that it showed might be gone when one of them answers (R15)."""
+        return tuple(each.slots for each in self.trouble if each.keeper == id and len(each.complete) > 1)
+
     def trouble_at(self, slot: int) -> Trouble | None:
         """What is written down of a slot's list; None: enough of its members are up."""
         index = bisect_right(self.trouble, slot, key=lambda each: each.slots.first) - 1

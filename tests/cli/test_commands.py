@@ -176,6 +176,10 @@ def test_status_says_how_many_copies_there_are_and_what_is_not_written_to(cluste
     kept = tuple(replace(each, keeper=names[1]) for each in cluster.ring.trouble)
     cluster.ring = replace(cluster.ring, nodes=nodes, trouble=kept)
     said = type_(cluster, "status").stdout
+    assert f"kept by {names[1]}, which is back; read and written again once 2 copies are up" in said
+    alone = tuple(replace(each, complete=((names[1], dict(each.complete)[names[1]]),)) for each in kept)
+    cluster.ring = replace(cluster.ring, trouble=alone)
+    said = type_(cluster, "status").stdout
     assert f"read at {names[1]}, which is back and held everything; written to again once 2 copies are up" in said
     assert f"{names[1]} is back, and being made equal to the others before it is up" in said
     cluster.leader = ""

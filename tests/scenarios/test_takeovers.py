@@ -298,9 +298,33 @@ def test_the_last_that_is_up_does_not_read_what_no_other_complete_one_holds(copi
     copies.die(a)
     copies.cluster.start_node(b)
     copies.until(lambda: copies.coordinator == b and copies.has_read(b))
-    assert copies.ask(b, "GET", copies.x) == OLD
+    assert error(copies.ask(b, "GET", copies.x)) == "CLUSTERDOWN", "it does not know either what the other one holds"
     copies.come_back(a, c)
     assert copies.read() == OLD and copies.content(a) == copies.content(b) == copies.content(c)
+
+
+def test_who_is_the_first_to_be_back_shows_nothing_that_another_complete_one_may_lack(copies: Copies) -> None:
+    """What is dirty was in the memory of the life before; a keeper may be followed by another of the same record."""
+    a, b, c = copies.a, copies.b, copies.c
+    copies.die(c)
+    copies.run(1.0)
+    copies.lose(a, b)
+    write = copies.send(a, "SET", copies.x, NEW)
+    copies.run(0.02)
+    copies.die(b)
+    copies.run(0.6)
+    copies.die(a)
+    assert error(write[0]) == "INDOUBT"
+    seen = []
+    for keeper in (a, b):
+        copies.cluster.start_node(keeper)
+        copies.until(lambda keeper=keeper: copies.coordinator == keeper and copies.has_read(keeper))  # type: ignore[misc]
+        assert copies.value(keeper, copies.x) == (NEW if keeper == a else OLD)
+        seen.append(error(copies.ask(keeper, "GET", copies.x)))
+        copies.die(keeper)
+    assert seen == ["CLUSTERDOWN"] * 2
+    copies.come_back(a, b, c)
+    assert copies.content(a) == copies.content(b) == copies.content(c)
 
 
 def test_the_last_that_is_up_does_not_read_what_it_alone_had_of_the_dead(copies: Copies) -> None:
