@@ -12,10 +12,10 @@ READY := $(VENV)/.ready
 run: $(READY)
 	$(BIN)/python -m ringkeeper.scenarios.main_job
 
-# Tests that start processes mostly wait; the others keep the processors busy, and would make them wait longer.
+# Tests that start processes mostly wait, so more run than there are processors; the others would make them wait longer.
 test: lint
-	$(BIN)/pytest -m processes -n 2
-	$(BIN)/pytest -m "not processes" -n auto
+	$(BIN)/pytest -m processes -n 3 --dist worksteal
+	$(BIN)/pytest -m "not processes" -n auto --dist worksteal
 
 fast: $(READY)
 	$(BIN)/pytest -m "not processes and not stories and not browser" -n auto
