@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..actors.client_requests import as_text
@@ -26,7 +27,7 @@ from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS
 from ..runtime.store import Corrupt, Record
 from ..runtime.store.layout import PREFIXES, decode, encode
-from .checks import ClusterState, Held, NodeState, Tenure, Violation, expiring
+from .checks import ClusterState, Held, NodeState, Tenure, Violation, every_slot_served, expiring
 from .history import Outcome
 from .simulated import Machine, SimulatedCluster, SimulatedNode
 from .simulated_client import Outcome as Ended
@@ -184,15 +185,25 @@ class SimulatedStage(Stage):
             raise NotInTime("there is no ring")
         return ClusterState(ring=ring, nodes=tuple(_state_of(node) for node in self.cluster.nodes()))
 
+    def _answers(self) -> bool:
+        """As that of every stage, asked often: no record is looked at."""
+        ring = self.ring()
+        return ring is not None and not every_slot_served(
+            ClusterState(ring=ring, nodes=tuple(map(_serving_of, self.cluster.nodes())))
+        )
+
     def _tidy(self) -> bool:
-        """As that of every stage, asked often: only the keys are looked at."""
+        """As that of every stage, asked often: only the keys are looked at. A record that a disk has made to lie is
+        about to be dropped, or it is made anew."""
         ring = self.ring()
         passing = expiring(self.history)
-        return ring is not None and all(
-            any(member.id == node.machine.id for member in ring.lists[slot]) and key not in passing
-            for node in self.cluster.nodes()
-            for slot, key, _ in _records(node)
-        )
+        with suppress(Corrupt):
+            return ring is not None and all(
+                any(member.id == node.machine.id for member in ring.lists[slot]) and key not in passing
+                for node in self.cluster.nodes()
+                for slot, key, _ in _records(node)
+            )
+        return False
 
     def _note_tenures(self) -> None:
         for node in self.cluster.nodes():
@@ -423,7 +434,8 @@ class SimulatedStage(Stage):
         self.cluster.heal()
 
 
-def _state_of(node: SimulatedNode) -> NodeState:
+def _serving_of(node: SimulatedNode) -> NodeState:
+    """What a node does, without what it holds."""
     storage = node.actor("storage")
     serving = [run for run, serves in runs([storage.serves_reads_of(slot) for slot in range(SLOTS)]) if serves]
     return NodeState(
@@ -431,6 +443,13 @@ def _state_of(node: SimulatedNode) -> NodeState:
         incarnation=node.incarnation,
         epoch=storage.last_stamp[0],
         serving=tuple(serving),
+        records={},
+    )
+
+
+def _state_of(node: SimulatedNode) -> NodeState:
+    return replace(
+        _serving_of(node),
         records={
             key: Held(value=record.value, version=(record.epoch, record.seq), expiry=record.expiry)
             for _, key, record in _records(node)

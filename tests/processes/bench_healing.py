@@ -191,13 +191,14 @@ def away(cluster: LocalCluster, load: Load, client: Client, seconds: float) -> N
         f"{whole - started:.1f} s from its start to full strength, {whole - begun:.1f} s of it a change"
     )
     print(f"  the ring: {told_by_ring(client)}")
-    for what, begin, end in (
-        ("before", quiet, killed),
-        ("while it was away", killed, started),
-        ("while it returned", started, whole),
-        ("after", whole, whole + AFTER_SECONDS),
-    ):
-        print(load.felt(what, begin, end), flush=True)
+    tell(load, quiet, {"before": killed, "while it was away": started, "while it returned": whole}, AFTER_SECONDS)
+
+
+def tell(load: Load, began: float, ends: dict[str, float], after_seconds: float) -> None:
+    """What clients felt in stretches of time that follow each other, and for so long afterwards."""
+    for what, end in {**ends, "after": max(ends.values()) + after_seconds}.items():
+        print(load.felt(what, began, end), flush=True)
+        began = end
 
 
 def given_up(cluster: LocalCluster, load: Load, client: Client, keys: int, value_bytes: int) -> None:
@@ -216,13 +217,7 @@ def given_up(cluster: LocalCluster, load: Load, client: Client, keys: int, value
         f"{held / 1e6 / (whole - begun):.1f} MB/s"
     )
     print(f"  the ring: {told_by_ring(client)}")
-    for what, begin, end in (
-        ("before", quiet, killed),
-        ("until it is given up", killed, begun),
-        ("while copies are made", begun, whole),
-        ("after", whole, whole + AFTER_SECONDS),
-    ):
-        print(load.felt(what, begin, end), flush=True)
+    tell(load, quiet, {"before": killed, "until it is given up": begun, "while copies are made": whole}, AFTER_SECONDS)
 
 
 def main() -> int:

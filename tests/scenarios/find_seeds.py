@@ -17,20 +17,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 import pytest
-from ringkeeper.scenarios.play import Played, play
-from ringkeeper.scenarios.random_story import as_scenario, draw
-from ringkeeper.scenarios.simulated_stage import SimulatedStage
-from ringkeeper.tests.scenarios import copies_stories, moving_stories, planted, planted_copies
-from ringkeeper.tests.scenarios.planted_copies import RANDOM
+from ringkeeper.tests.scenarios import planted, planted_copies
+from ringkeeper.tests.scenarios.planting import RANDOM, told
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-
-STORIES = {**copies_stories.STORIES, **moving_stories.STORIES}
-
-
-def told(story: str, seed: int) -> Played:
-    """A story, played."""
-    return play(as_scenario(draw(seed)) if story == RANDOM else STORIES[story], SimulatedStage(seed))
 
 
 def good_seeds(story: str, seeds: range) -> list[int]:

@@ -32,6 +32,7 @@ from ringkeeper.actors.tenures import Tenure, Tenures
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors import test_member, test_replica, test_successors
 from ringkeeper.tests.scenarios import test_moments
+from ringkeeper.tests.scenarios.planting import RANDOM
 
 Patch = pytest.MonkeyPatch
 
@@ -648,8 +649,6 @@ class Planted(NamedTuple):
     seed: int = 0
     """Of a story."""
 
-
-RANDOM = "random"
 
 FAULTS: dict[str, Planted] = {
     "answered before a successor has it": Planted(answered_before_a_successor_has_it, RANDOM, 28),

@@ -6,46 +6,25 @@ meet the moment too seldom, one of `copies_stories.py` that goes for it. Should 
 the next ones are tried. What shows between two messages only is found by a test of these.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import pytest
-from ringkeeper.scenarios.play import Played, play
-from ringkeeper.scenarios.random_story import as_scenario, draw
-from ringkeeper.scenarios.simulated_stage import SimulatedStage
 from ringkeeper.tests.actors import test_member
 from ringkeeper.tests.actors.test_replica import FIRST, Copy
 from ringkeeper.tests.actors.trio import Trio
-from ringkeeper.tests.scenarios.copies_stories import STORIES
-from ringkeeper.tests.scenarios.planted_copies import FAULTS, RANDOM, Planted
+from ringkeeper.tests.scenarios.planted_copies import FAULTS, Planted
+from ringkeeper.tests.scenarios.planting import is_good, must_find, told
 
-pytestmark = pytest.mark.stories
+pytestmark = [pytest.mark.stories, pytest.mark.usefixtures("quiet")]
 
 SEEDS_MAX = 150
 
 TOLD = {name: planted for name, planted in FAULTS.items() if isinstance(planted.story, str)}
 TESTED = {name: planted for name, planted in FAULTS.items() if not isinstance(planted.story, str)}
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """What a planted fault makes the actors log is not worth reading."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def told(story: str, seed: int) -> Played:
-    return play(as_scenario(draw(seed)) if story == RANDOM else STORIES[story], SimulatedStage(seed))
-
-
-@cache
-def is_good(story: str, seed: int) -> bool:
-    return told(story, seed).good
 
 
 @contextmanager
@@ -86,10 +65,4 @@ def test_a_fault_planted_in_the_copies_is_found(planted: Planted, monkeypatch: p
     assert isinstance(planted.story, str)
     assert is_good(planted.story, planted.seed), "the story is good without the fault"
     planted.plant(monkeypatch)
-    for seed in (planted.seed, *(seed for seed in range(SEEDS_MAX) if seed != planted.seed)):
-        played = told(planted.story, seed)
-        broke = played.kind.startswith("SimulationFailed")
-        assert not broke or "AssertionError" in played.kind, f"what is planted is broken itself: {played.failure}"
-        if not played.good:
-            return
-    pytest.fail(f"{SEEDS_MAX} stories have not found it")
+    must_find(partial(told, planted.story), planted.seed, range(SEEDS_MAX))

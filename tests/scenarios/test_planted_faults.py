@@ -4,40 +4,21 @@ The table says which one finds it: a random story, or one of `moving_stories.py`
 stories be drawn otherwise one day, the next ones are tried, up to the bound; and `find_seeds.py` finds cheaper ones.
 """
 
-import logging
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ringkeeper.scenarios import play as playing
-from ringkeeper.scenarios.play import Played, load_scenario, play
-from ringkeeper.scenarios.random_story import as_scenario, draw
+from ringkeeper.scenarios.play import load_scenario, play
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
-from ringkeeper.tests.scenarios.moving_stories import STORIES
-from ringkeeper.tests.scenarios.planted import FAULTS, RANDOM, an_older_ring_is_obeyed
+from ringkeeper.tests.scenarios.planted import FAULTS, an_older_ring_is_obeyed
+from ringkeeper.tests.scenarios.planting import is_good, must_find, told
 
-pytestmark = pytest.mark.stories
+pytestmark = [pytest.mark.stories, pytest.mark.usefixtures("quiet")]
 
 SEEDS_MAX = 150
 """Every fault is found within so many seeds."""
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """What a planted fault makes the actors log is not worth reading."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def told(story: str, seed: int) -> Played:
-    return play(as_scenario(draw(seed)) if story == RANDOM else STORIES[story], SimulatedStage(seed))
-
-
-@cache
-def is_good(story: str, seed: int) -> bool:
-    return told(story, seed).good
 
 
 @pytest.mark.timeout(600)
@@ -47,10 +28,7 @@ def test_a_planted_fault_is_found(
 ) -> None:
     assert is_good(story, first), "the story is good without the fault"
     plant(monkeypatch)
-    for seed in (first, *(seed for seed in range(SEEDS_MAX) if seed != first)):
-        if not told(story, seed).good:
-            return
-    pytest.fail(f"{SEEDS_MAX} stories have not found it")
+    must_find(partial(told, story), first, range(SEEDS_MAX))
 
 
 def test_a_node_that_obeys_an_older_ring_is_found_where_zookeeper_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

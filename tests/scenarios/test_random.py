@@ -42,6 +42,7 @@ def test_what_a_story_has_found_stays_mended(story: Path) -> None:
     """Kept as schedules: what a seed draws is another story as soon as more can be drawn.
 
     sent_away_before_it_joined    a node was sent away, then taken in by the change that waited for it, and ended
+    what_is_not_a_nodes_own_lies  a record that lied, in a slot that its node was about to drop, broke the story off
     """
     schedule = Schedule.from_json(story.read_bytes())
     played = play(as_scenario(schedule), SimulatedStage(schedule.seed))
