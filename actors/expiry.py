@@ -21,6 +21,7 @@ without a bound, and would have to be filled by reading everything just the same
 """
 
 import logging
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, compress
@@ -119,8 +120,10 @@ class Expiry:
         looks, size = LOOKS_PER_SWEEP_MAX - len(self._met), BYTES_PER_SWEEP_MAX
         going = self._expired_of_met(now_ms)
         more = False
-        for slot in chain(range(self._at[0], SLOTS), range(self._at[0])):
-            if self._soonest[slot] > now_ms or not self._node.serves_writes_of(slot):
+        due = [slot for slot, soonest in enumerate(self._soonest) if soonest <= now_ms]
+        first = bisect_left(due, self._at[0])
+        for slot in chain(due[first:], due[:first]):
+            if not self._node.serves_writes_of(slot):
                 continue
             if more := looks <= 0 or size <= 0:
                 break

@@ -135,6 +135,8 @@ class ZooKeeperEnsemble:
         """So long after the others a server learns of a transaction."""
         self.servers: dict[str, Server] = {}
         """Those whose processes live."""
+        self._truth, self._true = Keeper(Tree(), 0.0), 0
+        """What the first so many transactions of the log have made: no server's, and never late."""
         self._last_session = 0x100000000
 
     @property
@@ -180,6 +182,7 @@ class ZooKeeperEnsemble:
 
     def _cut_log(self, length: int) -> None:
         del self.log[length:]
+        self._truth, self._true = Keeper(Tree(), 0.0), 0
         self.sessions.clear()
         for entry in self.log:
             if entry.kind == "open":
@@ -189,12 +192,11 @@ class ZooKeeperEnsemble:
         self.deadlines = {id: self.deadlines.get(id, self.world.now()) for id in self.sessions}
 
     def tree(self) -> Tree:
-        """The truth: what all that was committed has made. For checks; it is built anew."""
-        keeper = Keeper(Tree(), 0.0)
-        for entry in self.log:
-            if entry.committed_at <= self.world.now():
-                apply(keeper, entry)
-        return keeper.tree
+        """The truth: what all that was committed has made. For checks, which only look."""
+        while self._true < len(self.log) and self.log[self._true].committed_at <= self.world.now():
+            apply(self._truth, self.log[self._true])
+            self._true += 1
+        return self._truth.tree
 
     def read(self, path: str) -> bytes | None:
         """The content of a node in the truth; None when there is no such node. For checks."""
