@@ -92,6 +92,13 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 2.  `Ecs` sends `ReportFigures` to the `StorageNode` of every node that is up, and waits a second for their `Figures`.
 3.  `VerbRun` goes back with the text; the client gets it, or TRYAGAIN when nobody leads.
 
+*Somebody looks into a process*
+
+1.  ``RING OBSERVE where word`` reaches the `Gateway` of any node. It sends `Observe` to the `Observer` of the process
+    that is meant: its own, the leading ECS's, or any other, over the bridge. Every process has one
+    (``runtime/observer.py``).
+2.  `Observed` brings the answer, as JSON. Shell, ``top`` and ``events`` see and do all this way, in the simulation too.
+
 *Somebody makes a backup*
 
 1.  The command opens a backup at every node (``RING BACKUP OPEN``): `Gateway` tells `AskBackup` to `Backup`

@@ -45,6 +45,10 @@ class ProcessConfig:
     """The host name that others reach this process by; the bind address where empty."""
     secret_file: Path | None = None
     """Holds the cluster secret that the processes prove to each other; mode 0600."""
+    allow_faults: bool = False
+    """Who may change the ring may also tell actors anything and hold, delay or drop messages between processes."""
+    allow_code: bool = False
+    """Who may change the ring, and every process of the cluster, may also have code of theirs run in this one."""
 
     @property
     def host(self) -> str:

@@ -7,9 +7,10 @@ Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
         Figures                                      from StorageNode, for INFO
         VerbRun                                      from the leading Ecs, and from Scrubber
         BackupTold                                   from Backup
+        Observed                                     from an Observer, of whatever process
         Unanswered                                   from itself: a question has waited too long
 Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs; RunVerify -> Scrubber;
-        AskBackup -> Backup
+        AskBackup -> Backup; Observe -> Observer
 
 Everything that was read from the sockets in one turn of the loop arrives as one ``Requests``. Its data commands, of all
 connections, go to the storage node as one ``Execute``; what concerns the connection or the cluster is answered here.
@@ -41,7 +42,10 @@ from typing import Any, assert_never
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.hosts import is_loopback
+from ..runtime.looking import ObserveError
 from ..runtime.message import message
+from ..runtime.observer import OBSERVER, Observe, Observed, arguments_of
+from ..runtime.remote import SCHEME, parse_address, parse_process
 from ..runtime.resp import Connection, ConnectionLost, ConnectionMade, Requests, encode
 from ..version import VERSION
 from .messages import (
@@ -69,6 +73,14 @@ log = logging.getLogger(__name__)
 
 QUESTION_SECONDS_MAX = 3.0
 """How long a client waits for an answer from another process before it gets an error instead."""
+
+OBSERVE_SECONDS_MAX = 5.0
+"""How long it waits for what somebody wants to see, and, where the arguments give ``seconds`` for that,"""
+ASKED_SECONDS_MAX = 60.0
+"""at most so much longer."""
+
+PATIENT_WORDS = frozenset({"ASK", "PY"})
+"""Words of an observer whose ``seconds`` say how long the answer may take."""
 
 JOINED_BYTES_MAX = 1024 * 1024
 """Replies of one exchange that are longer are handed to the connection one by one."""
@@ -238,6 +250,7 @@ class Gateway(Actor):
         | Figures
         | VerbRun
         | BackupTold
+        | Observed
         | Unanswered,
     ) -> None:
         match message:
@@ -257,7 +270,7 @@ class Gateway(Actor):
                 self._leader = (message.data or b"").decode("utf-8", "replace")
             case Figures():
                 self._answered(message.question, message)
-            case VerbRun() | BackupTold():
+            case VerbRun() | BackupTold() | Observed():
                 self._answered(message.question, message)
             case Unanswered():
                 self._answered(message.question, None)
@@ -367,6 +380,10 @@ class Gateway(Actor):
                 question = self._ask(exchange, index, VerbRun, lambda answer: _verb_reply(answer, False))
                 words = tuple(word.decode("utf-8", "replace") for word in args[2:])
                 self.send(self._scrubber, RunVerify(question=question, arguments=words, reply_to=self.ref))
+        elif command.name == "ring|observe":
+            replies[index] = NOT_FROM_THERE
+            if self._may_change(session):
+                self._ask_observer(exchange, index, *args[2:])
         elif command.name == "ring|backup" and not self._may_change(session):
             replies[index] = NOT_FROM_THERE
         elif command.name == "ring|backup":
@@ -499,15 +516,18 @@ class Gateway(Actor):
     def _may_change(self, session: Session) -> bool:
         return bool(self._password) or is_loopback(session.connection.address.rpartition(":")[0].strip("[]"))
 
-    def _ask(self, exchange: Exchange, index: int, answer: type, reply: Callable[[Any], Reply]) -> int:
+    def _ask(
+        self, exchange: Exchange, index: int, answer: type, reply: Callable[[Any], Reply],
+        seconds_max: float = QUESTION_SECONDS_MAX,
+    ) -> int:  # fmt: skip
         """Note that a reply waits for an answer; returns the question's number."""
         self._next_question += 1
         exchange.missing += 1
         self._questions[self._next_question] = (exchange, index, answer, reply)
-        self.after(QUESTION_SECONDS_MAX, Unanswered(question=self._next_question))
+        self.after(seconds_max, Unanswered(question=self._next_question))
         return self._next_question
 
-    def _answered(self, question: int, answer: Figures | VerbRun | BackupTold | None) -> None:
+    def _answered(self, question: int, answer: Figures | VerbRun | BackupTold | Observed | None) -> None:
         """Put an answer in its place; None: it took too long. What answers no open question is nothing."""
         exchange, index, kind, reply = self._questions.get(question, (None, 0, object, None))
         if exchange is None or reply is None or not (answer is None or isinstance(answer, kind)):
@@ -537,6 +557,48 @@ class Gateway(Actor):
             return
         question = self._ask(exchange, index, BackupTold, _backup_reply)
         self.send(backup, AskBackup(question=question, words=args, reply_to=self.ref))
+
+    def _ask_observer(
+        self, exchange: Exchange, index: int, where: bytes, word: bytes, text: bytes = b"", *more: bytes
+    ) -> None:
+        name = word.decode("utf-8", "replace").upper()
+        try:
+            if more:
+                raise ObserveError("RING OBSERVE takes one JSON object; put it in quotes")
+            arguments = arguments_of(text.decode("utf-8", "replace"))
+            observer, whose = self._observer(where.decode("utf-8", "replace"))
+        except ObserveError as refusal:
+            exchange.replies[index] = error(f"ERR {refusal}".encode())
+            return
+        wished = arguments.get("seconds") if name in PATIENT_WORDS else None
+        seconds = OBSERVE_SECONDS_MAX
+        if isinstance(wished, int | float) and wished > 0:
+            seconds += min(float(wished), ASKED_SECONDS_MAX)
+        question = self._ask(exchange, index, Observed, lambda answer: _observed_reply(answer, whose, seconds), seconds)
+        asked = Observe(question=question, words=(name,), text=json.dumps(arguments), reply_to=self.ref)
+        self.send(observer, asked)
+
+    def _observer(self, where: str) -> tuple[Ref, str]:
+        """The observer of the process that somebody means, and what to call the process. Raises ObserveError."""
+        known = self._ring.by_id if self._ring is not None else {}
+        if where == "here" or where == self.id:
+            return self.system.resolve(self.system.address_of(OBSERVER)), "this node"
+        try:
+            if where == "ecs":
+                if not self._leader:
+                    raise ObserveError("no ECS leads at the moment; try again")
+                process, whose = parse_address(self._leader)[0], "the leading ECS"
+            else:
+                process, whose = known[where].bridge_address if where in known else where, where
+                parse_process(process)
+            observer = self.system.resolve(f"{SCHEME}{process}/{OBSERVER}")
+        except ValueError as failure:
+            raise ObserveError(
+                f"{where!r} is no process: say here, ecs, the id of a node, or the host:port of a bridge"
+            ) from failure
+        if not observer.is_alive():
+            raise ObserveError(f"{whose} cannot be reached at the moment: nobody answers at {process}")
+        return observer, whose
 
     # The connection
 
@@ -853,6 +915,12 @@ def _backup_reply(answer: BackupTold | None) -> Reply:
     if answer is None:
         return error(b"TRYAGAIN the node was too busy to answer in time")
     return refusal(answer.error) if answer.error else bulk(answer.content)
+
+
+def _observed_reply(answer: Observed | None, whose: str, seconds: float) -> Reply:
+    if answer is None:
+        return error(f"TRYAGAIN {whose} did not answer within {seconds:g} s".encode())
+    return refusal(answer.error) if answer.error else bulk(answer.text.encode())
 
 
 def _is_name(word: bytes) -> bool:

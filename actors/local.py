@@ -42,6 +42,7 @@ from ..runtime.actor import Actor, LocalRef
 from ..runtime.bridge import Bridge, BridgeConfig
 from ..runtime.children import Children, ProcessId, end_all, how_it_ended
 from ..runtime.network import TcpNetwork
+from ..runtime.observer import OBSERVER, Observer
 from ..runtime.process import Process, free_port, is_free
 from ..runtime.system import ESCALATE
 from ..runtime.watches import Watches
@@ -511,6 +512,7 @@ class LocalCluster:
         )
         bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
         self._bridge = bridge.address
+        process.system.spawn(Observer, name=OBSERVER)
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
         watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)

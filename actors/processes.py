@@ -18,6 +18,7 @@ from ..runtime.bridge import Bridge, BridgeConfig
 from ..runtime.election import Election, FollowLeader
 from ..runtime.message import message
 from ..runtime.network import TcpNetwork
+from ..runtime.observer import OBSERVER, Observer
 from ..runtime.process import Process
 from ..runtime.resp import Limits, RespServer
 from ..runtime.session import CloseSession, SessionClosed
@@ -174,6 +175,12 @@ def watches_of(process: Process, config: ProcessConfig) -> Ref:
     )
 
 
+def spawn_observer(system: ActorSystem, config: ProcessConfig) -> None:
+    """Spawn what lets people look into a process, and say how far they may interfere with it."""
+    system.allow_faults, system.allow_code = config.allow_faults, config.allow_code
+    system.spawn(Observer, name=OBSERVER)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeActors:
     """The actors of a storage node, as far as its edges have to do with them."""
@@ -215,6 +222,7 @@ def spawn_node(
     an empty store.
     Whoever calls this listens for clients, on behalf of the gateway.
     """
+    spawn_observer(system, config)
     storage = system.spawn(
         StorageNode,
         id=config.id,
@@ -324,6 +332,7 @@ class EcsActors:
 
 def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, watches: Ref, solver: Ref) -> EcsActors:
     """Spawn what makes a process a control service; simulated ones as well."""
+    spawn_observer(system, config)
     balancer = system.spawn(Balancer, solver=solver, name="balancer", supervision=ESCALATE)
     ecs = system.spawn(
         Ecs,

@@ -32,6 +32,18 @@ def process_options(command: Command) -> Command:
     for option in (
         setting(
             NodeConfig,
+            "allow_code",
+            is_flag=True,
+            help="Let whoever may change the ring, and every process of the cluster, run code of theirs in this one.",
+        ),
+        setting(
+            NodeConfig,
+            "allow_faults",
+            is_flag=True,
+            help="Let whoever may change the ring also tell actors anything, and hold, delay or drop messages.",
+        ),
+        setting(
+            NodeConfig,
             "session_timeout_seconds",
             "--session-timeout",
             type=float,

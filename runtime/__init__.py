@@ -14,6 +14,8 @@ Knows nothing of keys' meaning, rings or Redis commands; everything here would s
 `session.py`      what actors and ZooKeeper tell each other; `watches.py` carries it, `election.py` elects by it
 `resp.py`         the RESP edge: connections, requests, replies
 
+`observer.py`     lets people look into a process; `looking.py` has the words that only look
+
 ``zookeeper/``    the embedded ZooKeeper
 ``store/``        records on disk
 """

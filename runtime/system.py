@@ -96,15 +96,38 @@ class Counters:
     depth_max: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorState:
+    """One actor as it is now, for people."""
+
+    name: str
+    type_name: str
+    parent: str
+    """In whose turn it was spawned; empty: nobody's."""
+    blocking: bool
+    """Whether it has a thread of its own."""
+    alive: bool
+    """Whether it takes messages; one that waits to be restarted does."""
+    age_seconds: float
+    """Since it was spawned, over all restarts."""
+    depth: int
+    """Messages that wait in its mailbox."""
+    counters: Counters
+
+
 class _Life:
     """What the system keeps of one actor across its restarts."""
 
-    __slots__ = ("args", "cls", "counters", "failures", "kwargs", "name", "ref", "supervision", "watchers")
+    __slots__ = (
+        "args", "begun", "cls", "counters", "failures", "kwargs", "name", "parent", "ref", "supervision", "watchers",
+    )  # fmt: skip
 
     def __init__(
-        self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, supervision: Supervision
-    ) -> None:
+        self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, supervision: Supervision,
+        parent: str, begun: float,
+    ) -> None:  # fmt: skip
         self.cls, self.args, self.kwargs, self.name, self.supervision = cls, args, kwargs, name, supervision
+        self.parent, self.begun = parent, begun
         self.ref: LocalRef | None = None
         self.counters = Counters()
         self.failures: deque[float] = deque()
@@ -136,6 +159,8 @@ class ActorSystem:
         """Called with the actor's name and its failure when supervision gives up."""
         self.after_message: Callable[[Actor, Any], None] | None = None
         """Called after every message, for simulated runs and traces."""
+        self.allow_faults = self.allow_code = False
+        """Whether people may interfere with messages, and have code of theirs run here."""
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""
@@ -154,7 +179,7 @@ class ActorSystem:
 
     def spawn(self, cls: type, *args: Any, name: str, supervision: Supervision = RESTART, **kwargs: Any) -> LocalRef:
         """Make an actor and start it. Raises ValueError when the name is taken, RuntimeError after ``stop``."""
-        life = _Life(cls, args, kwargs, name, supervision)
+        life = _Life(cls, args, kwargs, name, supervision, self._whose_turn(), self.loop.time())
         with self._lock:
             if self._stopping:
                 raise RuntimeError(f"{self.name or 'the actor system'} is stopping: {name} was not spawned")
@@ -178,13 +203,19 @@ class ActorSystem:
         with self._lock:
             life = self._lives.get(actor.name)
             if life is None:
-                life = self._lives[actor.name] = _Life(type(actor), (), {}, actor.name, STOP)
+                born = (self._whose_turn(), self.loop.time())
+                life = self._lives[actor.name] = _Life(type(actor), (), {}, actor.name, STOP, *born)
             life.ref = actor.ref
         if isinstance(actor, Actor):
             if threading.get_ident() == self._thread:
                 self._begin(actor)
             else:
                 self.loop.call_soon_threadsafe(self._begin, actor)
+
+    def _whose_turn(self) -> str:
+        """The name of the actor that is handling a message on this thread; empty: none is."""
+        sender = self.sender
+        return sender.name if sender is not None and threading.get_ident() == self._thread else ""
 
     def find(self, name: str) -> LocalRef | None:
         """The actor of this process with that name, if it lives."""
@@ -486,12 +517,27 @@ class ActorSystem:
 
     def counters(self) -> dict[str, tuple[int, Counters]]:
         """Per actor name: messages waiting now, and what it has done so far."""
-        depths = {}
-        for name, life in sorted(self._lives.items()):
-            inbox = life.ref.actor_inbox if life.ref is not None else None
-            depth = len(inbox) if isinstance(inbox, Mailbox) else inbox.qsize() if inbox is not None else 0  # type: ignore[attr-defined]
-            depths[name] = (depth, life.counters)
-        return depths
+        return {state.name: (state.depth, state.counters) for state in self.actors()}
+
+    def actors(self) -> list[ActorState]:
+        """Every actor that is here now, by name."""
+        now = self.loop.time()
+        with self._lock:
+            lives = sorted(self._lives.items())
+        return [self._state(life, now) for _, life in lives]
+
+    def _state(self, life: _Life, now: float) -> ActorState:
+        inbox: Any = life.ref.actor_inbox if life.ref is not None else None  # None: it is being made
+        return ActorState(
+            name=life.name,
+            type_name=life.cls.__name__,
+            parent=life.parent,
+            blocking=issubclass(life.cls, BlockingActor),
+            alive=life.ref is not None and life.ref.is_alive(),
+            age_seconds=now - life.begun,
+            depth=len(inbox) if isinstance(inbox, Mailbox) else inbox.qsize() if inbox is not None else 0,
+            counters=life.counters,
+        )
 
     def _no_bridge(self, address: str) -> Ref:
         raise ValueError(f"{address} is not in this process, and no bridge joins it to others")

@@ -69,6 +69,9 @@ CLOSE_SECONDS_MAX = 10.0
 CLOCK_ERROR, WALL_ERROR_SECONDS = 50e-6, 0.05
 """How much the clock of a machine gains or loses at most, as a part of the time, and how wrong its wall clock is."""
 
+ALLOWED = {"allow_faults": True, "allow_code": True}
+"""In a laboratory everybody may interfere, unless a scenario wants it otherwise."""
+
 SECRET = b"the secret of a simulated cluster"
 
 
@@ -426,6 +429,7 @@ class SimulatedCluster:
         settings.setdefault("cache_bytes", 4 << 20)
         settings.setdefault("joins", joins)
         settings.setdefault("scrub_bytes_per_second", 0)
+        settings = {**ALLOWED, **settings}
         return NodeConfig(
             cluster_name=self.name,
             session_timeout_seconds=self.session_timeout_seconds,
@@ -438,6 +442,7 @@ class SimulatedCluster:
     def ecs_config(self, port: int) -> EcsConfig:
         settings = {name: value for name, value in self._settings.items() if name in EcsConfig.__dataclass_fields__}
         settings.setdefault("replicas", 1)
+        settings = {**ALLOWED, **settings}
         return EcsConfig(
             cluster_name=self.name,
             session_timeout_seconds=self.session_timeout_seconds,

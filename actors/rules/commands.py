@@ -758,6 +758,11 @@ _RING = _command(
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),
         _command(
+            "RING|OBSERVE where word [json]", -4, "admin loading stale", "",
+            "Look into a process (here, ecs, or the host:port of a node or a bridge) or interfere with it, as JSON.",
+            group="ring", since="0.1.0", tips=(CHANGING,),
+        ),
+        _command(
             "RING|RECOVER id [DRYRUN]", -3, "admin stale", "",
             "Go on with what a node holds of the lists that nobody answers for: what only others had is lost.",
             group="ring", since="0.1.0", tips=(CHANGING,),

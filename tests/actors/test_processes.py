@@ -53,6 +53,7 @@ def test_a_control_service_whose_actor_fails_ends_so_that_another_leads() -> Non
     config = EcsConfig()
     assert actors_of(lambda process: EcsProcess(process, config, b"")) == {
         "watches": "escalate",
+        "observer": "restart",
         "solver": "escalate",
         "balancer": "escalate",
         "ecs": "escalate",
@@ -70,6 +71,7 @@ def test_a_node_whose_actor_fails_ends_and_is_counted_dead(tmp_path: Path) -> No
         folder.close()
     del actors["syncer"], actors["freezer"]  # they block, so they are never made anew
     assert actors.pop("backup") == "restart", "nobody but who makes a backup needs it"
+    assert actors.pop("observer") == "restart", "nobody but who looks needs it"
     assert {"storage", "gateway", "member", "election", "failure-detector"} < set(actors)
     assert set(actors.values()) == {"escalate"}
 

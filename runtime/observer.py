@@ -1,0 +1,134 @@
+"""Lets people look into a running process, and interfere with it where that is allowed: one actor, a table of words.
+
+Hears   Observe     from whoever may ask: a Gateway on behalf of a client, here or in another process
+Tells   Observed -> whoever asked
+
+A *word* says what is wanted (``ACTORS``, ``INSPECT``...); what goes with it is a JSON object, and the answer is JSON.
+Each word is a function of the system and these arguments. It returns what can be written as JSON, or a ``LoopFuture``
+of it when the answer comes later; it raises ``ObserveError`` with a sentence for people. Everything a word does it does
+in one turn, and bounded: looking at a process must never be what stops it.
+
+    Observe -> word -> Observed                      at once
+    Observe -> word -> future ... -> Observed        as soon as it is answered
+
+The words that every process has are in ``WORDS``, each in the file whose business it is; what a process has besides is
+handed to its observer. ``Observe`` and ``Observed`` pass by the faults of the bridge: whoever holds everything must
+still be able to release it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .actor import Actor, LoopFuture, Ref
+from .looking import ObserveError, actors
+from .message import message
+from .system import ActorSystem
+
+log = logging.getLogger(__name__)
+
+OBSERVER = "observer"
+"""Its name in every process."""
+
+ANSWER_CHARACTERS_MAX = 8 << 20
+"""What is longer is not sent; who asked is told to ask for less."""
+
+Word = Callable[[ActorSystem, dict[str, Any]], Any]
+
+WORDS: dict[str, Word] = {
+    "ACTORS": actors,
+}
+"""What every process answers."""
+
+
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """Tell what this word asks for. Gateway -> Observer."""
+
+    question: int
+    words: tuple[str, ...]
+    text: str = ""
+    """The arguments, a JSON object; empty: none."""
+    reply_to: Ref
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The answer to an Observe. Observer -> Gateway."""
+
+    question: int
+    text: str = ""
+    """JSON."""
+    error: str = ""
+    """Why there is no answer, in a sentence that begins with a code as in Redis' errors."""
+
+
+class Observer(Actor):
+    """Answers questions about the process that it lives in."""
+
+    def __init__(self, *, words: Mapping[str, Word] | None = None) -> None:
+        super().__init__()
+        self.words: dict[str, Word] = {**WORDS, **(words or {})}
+
+    def on_receive(self, message: Observe) -> None:
+        answer: Any
+        try:
+            answer = self._answer(message)
+        except ObserveError as refusal:
+            self._say(message, error=f"ERR {refusal}")
+        except Exception as failure:  # whoever looks must not restart the observer of somebody else
+            self._failed(message, failure)
+        else:
+            if isinstance(answer, LoopFuture):
+                answer.when_done(lambda future: self._later(message, future))
+            else:
+                self._say_json(message, answer)
+
+    def _answer(self, asked: Observe) -> Any:
+        name = asked.words[0].upper() if len(asked.words) == 1 else " ".join(asked.words)
+        word = self.words.get(name)
+        if word is None:
+            raise ObserveError(f"{name!r} is not a word of this process; it knows {', '.join(sorted(self.words))}")
+        return word(self.system, arguments_of(asked.text))
+
+    def _later(self, asked: Observe, future: LoopFuture) -> None:
+        """An answer is there, on whatever thread gave it."""
+        try:
+            answer = future.get(timeout=0)
+        except ObserveError as refusal:
+            self._say(asked, error=f"ERR {refusal}")
+        except Exception as failure:
+            self._failed(asked, failure)
+        else:
+            self._say_json(asked, answer)
+
+    def _failed(self, asked: Observe, failure: Exception) -> None:
+        log.exception("the observer failed on %s", " ".join(asked.words), exc_info=failure)
+        self._say(asked, error=f"ERR {' '.join(asked.words)} failed: {type(failure).__name__}: {failure}"[:1000])
+
+    def _say_json(self, asked: Observe, answer: Any) -> None:
+        text = json.dumps(answer)
+        if len(text) > ANSWER_CHARACTERS_MAX:
+            self._say(asked, error=f"ERR the answer has {len(text)} characters, {ANSWER_CHARACTERS_MAX} can be sent")
+        else:
+            self._say(asked, text=text)
+
+    def _say(self, asked: Observe, *, text: str = "", error: str = "") -> None:
+        self.send(asked.reply_to, Observed(question=asked.question, text=text, error=error))
+
+
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of a word. Raises ObserveError when they are not a JSON object."""
+    try:
+        arguments = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise ObserveError(f"the arguments are not JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        raise ObserveError('the arguments are not a JSON object, such as {"actor": "storage"}')
+    return arguments

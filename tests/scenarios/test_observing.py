@@ -1,0 +1,44 @@
+"""Looking into the processes of a simulated cluster by way of any node's client port."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hiredis import ReplyError
+from ringkeeper.scenarios.simulated import SimulatedCluster
+
+NODE = "127.0.0.1:7001"
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimulatedCluster]:
+    with SimulatedCluster(seed=8, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        yield cluster
+
+
+def observe(cluster: SimulatedCluster, where: str, word: str, **arguments: Any) -> Any:
+    reply = cluster.execute(NODE, "RING", "OBSERVE", where, word, json.dumps(arguments))
+    return json.loads(reply) if isinstance(reply, bytes) else reply
+
+
+def test_any_node_shows_the_actors_of_every_process(cluster: SimulatedCluster) -> None:
+    here = {actor["name"]: actor for actor in observe(cluster, "here", "ACTORS")}
+    assert here["replicator"]["parent"] == "storage" and here["gateway"]["parent"] == ""
+    assert {actor["name"] for actor in observe(cluster, "127.0.0.1:7002", "ACTORS")} == here.keys()
+    assert "ecs" in {actor["name"] for actor in observe(cluster, "ecs", "ACTORS")}
+    bridge = cluster.ecs["ecs-1"].bridge.address
+    assert "balancer" in {actor["name"] for actor in observe(cluster, bridge, "ACTORS")}
+
+
+def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedCluster) -> None:
+    cluster.kill("127.0.0.1:7003")
+    said = {str(observe(cluster, where, "ACTORS")) for where in ("nowhere", "127.0.0.1:7003", "127.0.0.1:9")}
+    assert said == {
+        "ERR 'nowhere' is no process: say here, ecs, the id of a node, or the host:port of a bridge",
+        "ERR 127.0.0.1:7003 cannot be reached at the moment: nobody answers at 127.0.0.1:17003",
+        "TRYAGAIN 127.0.0.1:9 did not answer within 5 s",
+    }
+    assert isinstance(observe(cluster, "here", "ACTORS", nonsense=1), list)
+    assert isinstance(cluster.execute(NODE, "RING", "OBSERVE", "here", "ACTORS", "{"), ReplyError)
