@@ -110,6 +110,7 @@ from .rules.placement import Place
 from .rules.plan import Plan
 from .rules.recovery import Recovery, recovery
 from .rules.ring import Acks, Node, Ring
+from .rules.ring_news import jobs, states, writes
 from .rules.scrub import may_go
 from .rules.slots import Run
 from .rules.suspicion import Suspicions
@@ -400,7 +401,7 @@ class Ecs(Actor):
         self._said.clear()
         self._down_since.clear()
         self._patient_until = self.now() + self._patience_seconds
-        log.info("%s leads in term %d", self.id, message.term)
+        self.note("leader", f"{self.id} leads in term {message.term}", log=log.info, term=message.term)
         self._lead_balancer()
         self.send(self._watches, self._read_ring())
         self._take_lock()
@@ -413,7 +414,7 @@ class Ecs(Actor):
         self._wished_since.clear()
         self._lead_balancer()
         self.verbs.give_up_orders(f"TRYAGAIN the ECS at {self.id} does not lead any more; nothing was changed")
-        log.info("%s stands by", self.id)
+        self.note("leader", f"{self.id} stands by", log=log.info)
 
     def _lead_balancer(self) -> None:
         """Tell the balancer of the ring, if it is to keep that in balance, or that it is no longer."""
@@ -479,6 +480,7 @@ class Ecs(Actor):
                 return
             if self.ring is None or ring.stamp != self.ring.stamp:
                 log.info("ring %d is read: %s", ring.epoch, _last_write(ring))
+                self._note_news(self.ring, ring)
                 self._suspicions.obey(ring)
                 self._phi = {node.id: self._phi.get(node.id, {}) for node in ring.circle if node.state == "up"}
                 self._note_deaths(self.ring, ring)
@@ -555,7 +557,7 @@ class Ecs(Actor):
     def _refuse(self, id: str, why: str) -> None:
         if self._refused.get(id) != why:
             self._refused[id] = why
-            log.warning("%s is not taken into the ring: %s", id, why)
+            self.note("trouble", f"{id} is not taken into the ring: {why}", log=log.warning, node=id)
 
     # Looking
 
@@ -761,7 +763,7 @@ class Ecs(Actor):
                 times = self._failures.get(id, (0, 0.0))[0] + 1
                 pause = min(TRY_AGAIN_SECONDS * 2 ** (times - 1), TRY_AGAIN_SECONDS_MAX)
                 self._failures[id] = times, self.now() + pause * place
-        log.warning("%s is given up: %s", wish, why)
+        self.note("job", f"{wish} is given up: {why}", log=log.warning, job=wish.job)
         return given_up(ring, wish.job, "aborted", why=why, **self.write_fields())
 
     def _all_reached(self, ring: Ring) -> bool:
@@ -825,10 +827,10 @@ class Ecs(Actor):
                 following = self._fulfilled(ring, wish)
             except RingError as error:
                 if wish.kind == "rest" or all(node.state == "up" for node in ring.circle):  # no time will mend it
-                    log.warning("job %d (%s) is given up: %s", wish.job, wish, error)
+                    self.note("job", f"job {wish.job} ({wish}) is given up: {error}", log=log.warning, job=wish.job)
                     return given_up(ring, wish.job, "aborted", why=str(error), **self.write_fields())
                 if self.waiting_because.get(wish.job) != str(error):
-                    log.warning("job %d (%s) waits: %s", wish.job, wish, error)
+                    self.note("job", f"job {wish.job} ({wish}) waits: {error}", log=log.warning, job=wish.job)
                 self.waiting_because[wish.job] = str(error)
             else:
                 if following is not None:
@@ -1076,7 +1078,14 @@ class Ecs(Actor):
     def _write(self, ring: Ring) -> None:
         assert self._version is not None
         self._writing, self._being_written, self.stored = True, ring, None
-        log.info("ring %d is written: %s", ring.epoch, _last_write(ring))
+        what = ring.history[-1] if ring.history else None
+        self.note(
+            "ring",
+            f"ring {ring.epoch} is written: {what.what if what is not None else 'no history'}",
+            cause=what.why if what is not None else "",
+            log=log.info,
+            written=ring.epoch,
+        )
         path, content = paths.ring(self._cluster_name), ring.to_json()
         if self._version < 0:
             self.send(self._watches, CreateNode(request="write ring", path=path, data=content, reply_to=self.ref))
@@ -1097,7 +1106,8 @@ class Ecs(Actor):
         """What became of the write. What is there now is decided by what is read."""
         self._writing = False
         if error:
-            log.warning("the ring was not written for certain (%s): it is read again", error)
+            what = f"the ring was not written for certain ({error}): it is read again"
+            self.note("trouble", what, log=log.warning)
         if self._restored is not None:
             restored, self._restored = self._restored, None
             restored(_not_restored(error) if error else "")
@@ -1116,12 +1126,26 @@ class Ecs(Actor):
     def _be_in_trouble(self, what: str) -> None:
         if what:
             if what != self._trouble:
-                log.error("%s writes no ring: %s", self.id, what)
+                self.note("trouble", f"{self.id} writes no ring: {what}", log=log.error)
             self.verbs.give_up_orders(f"TRYAGAIN no ring is written: {what}")
         self._trouble = what
 
     def _random_id(self) -> str:
         return f"{self.random.getrandbits(64):016x}"
+
+    def note(
+        self, kind: str, sentence: str, *, cause: str = "", log: Callable[..., object] | None = None, **fields: Any
+    ) -> None:
+        epoch = self.ring.epoch if self.ring is not None else 0
+        self.system.events.note(kind, sentence, cause=cause, epoch=epoch, log=log, **fields)
+
+    def _note_news(self, before: Ring | None, ring: Ring) -> None:
+        """What a ring that was read makes true; its last write is told already if it was written here."""
+        written = self._being_written.stamp if self._being_written is not None else None
+        ours = ring.epoch if ring.stamp == written else 0
+        news = [each for each in writes(before, ring) if each.epoch != ours]
+        for kind, sentence, cause, epoch, fields in (*news, *states(before, ring), *jobs(before, ring)):
+            self.system.events.note(kind, sentence, cause=cause, epoch=epoch, **fields)
 
     # What the verbs ask of it
 
@@ -1212,7 +1236,20 @@ class Ecs(Actor):
         of, by = (message.node, message.incarnation), (message.by, message.by_incarnation)
         if self._suspicions.report(self.ring, of, by, message.why, self.now()):
             if message.why:
-                log.warning("%s suspects %s (%s for %.1f s)", message.by, message.node, message.why, message.seconds)
+                self.note(
+                    "suspicion",
+                    f"{message.by} suspects {message.node} ({message.why} for {message.seconds:.1f} s)",
+                    log=log.warning,
+                    node=message.node,
+                    by=message.by,
+                )
+            else:
+                self.note(
+                    "suspicion",
+                    f"{message.by} suspects {message.node} no longer",
+                    node=message.node,
+                    by=message.by,
+                )
             self.look()
 
     def check(self) -> None:

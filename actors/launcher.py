@@ -486,7 +486,7 @@ class Launcher(Actor):
         except (OSError, FolderError) as trouble:
             return f"it could not be started: {trouble}"
         self._note()
-        log.info("%s runs with process id %d", name, kept.process.pid)
+        self._tell_event(f"{name} runs with process id {kept.process.pid}", log.info, kept)
         self._tell_started(kept, added=added)
         return ""
 
@@ -496,9 +496,14 @@ class Launcher(Actor):
         kept.process, kept.adopted, kept.since = process, True, self.now()
         kept.log_offset = self.folder.begin_log(kept.program.name)
         self._note()
-        log.warning("%s still ran, with process id %d; it is adopted", kept.program.name, process.pid)
+        self._tell_event(
+            f"{kept.program.name} still ran, with process id {process.pid}; it is adopted", log.warning, kept
+        )
         self._tell_started(kept)
         return True
+
+    def _tell_event(self, sentence: str, log: Callable[..., object], kept: _Kept) -> None:
+        self.system.events.note("process", sentence, log=log, program=kept.program.name, pid=kept.pid)
 
     def _tell_started(self, kept: _Kept, *, added: bool = False) -> None:
         self.send(
@@ -538,7 +543,8 @@ class Launcher(Actor):
         exited = ProcessExited(
             program=kept.program, pid=pid, status=status, last_words=last_words, back_in_seconds=pause
         )
-        log.error("%s; %s", exited.sentence, "it stays dead" if pause is None else f"back in {pause:.1f} s")
+        back = "it stays dead" if pause is None else f"back in {pause:.1f} s"
+        self._tell_event(f"{exited.sentence}; {back}", log.error, kept)
         self.send(self.observer, exited)
 
     def _bring_back(self, timer: _BringBack) -> None:
@@ -639,7 +645,7 @@ class Launcher(Actor):
         self._forget(kept)
         self._answer(kept, f"{kept.program.id} has left the ring")
         left = ProcessLeft(program=kept.program, pid=pid, folder=str(self.folder.node_folder(kept.program.port)))
-        log.info("%s", left.sentence)
+        self._tell_event(left.sentence, log.info, kept)
         self.send(self.observer, left)
         if self.ending is not None:
             self._end_next()
@@ -655,7 +661,7 @@ class Launcher(Actor):
         else:
             kept.asked.append(message)
             if len(kept.asked) == 1:
-                log.info("%s is to end and to start again", kept.program.name)
+                self._tell_event(f"{kept.program.name} is to end and to start again", log.info, kept)
                 self.children.terminate(kept.pid)
                 self.after(TERMINATE_SECONDS_MAX, _RestartOverdue(name=kept.program.name, pid=kept.pid))
             return

@@ -57,6 +57,7 @@ from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
 from .rules.ring import Ring
+from .rules.ring_news import News, states, writes
 from .rules.scrub import spares
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Member(Actor):
         kept = self._archive.read()
         if kept is not None:
             self._ring = Ring.from_json(kept)
-            log.info("%s holds %s", self._life.id, self._ring.stamp)
+            self._note("ring", f"{self._life.id} holds {self._ring.stamp}", log=log.info)
             self._tell(self._ring)  # so that clients are sent to the right nodes already; this one serves nothing yet
         self.send(self._watches, Subscribe(reply_to=self.ref))
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
@@ -254,7 +255,8 @@ class Member(Actor):
             if message.error in ("", "no_node"):  # a removal, or a registration of a session that is over
                 self._registered.discard(name)
         elif message.error == "":
-            log.info("%s is registered as incarnation %s with %s", self._life.id, self._life.incarnation, self._held())
+            life = f"incarnation {self._life.incarnation}"
+            self._note("session", f"{self._life.id} is registered as {life} with {self._held()}", log=log.info)
             for old in sorted(self._registered - {name}):
                 self.send(self._watches, DeleteNode(request=old, path=self._path(old), reply_to=self.ref))
         elif message.error == "node_exists":
@@ -295,19 +297,21 @@ class Member(Actor):
         self._unkept = None
         if data is None:
             if self._ring is not None:
-                log.error("ring lost: ZooKeeper has no ring, %s holds %s", self._life.id, self._held())
+                lost = f"ring lost: ZooKeeper has no ring, {self._life.id} holds {self._held()}"
+                self._note("trouble", lost, log=log.error)
                 self._update_registration()  # an old disk may say of this node that it holds an older one
             return False
         try:
             ring = Ring.from_json(data)
         except RingError as error:
-            log.error("%s cannot read the ring in ZooKeeper and stays with %s: %s", self._life.id, self._held(), error)
+            what = f"{self._life.id} cannot read the ring in ZooKeeper and stays with {self._held()}: {error}"
+            self._note("trouble", what, log=log.error)
             return False
         new = self._ring is None or ring.stamp != self._ring.stamp
         if not new and self._named:
             return True
         if self._ring is not None and (objection := ring.objection(self._ring.stamp)):
-            log.error("%s stays with the ring it holds: %s", self._life.id, objection)
+            self._note("trouble", f"{self._life.id} stays with the ring it holds: {objection}", log=log.error)
             self._update_registration()  # which may be as old as that ring, and say that all is well
             return False
         if new and not self._keep(ring, data):
@@ -320,6 +324,8 @@ class Member(Actor):
             self._life = replace(self._life, whole=True)  # what a power cut took is made good, or given up (R16)
             self._note_whole()
         if new:
+            for kind, sentence, cause, epoch, fields in (*writes(before, ring), *self._own(states(before, ring))):
+                self.system.events.note(kind, sentence, cause=cause, epoch=epoch, **fields)
             self._update_registration()
         self._obey(ring, before)
         return True
@@ -329,11 +335,11 @@ class Member(Actor):
         try:
             self._archive.write(data)
         except OSError as error:
-            log.error(
-                "%s cannot put %s on disk: %s - it stays with %s, serves as that says, and tries again every %g s: "
-                "make room",
-                self._life.id, ring.stamp, error, self._held(), KEEP_AGAIN_SECONDS,
-            )  # fmt: skip
+            what = (
+                f"{self._life.id} cannot put {ring.stamp} on disk: {error} - it stays with {self._held()}, serves as "
+                f"that says, and tries again every {KEEP_AGAIN_SECONDS:g} s: make room"
+            )
+            self._note("trouble", what, log=log.error)
             self._unkept = data
             if not self._keeping_again:
                 self._keeping_again = True
@@ -376,7 +382,8 @@ class Member(Actor):
     def _linger(self, why: str) -> None:
         if not self._lingers:
             self._lingers = True
-            log.warning("%s; it answers MOVED for %g s more, then it ends", why, self._linger_seconds)
+            what = f"{why}; it answers MOVED for {self._linger_seconds:g} s more, then it ends"
+            self._note("process", what, log=log.warning)
             self._note_left()  # at once: who dies while it lingers has left all the same
             self.after(self._linger_seconds, Lingered(why=why))
 
@@ -389,6 +396,13 @@ class Member(Actor):
     def _tell(self, ring: Ring) -> None:
         for listener in self._listeners:
             self.send(listener, RingChanged(ring=ring))
+
+    def _own(self, news: list[News]) -> list[News]:
+        return [each for each in news if each.fields["node"] == self._life.id]
+
+    def _note(self, kind: str, sentence: str, *, log: Callable[..., object]) -> None:
+        epoch = self._ring.epoch if self._ring is not None else 0
+        self.system.events.note(kind, sentence, epoch=epoch, log=log, node=self._life.id)
 
     def _held(self) -> str:
         return str(self._ring.stamp) if self._ring is not None else "no ring yet"

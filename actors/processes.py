@@ -454,7 +454,8 @@ class NodeProcess:
                 limits,
                 password_needed=bool(config.password),
             )
-        log.info("node %s serves clients on port %d, incarnation %s", config.id, config.port, folder.incarnation)
+        serves = f"node {config.id} serves clients on port {config.port}, incarnation {folder.incarnation}"
+        system.events.note("process", serves, log=log.info, pid=os.getpid(), incarnation=folder.incarnation)
 
     def _leave(self, why: str) -> None:
         """The node has left the ring: end for good."""
@@ -501,6 +502,7 @@ class EcsProcess:
         self._bridge = bridge_of(
             process, TcpNetwork(process.loop), config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
         )
+        system.events.process = f"ecs {self._bridge.address}"  # of which a host may have several
         self._watches = watches_of(process, config)
         solver = system.spawn(Solver, name="solver", supervision=ESCALATE)
         spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches, solver=solver)

@@ -638,7 +638,14 @@ class Replica(Actor):
         except OSError as error:
             raise StoreError(f"what a mirror takes cannot be salvaged: {error}") from error
         if kept:
-            log.warning("%s has salvaged %d records that a mirror takes from slots %s", self.id, kept, walk.slots)
+            self.system.events.note(
+                "salvage",
+                f"{self.id} has salvaged {kept} records that a mirror takes from slots {walk.slots}",
+                epoch=self._ring.epoch,
+                log=log.warning,
+                node=self.id,
+                records=kept,
+            )
 
     def _apply_operations(self, operations: list[Operation]) -> None:
         stage(self._store, operations)
@@ -804,7 +811,15 @@ class Replica(Actor):
         except StoreError as failure:
             log.error("%s could not drop slots that are no longer its own: %s", self.id, failure)
             return
-        log.info("%s dropped %d slots that are not its own (ring %d): %d keys", self.id, len(going), ring.epoch, keys)
+        self.system.events.note(
+            "change",
+            f"{self.id} dropped {len(going)} slots that are not its own (ring {ring.epoch}): {keys} keys",
+            epoch=ring.epoch,
+            log=log.info,
+            node=self.id,
+            slots=len(going),
+            keys=keys,
+        )
         if len(allowed) > len(going):
             left = [(slot, slot) for slot in allowed[DROP_SLOTS_MAX:]]
             self.send(self.ref, DropAllowed(epoch=message.epoch, runs=left))

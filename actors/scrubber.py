@@ -35,7 +35,7 @@ Invariants (``check``): one comparison is under way at a time; what is kept is b
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, assert_never
 
@@ -377,7 +377,7 @@ class Scrubber(Actor):
         found = difference(slot, number, copies)
         if found is None:
             return
-        log.critical("scrub: %s", found.sentence)
+        self._note(f"scrub: {found.sentence}", log=log.critical)
         round.different += 1
         if len(round.differences) < DIFFERENCES_KEPT_MAX:
             round.differences.append(found)
@@ -418,7 +418,8 @@ class Scrubber(Actor):
     def _end(self, round: Round) -> None:
         round.over = True
         if round.verify or round.different or round.damage:
-            log.info("scrub: %d slots, %d keys compared, %d differ", round.slots, round.keys, round.different)
+            compared = f"scrub: {round.slots} slots, {round.keys} keys compared, {round.different} differ"
+            self._note(compared, log=log.info)
         if self._bytes_per_second:
             self._rounds += 1
             self.after(max(0.0, round.began + self._pause_seconds - self.now()), CompareNext(round=self._rounds))
@@ -430,11 +431,16 @@ class Scrubber(Actor):
         if self._damage:
             return
         self._damage = why
-        log.critical("%s goes down, as soon as others answer for its slots: its copy is damaged (%s)", self.id, why)
+        goes = f"{self.id} goes down, as soon as others answer for its slots: its copy is damaged"
+        self._note(goes, cause=why, log=log.critical)
         member = self.system.find(self._member)
         if member is not None:
             self.send(member, self._damaged())
         self._tell_damage()
+
+    def _note(self, sentence: str, *, cause: str = "", log: Callable[..., object]) -> None:
+        epoch = self._ring.epoch if self._ring is not None else 0
+        self.system.events.note("damage", sentence, cause=cause, epoch=epoch, log=log, node=self.id)
 
     def _damaged(self) -> CopyDamaged:
         return CopyDamaged(node=self.id, incarnation=self.incarnation, why=self._damage)

@@ -628,7 +628,16 @@ class StorageNode(Actor):
             self.send(replica, Settle(epoch=ring.epoch, runs=own))
         if self._replicator is not None:
             self.send(self._replicator, BeginTenure(batch=self._batch, runs=own, operations=message.operations))
-        log.info("%s has taken over %d slots (ring %d)", self.id, sum(run.size for run in taken), ring.epoch)
+        slots = sum(run.size for run in taken)
+        self.system.events.note(
+            "takeover",
+            f"{self.id} has taken over {slots} slots (ring {ring.epoch})",
+            epoch=ring.epoch,
+            log=log.info,
+            node=self.id,
+            slots=slots,
+            operations=len(message.operations),
+        )
         self._serve()
         self._release()
         self._resume_parked()
@@ -1344,7 +1353,8 @@ class StorageNode(Actor):
             try:
                 plan = planned(ring)
             except RingError as error:
-                log.error("%s takes no part in the change of ring %d: %s", self.id, ring.epoch, error)
+                what = f"{self.id} takes no part in the change of ring {ring.epoch}: {error}"
+                self.system.events.note("trouble", what, epoch=ring.epoch, log=log.error, node=self.id)
                 return
             shifts = plan.sources_of(self.id) if self._named else ()
             gains = tuple(each for each in plan.shifts if each.sealed and each.successor == self.id)
@@ -1430,7 +1440,14 @@ class StorageNode(Actor):
         part.reached = self._reached(part, ring)
         if part.reached == "seal" and part.ready_epoch != ring.epoch:
             part.ready_epoch = ring.epoch
-            log.info("%s is ready for the commit of change %d (ring %d)", self.id, part.change, ring.epoch)
+            self.system.events.note(
+                "change",
+                f"{self.id} is ready for the commit of change {part.change} (ring {ring.epoch})",
+                epoch=ring.epoch,
+                log=log.info,
+                node=self.id,
+                change=part.change,
+            )
             self._serve()
         if self._leader:
             report = ChangeReported(
@@ -1504,7 +1521,7 @@ class StorageNode(Actor):
                 f"MISCONF {self.id} serves nothing any more: its disk failed to sync ({message.error}). "
                 "Look after the disk, then restart the node"
             )
-            log.critical(self._trouble)
+            self.system.events.note("trouble", self._trouble, epoch=self._epoch, log=log.critical, node=self.id)
             self._serve()
             self._resume_parked()
         else:

@@ -216,7 +216,7 @@ class Election(Actor):
         elif first and not self.leading:
             self.leading = True
             term = _number(names[0])
-            log.info("%s: elected in term %d", self.path, term)
+            self.system.events.note("leader", f"{self.path}: elected in term {term}", log=log.info, term=term)
             self._tell_owner(Elected(path=self.path, term=term))
 
     def _apply(self) -> None:
@@ -245,7 +245,7 @@ class Election(Actor):
 
     def _depose(self, why: str) -> None:
         self.leading = False
-        log.warning("%s: deposed: %s", self.path, why)
+        self.system.events.note("leader", f"{self.path}: deposed: {why}", log=log.warning)
         self._tell_owner(Deposed(path=self.path))
 
     def _tell_owner(self, fact: Elected | Deposed) -> None:

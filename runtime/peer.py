@@ -32,6 +32,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -291,7 +292,8 @@ class Peer:
         self._pairing = self._loop.call_later(config.handshake_seconds, self._unpaired)
         self._tick_timer = self._loop.call_later(config.ping_seconds, self._tick)
         how = "dialed by it" if isinstance(connection.handshake, Acceptor) else "dialed from here"
-        log.info("link to %s (%s, %s) is up, %s", self.address, self.node, self.incarnation, how)
+        what = f"link to {self.address} ({self.node}, {self.incarnation}) is up, {how}"
+        self._bridge.system.events.note("link", what, log=log.info, peer=self.address)
         self._bridge.link_up(self)
 
     def _unpaired(self) -> None:
@@ -334,7 +336,8 @@ class Peer:
             parcels += state.empty()
         self._give_dials_up()
         self._back_off()
-        log.log(level, "link to %s (%s, %s) is lost: %s", self.address, self.node, self.incarnation, why)
+        what = f"link to {self.address} ({self.node}, {self.incarnation}) is lost: {why}"
+        self._bridge.system.events.note("link", what, log=partial(log.log, level), peer=self.address)
         for parcel in parcels:
             parcel.lost(f"the link to {self.address} was lost: {why}")
         self._bridge.link_lost(self, why)

@@ -123,7 +123,7 @@ class Process:
         """End in order, then run this program anew (``exec_again``). Does nothing once the end has begun."""
         if self._closing:
             return
-        log.warning("%s starts again: %s", self.name, why)
+        self.system.events.note("process", f"{self.name} starts again", cause=why, log=log.warning)
         self._again = True
         self._begin_end()
 

@@ -28,6 +28,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from pykka import ActorDeadError, ActorRegistry
@@ -35,6 +36,7 @@ from pykka._envelope import Envelope
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from .actor import Actor, Birth, BlockingActor, LocalRef, Mailbox, Ref, bear, turn_of
+from .events import Events
 from .message import message
 from .world import Loop
 
@@ -161,6 +163,8 @@ class ActorSystem:
         """Called after every message, for simulated runs and traces."""
         self.allow_faults = self.allow_code = False
         """Whether people may interfere with messages, and have code of theirs run here."""
+        self.events = Events(name, wall)
+        """What has happened in this process, for whoever asks later."""
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""
@@ -378,7 +382,8 @@ class ActorSystem:
             self.schedule(mailbox)
 
     def _failed(self, actor: Actor, content: Any, failure: Exception) -> None:
-        log.error("%s failed on %s: %r", actor.name, _brief(content), failure, exc_info=failure)
+        what = f"{actor.name} failed on {_brief(content)}: {failure!r}"
+        self.events.note("actor", what, log=partial(log.error, exc_info=failure), actor=actor.name)
         life = self._life_of(actor)
         if life is None:  # it ended itself before it failed
             return
@@ -408,7 +413,8 @@ class ActorSystem:
         if life is None or before.actor_stopped.is_set():
             return
         life.counters.restarts += 1
-        log.warning("%s is made anew (restart %d)", before.name, life.counters.restarts)
+        anew = f"{before.name} is made anew (restart {life.counters.restarts})"
+        self.events.note("actor", anew, log=log.warning, actor=before.name, restarts=life.counters.restarts)
         mailbox = before.actor_inbox
         assert isinstance(mailbox, Mailbox)
         try:
@@ -498,7 +504,14 @@ class ActorSystem:
             if len(self._logged) >= DEAD_LETTER_KINDS_MAX:
                 self._logged.clear()  # somebody makes up names; then some lines come sooner than they should
             self._logged[name, type(content).__name__] = self.loop.time()
-            log.warning("dead letter: %s to %s: %s", type(content).__name__, name, why)
+            self.events.note(
+                "dead letter",
+                f"dead letter: {type(content).__name__} to {name}: {why}",
+                log=log.warning,
+                to=name,
+                type=type(content).__name__,
+                so_far=self.dead_letters,
+            )
 
     def stop(self) -> None:
         """Stop all actors now, the youngest first, without handling what is in their mailboxes."""

@@ -433,11 +433,13 @@ class Watches(Actor):
         if self.session is None:
             granted, asked = connected.timeout_seconds, self.asked_seconds
             less = f", less than the {asked:g} s asked for (its maxSessionTimeout)" if granted < asked else ""
-            log.info("ZooKeeper session %s with %s: %g s%s", _hex(connected), self.hosts, granted, less)
+            begun = f"ZooKeeper session {_hex(connected)} with {self.hosts}: {granted:g} s{less}"
+            self.system.events.note("session", begun, log=log.info, state="connected")
             self.after(_beat_seconds(connected), _Beat(generation=self.generation))
         else:
             assert self.session.session_id == connected.session_id, "one kazoo client had two sessions"
-            log.info("ZooKeeper session %s is connected again", _hex(connected))
+            again = f"ZooKeeper session {_hex(connected)} is connected again"
+            self.system.events.note("session", again, log=log.info, state="connected")
         self.session, self.state, self.renewals = connected, "connected", 0
         self._tell_subscribers(connected)
         for key in sorted(self.watched):
@@ -448,12 +450,11 @@ class Watches(Actor):
             assert self.session is not None
             self.state = "suspended"
             left = self.contact_at + self.session.timeout_seconds - self.now()
-            log.warning(
-                "ZooKeeper session %s is suspended: the connection broke - the session is lost unless the connection "
-                "is back within %.1f s",
-                _hex(self.session),
-                left,
+            what = (
+                f"ZooKeeper session {_hex(self.session)} is suspended: the connection broke - the session is lost "
+                f"unless the connection is back within {left:.1f} s"
             )
+            self.system.events.note("session", what, log=log.warning, state="suspended")
             self._tell_subscribers(Suspended())
         self._forget("connection_loss")
 
@@ -480,7 +481,8 @@ class Watches(Actor):
         lost, self.session, self.state = self.session, None, "reaching"
         self._discard_client(lambda: None)
         if lost is not None:
-            log.warning("ZooKeeper session %s is lost: %s", _hex(lost), why)
+            what = f"ZooKeeper session {_hex(lost)} is lost: {why}"
+            self.system.events.note("session", what, log=log.warning, state="lost")
             self._tell_subscribers(Lost())
         self._forget("session_lost")
         pause = min(RENEW_SECONDS_MAX, RENEW_SECONDS * 2.0**self.renewals)
