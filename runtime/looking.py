@@ -11,6 +11,14 @@ class ObserveError(Exception):
     """Raised when a question cannot be answered as it was put; the text is for whoever asked."""
 
 
+def events(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:
+    """EVENTS {"since": number}: what has happened in the process from that event on, and where the next ones begin."""
+    since = arguments.get("since", 0)
+    if type(since) is not int or since < 0:
+        raise ObserveError(f"since is {since!r}; it has to be the number of an event, 0 or more")
+    return system.events.since(since)
+
+
 def actors(system: ActorSystem, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """ACTORS: every actor of the process, by name."""
     return [

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .actor import Actor, LoopFuture, Ref
-from .looking import ObserveError, actors
+from .looking import ObserveError, actors, events
 from .message import message
 from .system import ActorSystem
 
@@ -41,6 +41,7 @@ Word = Callable[[ActorSystem, dict[str, Any]], Any]
 
 WORDS: dict[str, Word] = {
     "ACTORS": actors,
+    "EVENTS": events,
 }
 """What every process answers."""
 

@@ -32,6 +32,23 @@ def test_any_node_shows_the_actors_of_every_process(cluster: SimulatedCluster) -
     assert "balancer" in {actor["name"] for actor in observe(cluster, bridge, "ACTORS")}
 
 
+def test_what_has_happened_is_told_with_its_cause_by_the_nodes_and_the_leading_ecs(cluster: SimulatedCluster) -> None:
+    told = observe(cluster, "ecs", "EVENTS")
+    assert told["events"][-1]["number"] == told["next"] - 1 and not told["lost"]
+    cluster.kill("127.0.0.1:7003")
+    cluster.run(3)
+    after = observe(cluster, "ecs", "EVENTS", since=told["next"])["events"]
+    [down] = [each for each in after if each["kind"] == "state"]
+    assert down["sentence"] == "127.0.0.1:7003 is down (was up)" and down["cause"]
+    assert {each["fields"]["by"] for each in after if each["kind"] == "suspicion"} == {NODE, "127.0.0.1:7002"}
+    [written] = [each for each in after if each["kind"] == "ring"]
+    assert down["epoch"] == written["fields"]["written"]
+    here = observe(cluster, "here", "EVENTS")["events"]
+    assert {"session", "ring", "state", "takeover", "link"} <= {each["kind"] for each in here}
+    assert all(each["process"].endswith(NODE) for each in here)
+    assert isinstance(observe(cluster, "here", "EVENTS", since=-1), ReplyError)
+
+
 def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedCluster) -> None:
     cluster.kill("127.0.0.1:7003")
     said = {str(observe(cluster, where, "ACTORS")) for where in ("nowhere", "127.0.0.1:7003", "127.0.0.1:9")}
