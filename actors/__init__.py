@@ -51,7 +51,8 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 1.  A process registers as in the first story, but the ring does not name it. ``RING ADD`` (`RunVerb`) has a
     `Launcher` start such processes (`StartNodes`, `NodesStarted`); started by hand they come as well.
 2.  `Ecs` waits a second for others and writes a ring with a change in flight (`change.py`, `transitions.py`): the
-    nodes that come, at the tokens that `placement.py` gives them, and the phase *transfer*.
+    nodes that come, at the tokens that `placement.py` gives them, and the phase *transfer*. Where they are to go where
+    the load is (``PLACE relief``) it has asked the `Balancer` for that before (`GatherLoads`, `LoadsGathered`).
 3.  Every `StorageNode` is told `RingChanged` and plans (`plan.py`): for each run of its slots that gets another
     member it starts a `Handoff`, which asks the `Replica` of that node to `Learn`. `Learning` says yes; `Disowned`
     says why not.

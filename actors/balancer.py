@@ -1,16 +1,18 @@
 """Finds where the nodes should stand: when somebody asks, and by itself while the ring wants that.
 
-Hears   PlanBalance, RingLed        from Ecs
-        SlotLoads                   from StorageNode of every node
-        Solved                      from Solver
-        LoadsDue, PlanDue, LookSoon from itself
-Tells   ReportLoads -> StorageNode; Solve -> Solver; BalancePlanned, BalanceWanted -> Ecs
+Hears   PlanBalance, GatherLoads, RingLed   from Ecs
+        SlotLoads                           from StorageNode of every node
+        Solved                              from Solver
+        LoadsDue, PlanDue, LookSoon         from itself
+Tells   ReportLoads -> StorageNode; Solve -> Solver; BalancePlanned, LoadsGathered, BalanceWanted -> Ecs
 
 It runs beside every Ecs, and does nothing but look and compute: what comes of it is one wish like any other, which the
 Ecs queues, or refuses if the ring has become another meanwhile. Where slots differ much the computing takes seconds, so
 a `Solver` does it on a thread of its own, one question after the other:
 
     asked, or due --ReportLoads--> gathering --all have answered, or a second is over--> solving --Solved--> told
+
+Who wants to know the loads only, to place a node that comes, is told them in the place of solving.
 
 Who asked is answered within PLAN_SECONDS: TRYAGAIN if it takes longer. The answer is kept then, and is there at once
 for the next who asks the same of the same ring.
@@ -28,7 +30,18 @@ from typing import NamedTuple, assert_never
 
 from ..runtime.actor import Actor, BlockingActor, Ref
 from ..runtime.message import message
-from .messages import BalancePlanned, BalanceWanted, PlanBalance, ReportLoads, RingLed, SlotLoads, Solve, Solved
+from .messages import (
+    BalancePlanned,
+    BalanceWanted,
+    GatherLoads,
+    LoadsGathered,
+    PlanBalance,
+    ReportLoads,
+    RingLed,
+    SlotLoads,
+    Solve,
+    Solved,
+)
 from .rules.balancing import By
 from .rules.rebalance import AIM, Loads, farthest, rebalanced
 from .rules.ring import Ring
@@ -44,6 +57,7 @@ PLAN_SECONDS = 2.0
 
 TASKS_MAX = 8
 """Questions in the works at once; more are refused."""
+BUSY = f"TRYAGAIN {TASKS_MAX} balances are being looked for; ask again"
 
 LOOK_SECONDS, LOOK_SECONDS_MAX = 5.0, 600.0
 """The pause between two looks at the loads; doubled after each search until the nodes change, up to that."""
@@ -107,9 +121,9 @@ class Question(NamedTuple):
 class Task:
     """A question in the works."""
 
-    question: Question
+    question: Question | GatherLoads
     asked: list[PlanBalance]
-    """Who waits for it."""
+    """Who waits for tokens."""
     expected: set[str]
     """Nodes that have not answered yet."""
     heard: dict[str, SlotLoads] = field(default_factory=dict)
@@ -136,10 +150,14 @@ class Balancer(Actor):
         self._looks = False
         """A look is due."""
 
-    def on_receive(self, message: PlanBalance | RingLed | SlotLoads | Solved | LoadsDue | PlanDue | LookSoon) -> None:
+    def on_receive(
+        self, message: PlanBalance | GatherLoads | RingLed | SlotLoads | Solved | LoadsDue | PlanDue | LookSoon
+    ) -> None:
         match message:
             case PlanBalance():
                 self._plan(message)
+            case GatherLoads():
+                self._gather_loads(message)
             case RingLed():
                 self._ring_led(message)
             case SlotLoads():
@@ -168,8 +186,7 @@ class Balancer(Actor):
         if number:
             self._tasks[number].asked.append(message)
         elif len(self._tasks) >= TASKS_MAX:
-            busy = f"TRYAGAIN {TASKS_MAX} balances are being looked for; ask again"
-            self.send(message.reply_to, BalancePlanned(question=message.question, found=None, error=busy))
+            self.send(message.reply_to, BalancePlanned(question=message.question, found=None, error=BUSY))
             return
         else:
             number = self._begin(question, [message])
@@ -184,6 +201,12 @@ class Balancer(Actor):
         asked, task.asked = task.asked, []
         for each in asked:
             self.send(each.reply_to, BalancePlanned(question=each.question, found=None, error=error))
+
+    def _gather_loads(self, message: GatherLoads) -> None:
+        if len(self._tasks) >= TASKS_MAX:
+            self.send(message.reply_to, LoadsGathered(question=message.question, loads=None, error=BUSY))
+        else:
+            self._begin(message, [])
 
     # By itself
 
@@ -218,7 +241,7 @@ class Balancer(Actor):
 
     # Tasks
 
-    def _begin(self, question: Question, asked: list[PlanBalance]) -> int:
+    def _begin(self, question: Question | GatherLoads, asked: list[PlanBalance]) -> int:
         self._next_number += 1
         number, ring = self._next_number, question.ring
         coordinators = [node for node in ring.circle if ring.coordinated_by(node.id)]
@@ -245,11 +268,16 @@ class Balancer(Actor):
         if task is None or task.solving:
             return
         question, loads = task.question, _together(task)
-        if question.by_itself and not self._is_beyond(question, loads):
+        late = f"TRYAGAIN {', '.join(loads.missing)} has not said in time what it holds; ask again"
+        if isinstance(question, GatherLoads):
+            del self._tasks[number]
+            known, error = (None, late) if loads.missing else (loads, "")
+            self.send(question.reply_to, LoadsGathered(question=question.question, loads=known, error=error))
+        elif question.by_itself and not self._is_beyond(question, loads):
             del self._tasks[number]
         elif loads.missing and (question.by != "slots" or question.bytes_max is not None):
             del self._tasks[number]
-            self._answer(task, f"TRYAGAIN {', '.join(loads.missing)} has not said in time what it holds; ask again")
+            self._answer(task, late)
         else:
             task.solving = True
             solve = Solve(
@@ -266,6 +294,7 @@ class Balancer(Actor):
 
     def _solved(self, message: Solved) -> None:
         task, found = self._tasks.pop(message.number), message.found
+        assert isinstance(task.question, Question), "who wants loads only has nothing solved"
         if task.question.by_itself:
             self._beyond, self._pause_seconds = 0, min(2 * self._pause_seconds, LOOK_SECONDS_MAX)
             if not found.is_worth_it:

@@ -8,12 +8,12 @@ Hears   Elected, Deposed                                       from Election
         HeldStamp, HeldRing                                    from Member of every node
         NodesStarted, NodeRestarted                            from a Launcher
         Suspected, PeersHeard                                  from FailureDetector of any node
-        BalancePlanned, BalanceWanted                          from Balancer
+        BalancePlanned, LoadsGathered, BalanceWanted           from Balancer
         CopyDamaged                                            from Scrubber of any node
         LookAgain, AnswersDue                                  from itself
 Tells   WatchNode, WatchChildren, ReadNode, SetNode, CreateNode -> Watches; ReportFigures -> StorageNode;
         WhichRing, ShowHeldRing -> Member; StartNodes, RestartNode -> Launcher; VerbRun -> Gateway;
-        PlanBalance, RingLed -> Balancer
+        PlanBalance, GatherLoads, RingLed -> Balancer
 
 Any number of these run; one leads. Facts arrive in any order and say how things are; after each of them the leader
 *looks*: at the ring as it is in ZooKeeper and at who is registered, and if these two call for another ring it writes
@@ -93,6 +93,7 @@ from .messages import (
     HandoffProgress,
     HeldRing,
     HeldStamp,
+    LoadsGathered,
     PeersHeard,
     RingLed,
     RunVerb,
@@ -108,6 +109,7 @@ from .rules.fields import MovedOn, RingError
 from .rules.life import Registration, Stamp
 from .rules.placement import Place
 from .rules.plan import Plan
+from .rules.rebalance import Loads, placed
 from .rules.recovery import Recovery, recovery
 from .rules.ring import Acks, Node, Ring
 from .rules.ring_news import jobs, states, writes
@@ -271,6 +273,8 @@ class Ecs(Actor):
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
         self._balancer, self._balances = balancer, False
+        self._loads: tuple[int, Loads | None] = 0, None
+        """Where nodes that join are placed by load: what slots weigh in the ring of this epoch; None: it is asked."""
         self.verbs = Verbs(self, cluster_name, watches, balancer, node_command)
         self.restoring = Restoring(self, self._restore)
         self.waiting_because: dict[int, str] = {}
@@ -332,6 +336,7 @@ class Ecs(Actor):
         | PeersHeard
         | CopyDamaged
         | BalancePlanned
+        | LoadsGathered
         | BalanceWanted
         | LookAgain
         | AnswersDue,
@@ -379,6 +384,8 @@ class Ecs(Actor):
                     self.look()
             case BalancePlanned():
                 self.verbs.balance_planned(message)
+            case LoadsGathered():
+                self.verbs.loads_gathered(message)
             case BalanceWanted():
                 self.verbs.balance_wanted(message)
             case LookAgain():
@@ -981,9 +988,11 @@ class Ecs(Actor):
         patient = ready and now < min(due[life.id] for life in ready) + JOIN_SETTLE_SECONDS
         if not ready or (others and patient):
             return None  # others that came just after them are taken in with them
+        if ring.place == "relief" and not self._knows_loads(ring):
+            return None
         for lives in (ready, *([life] for life in ready if len(ready) > 1)):
             try:
-                following = begun(ring, None, lives, why="registered", **self.write_fields())
+                following = begun(ring, self._relieving(ring, lives), lives, why="registered", **self.write_fields())
             except RingError as error:
                 for life in lives:
                     self._refuse(life.id, str(error))
@@ -992,6 +1001,27 @@ class Ecs(Actor):
                     self._refused.pop(life.id, None)
                 return following
         return None
+
+    def _knows_loads(self, ring: Ring) -> bool:
+        """Whether it is known what the slots of this ring weigh; else that is asked, once."""
+
+        def gathered(answer: LoadsGathered) -> None:
+            self._loads = ring.epoch, answer.loads or Loads()  # a node that is silent keeps nobody from joining
+            self.look()
+
+        if self._loads[0] != ring.epoch:
+            self._loads = ring.epoch, None
+            self.verbs.ask_loads(ring, gathered)
+        return self._loads[1] is not None
+
+    def _relieving(self, ring: Ring, lives: list[Registration]) -> Wish | None:
+        """The wish to take in these where the load is; None: as the ring places them."""
+        if ring.place != "relief" or self._loads[1] is None:
+            return None
+        ids = tuple(sorted(life.id for life in lives))
+        strangers = [id for id in ids if id not in ring.by_id or not ring.by_id[id].given_up]
+        places = placed(ring, strangers, "relief", self._loads[1])
+        return Wish(job=ring.epoch + 1, kind="add", ids=ids, tokens=tuple(sorted(places.tokens.items())))
 
     def _waiting(self, ring: Ring) -> list[Registration]:
         """Nodes that have registered, are not in the ring, and may be taken in by themselves."""

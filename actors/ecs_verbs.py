@@ -14,19 +14,30 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..runtime.actor import Ref
 from ..runtime.session import Answered, ChildrenChanged, ReadNode, WatchChildren
-from .job_view import balance_view, job_in_flight, jobs_ended, jobs_waiting, list_view, plan_view
+from .job_view import balance_view, job_in_flight, jobs_ended, jobs_waiting, list_view, placed_view, plan_view
 from .launcher import NodeRestarted, NodesStarted, RestartNode, StartNodes
-from .messages import BalancePlanned, BalanceWanted, Figures, PlanBalance, ReportFigures, RunVerb, VerbRun
+from .messages import (
+    BalancePlanned,
+    BalanceWanted,
+    Figures,
+    GatherLoads,
+    LoadsGathered,
+    PlanBalance,
+    ReportFigures,
+    RunVerb,
+    VerbRun,
+)
 from .rules import paths
 from .rules.balancing import Balancing, By, balancing_to_json
-from .rules.change import Kind
+from .rules.change import Kind, Wish
 from .rules.fields import MovedOn, RingError
+from .rules.placement import Place
 from .rules.plan import Plan, Transfer
-from .rules.rebalance import Rebalance, is_of
+from .rules.rebalance import Loads, Rebalance, is_of, placed
 from .rules.ring import Node, Ring
 from .rules.transitions import (
     abandoned,
@@ -66,6 +77,8 @@ NODES_ADDED_MAX = 64
 """Nodes that one ``RING ADD COUNT`` starts at most."""
 
 ASKED = "asked for"
+
+ADD_SYNTAX = "RING ADD COUNT n | NODE id [id ...], then PLACE even|md5|relief, and DRYRUN to see only"
 
 BALANCE_SYNTAX = (
     "RING BALANCE [BY slots|keys|bytes|requests] [THRESHOLD percent] [MAXMOVE bytes] [DRYRUN] | AUTO ON|OFF [BY ...] "
@@ -125,6 +138,8 @@ class Verbs:
         self._balancer = balancer
         self._balances: dict[int, Callable[[BalancePlanned], None]] = {}
         """What to do with the Balancer's answers."""
+        self._load_questions: dict[int, Callable[[LoadsGathered], None]] = {}
+        """The same where loads were asked for."""
         self.orders: list[Order] = []
         """In the order in which they are to be carried out."""
         self._gatherings: dict[int, Gathering] = {}
@@ -141,7 +156,8 @@ class Verbs:
 
     def run(self, message: RunVerb) -> None:
         """Answer a verb, now or later."""
-        if len(self.orders) + len(self._gatherings) + len(self._at_launcher) + len(self._balances) >= VERBS_MAX:
+        at_balancer = len(self._balances) + len(self._load_questions)
+        if len(self.orders) + len(self._gatherings) + len(self._at_launcher) + at_balancer >= VERBS_MAX:
             self._answer(message, error=f"TRYAGAIN {VERBS_MAX} questions are in the works; ask again")
             return
         words = list(message.arguments)
@@ -201,9 +217,20 @@ class Verbs:
 
     def _add(self, message: RunVerb, words: list[str]) -> None:
         words, dry_run = _without_dry_run(words)
+        ring = self._ecs.known_ring()
+        how: Place | None = "relief" if ring.place == "relief" else None
+        if len(words) > 1 and words[-2].upper() == "PLACE":
+            how = next((each for each in get_args(Place) if each == words[-1].lower()), None)
+            words = words[:-2] if how is not None else []
         match [word.upper() for word in words[:1]], words[1:]:
             case ["COUNT"], [word] if 0 < (_number(word) or 0) <= NODES_ADDED_MAX:
-                self._start_nodes(message, int(word), dry_run, lambda ids: self._wish(message, "add", ids, dry_run))
+
+                def start(loads: Loads) -> None:
+                    self._start_nodes(
+                        message, int(word), dry_run, lambda ids: self._take_in(message, ids, how, loads, dry_run)
+                    )
+
+                self._knowing_loads(message, how, start)
             case ["COUNT"], _:
                 self._answer(message, error=f"ERR RING ADD COUNT takes a number of nodes from 1 to {NODES_ADDED_MAX}")
             case ["NODE"], [_, *_]:
@@ -211,9 +238,51 @@ class Verbs:
                     if id not in self._ecs.newest_lives():
                         self._answer(message, error=f"ERR {id} has not registered: start it, then add it")
                         return
-                self._wish(message, "add", words[1:], dry_run)
+                self._knowing_loads(message, how, lambda loads: self._take_in(message, words[1:], how, loads, dry_run))
             case _:
-                self._answer(message, error="ERR RING ADD COUNT n | NODE id [id ...], and DRYRUN to see only")
+                self._answer(message, error=f"ERR {ADD_SYNTAX}")
+
+    def _knowing_loads(self, message: RunVerb, how: Place | None, then: Callable[[Loads], None]) -> None:
+        """Go on once it is known what the slots weigh, if nodes are to be placed by that."""
+
+        def gathered(answer: LoadsGathered) -> None:
+            if answer.loads is None:
+                self._answer(message, error=answer.error)
+            else:
+                then(answer.loads)
+
+        if how == "relief":
+            self.ask_loads(self._ecs.known_ring(), gathered)
+        else:
+            then(Loads())
+
+    def _take_in(self, message: RunVerb, ids: Iterable[str], how: Place | None, loads: Loads, dry_run: bool) -> None:
+        """Have nodes taken in, at places that are chosen now; None: by the ring's way, once their turn has come."""
+        names = sorted(set(ids))
+        if how is None:
+            self._wish(message, "add", names, dry_run)
+            return
+
+        def wish(ring: Ring) -> Ring:
+            tokens = placed(ring, names, how, loads).tokens
+            return queued(ring, "add", names, tokens=tokens, why=ASKED, **self._ecs.write_fields())
+
+        if dry_run:
+            places = placed(self._ecs.known_ring(), names, how, loads)
+            self._show_plan(message, "add", names, {"placed": placed_view(places)}, tokens=places.tokens)
+        else:
+            nodes = {"nodes": names, "by": None, "plan": None}
+            self.order(message, wish, lambda ring: self._say(message, {"job": ring.epoch, **nodes}))
+
+    def ask_loads(self, ring: Ring, then: Callable[[LoadsGathered], None]) -> None:
+        """Go on with what the slots of the ring weigh."""
+        question = self._question()
+        self._load_questions[question] = then
+        self._ecs.send(self._balancer, GatherLoads(question=question, ring=ring, reply_to=self._ecs.ref))
+
+    def loads_gathered(self, message: LoadsGathered) -> None:
+        """The Balancer knows what the slots weigh, or says why not."""
+        self._load_questions.pop(message.question)(message)
 
     def _start_nodes(
         self,
@@ -364,7 +433,7 @@ class Verbs:
                 self._say(message, {"job": None, "nodes": [], "plan": None, "balance": balance_view(found)})
             elif dry_run:
                 tokens = found.found.tokens
-                self._show_plan(message, "move", tokens, balance=balance_view(found), tokens=tokens)
+                self._show_plan(message, "move", tokens, {"balance": balance_view(found)}, tokens=tokens)
             else:
                 self._order_balance(
                     found,
@@ -450,7 +519,9 @@ class Verbs:
         lives = self._ecs.newest_lives()
         if kind == "add":
             known = [lives[id] if id in lives else self._ecs.imagined(id) for id in sorted(set(ids))]
-            following = begun(calm, None, known, why=ASKED, **fields)
+            places = tuple(sorted(what.get("tokens", {}).items()))
+            wish = Wish(job=calm.epoch + 1, kind="add", ids=tuple(sorted(set(ids))), tokens=places)
+            following = begun(calm, wish, known, why=ASKED, **fields)
         else:
             waiting = queued(calm, kind, ids, **what, why=ASKED, **fields)
             wish = waiting.queue[0]
@@ -463,7 +534,7 @@ class Verbs:
         message: RunVerb,
         kind: Kind,
         ids: Iterable[str],
-        balance: dict[str, Any] | None = None,
+        shown_too: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
         ring = self._ecs.known_ring()
@@ -482,7 +553,7 @@ class Verbs:
                 if source in figures and len(figures[source].runs) == len(transfers):
                     holdings |= zip(transfers, figures[source].runs, strict=True)
             shown = {"job": None, "nodes": sorted(ids), "plan": plan_view(what, plan, holdings)}
-            self._say(message, {**shown, **({"balance": balance} if balance is not None else {})})
+            self._say(message, {**shown, **(shown_too or {})})
 
         wanted = {ring.by_id[source]: [tuple(t.slots) for t in transfers] for source, transfers in runs.items()}
         self.gather(wanted, gathered)  # type: ignore[arg-type]  # a Run is a pair

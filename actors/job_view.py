@@ -9,7 +9,7 @@ from typing import Any
 from .messages import HandoffProgress
 from .rules.change import Wish
 from .rules.plan import Plan, Transfer
-from .rules.rebalance import Rebalance
+from .rules.rebalance import Placed, Rebalance
 from .rules.ring import Ring, Trouble
 
 Holdings = Mapping[Transfer, tuple[int, int]]
@@ -40,6 +40,17 @@ def plan_view(what: str, plan: Plan, holdings: Holdings) -> dict[str, Any]:
         "bytes": sum(size for _, size in holdings.values()) if known else None,
         "shares": {id: list(shares) for id, shares in sorted(plan.shares.items())},
         "warnings": list(plan.warnings),
+    }
+
+
+def placed_view(places: Placed) -> dict[str, Any]:
+    """Where nodes that come will stand, and which part of what each of them will have."""
+    return {
+        "how": places.how,
+        "by": places.by,
+        "nodes": {
+            id: {"token": f"{token:032x}", "part": places.parts[id]} for id, token in sorted(places.tokens.items())
+        },
     }
 
 

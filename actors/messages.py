@@ -742,6 +742,16 @@ class PlanBalance:
     reply_to: Ref
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherLoads:
+    """What does each slot of this ring weigh? Local. Ecs -> Balancer."""
+
+    question: int
+    ring: Ring
+    reply_to: Ref
+
+
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLoads:
@@ -799,6 +809,16 @@ class BalancePlanned:
 
     question: int
     found: Rebalance | None
+    error: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadsGathered:
+    """The answer to GatherLoads, or why there is none; local. Balancer -> Ecs."""
+
+    question: int
+    loads: Loads | None
     error: str = ""
 
 

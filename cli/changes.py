@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..actors.rules.balancing import BYS, CAPACITY_MAX
-from ..actors.rules.placement import REPLICAS_MAX
+from ..actors.rules.placement import PLACES, REPLICAS_MAX
 from ..actors.rules.ring import BYTES_PER_SECOND_MAX
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
@@ -87,27 +87,35 @@ def nodes(context: click.Context, as_json: bool, cluster: str, password: str | N
 @nodes.command("add")
 @click.argument("count", type=click.IntRange(1, NODES_ADDED_MAX), required=False)
 @click.option("--node", "ids", type=NodeId(), multiple=True, help="Take in this one, which waits to be asked.")
+@click.option(
+    "--place", type=click.Choice(PLACES), help="Where they stand on the ring.  [default: as the ring does it]"
+)
 @dry_run_option
 @detach_option
 @json_option
 @cluster_options
-def nodes_add(count: int | None, ids: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+def nodes_add(count: int | None, ids: tuple[str, ...], place: str | None, dry_run: bool, **how: Any) -> None:
     """Start more nodes and have the ring take them in.
 
     COUNT of them, or 1, all in one change: others hand over the keys of their slots while clients go on reading and
     writing. The processes are started by `ringkeeper up`, where that runs. With --node no process is started: nodes
     are taken in that have registered and wait, started with `node --no-join` or left over from a cancelled job.
 
+    Where a node stands decides whose slots it takes over. --place even: half of the largest range; md5: what lies
+    before the MD5 of its host:port; relief: half of the heaviest load, in what the ring is balanced by (`ringkeeper
+    balance --auto on --by ...`), else in requests, or in bytes where nothing is asked for.
+
     \b
     Examples:
       ringkeeper nodes add
       ringkeeper nodes add 3 --dry-run
+      ringkeeper nodes add --place relief
       ringkeeper nodes add --node 10.0.0.7:7001
     """
     if count is not None and ids:
         raise click.UsageError("give either how many nodes to start or, with --node, which ones to take in")
     words = ["NODE", *ids] if ids else ["COUNT", str(count or 1)]
-    _change("ADD", words, dry_run, **how)
+    _change("ADD", [*words, *(["PLACE", place] if place is not None else [])], dry_run, **how)
 
 
 @nodes.command("remove")
@@ -303,7 +311,7 @@ def _change(
             elif number is not None:
                 click.echo(f"job {number} has begun: `ringkeeper jobs` shows how far it is")
             elif plan is not None:
-                _print_plan(plan, reply.get("balance"))
+                _print_plan(plan, reply)
             elif "balance" in reply:
                 _print_parts(balance_tables(reply["balance"]))
             else:
@@ -327,10 +335,12 @@ def _change(
     Console(highlight=False).print(shares_table(shares))
 
 
-def _print_plan(plan: "Plan", balance: "Plan | None") -> None:
-    from .following import balance_tables, plan_tables
+def _print_plan(plan: "Plan", reply: dict[str, Any]) -> None:
+    from .following import balance_tables, places_text, plan_tables
 
-    parts = [*plan_tables(plan), *(balance_tables(balance) if balance is not None else ())]
+    parts = plan_tables(plan)
+    parts += balance_tables(reply["balance"]) if "balance" in reply else []
+    parts += [places_text(reply["placed"])] if "placed" in reply else []
     _print_parts([f"to {plan['what']}:", *parts, "nothing was changed"])
 
 

@@ -194,6 +194,12 @@ def plan_tables(plan: Plan) -> "list[Table | str]":
     return [*parts, *(f"warning: {warning}" for warning in plan["warnings"])]
 
 
+def places_text(places: Plan) -> str:
+    """What nodes that come relieve the others of."""
+    parts = ", ".join(f"{id} with {each['part']:.1%}" for id, each in places["nodes"].items())
+    return f"placed by {places['how']}: {parts} of all {places['by']}"
+
+
 def balance_tables(balance: Plan) -> "list[Table | str]":
     """What tokens bring: each node's load before and after, in its part; what that costs, or why nothing moves."""
     from .drawing import bytes_text, plain_table

@@ -362,8 +362,9 @@ class RealStage(Stage):
                 start_new_session=True,
             )
 
-    def _join(self, count: int) -> tuple[str, ...]:
-        return tuple(self._command("ADD", "COUNT", str(count))["nodes"])
+    def _join(self, count: int, place: Place | None) -> tuple[str, ...]:
+        where = () if place is None else ("PLACE", place)
+        return tuple(self._command("ADD", "COUNT", str(count), *where)["nodes"])
 
     def _replace(self, id: str) -> dict[str, Any]:
         return self._command("REPLACE", id)

@@ -292,8 +292,12 @@ class SimulatedStage(Stage):
         self.cluster.on_drop = self._dropping
         self._note_tenures()
 
-    def _join(self, count: int) -> tuple[str, ...]:
-        return tuple(self.cluster.new_node() for _ in range(count))
+    def _join(self, count: int, place: Place | None) -> tuple[str, ...]:
+        ids = tuple(self.cluster.new_node(joins=place is None) for _ in range(count))
+        if place is not None:
+            self._wait(lambda: set(ids) <= set(self._command("STATUS")["waiting"]), COMMAND_SECONDS_MAX)
+            self._command("ADD", "NODE", *ids, "PLACE", place)
+        return ids
 
     def _replace(self, id: str) -> dict[str, Any]:
         new = self.cluster.new_node(joins=False)

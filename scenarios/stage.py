@@ -248,10 +248,11 @@ class Stage(ABC):
         self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies, out_after, place)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
-    def join(self, count: int = 1) -> tuple[str, ...]:
-        """Start more nodes, which join the ring; returns their ids."""
-        ids = self._join(count)
-        self.say(f"{_listed(ids)} started, to join the ring")
+    def join(self, count: int = 1, place: Place | None = None) -> tuple[str, ...]:
+        """Start more nodes, which join the ring; returns their ids. ``place``: how they get their tokens; None: as all
+        nodes of the ring do."""
+        ids = self._join(count, place)
+        self.say(f"{_listed(ids)} started, to join the ring{'' if place is None else f', placed by {place}'}")
         return ids
 
     def replace(self, id: str) -> tuple[str, int]:
@@ -694,7 +695,7 @@ class Stage(ABC):
         self, nodes: int, ecs: int, fsync: str, replicas: int, min_copies: int, out_after: float, place: Place
     ) -> None: ...
     @abstractmethod
-    def _join(self, count: int) -> tuple[str, ...]: ...
+    def _join(self, count: int, place: Place | None) -> tuple[str, ...]: ...
     @abstractmethod
     def _replace(self, id: str) -> dict[str, Any]:
         """What RING REPLACE answers."""

@@ -35,7 +35,7 @@ from .least_shift import between, least_shift
 from .slot_shift import Gap, Slots
 from .slots import SLOT_SHIFT, SLOTS
 
-__all__ = ["Balance", "balance", "balanced_ends", "greedy", "handed_over"]
+__all__ = ["Balance", "balance", "balanced_ends", "greedy", "handed_over", "loads_at"]
 
 MILLION = 1_000_000
 """Deviations are counted in millionths of the fair part."""
@@ -113,6 +113,13 @@ def balance(
         handed_over=handed_over(ends, places, copies, load),
         proven=proven,
     )
+
+
+def loads_at(tokens: Mapping[str, int], load: Sequence[int] | None = None) -> dict[str, int]:
+    """Each node's load, in the order of the ring, where nodes stand at these tokens."""
+    ids = sorted(tokens, key=lambda id: tokens[id])
+    ends = [(tokens[id] >> SLOT_SHIFT) + 1 for id in ids]
+    return dict(zip(ids, _loads(_marks(load), ends), strict=True))
 
 
 def balanced_ends(ends: Sequence[int], circle: int, threshold: float = 0.05) -> list[int]:

@@ -51,7 +51,8 @@ class Wish:
     ids: tuple[str, ...]
     """The nodes that it is about, ascending."""
     tokens: tuple[tuple[str, int], ...] = ()
-    """Of a move: where every node of the ring is to stand, by id."""
+    """Of a move: where every node of the ring is to stand, by id. Of nodes to add: where those are to stand of whom
+    that was said."""
     by: str = ""
     """Of a replacement: who comes."""
     copies: tuple[int, int] | None = None
@@ -64,8 +65,10 @@ class Wish:
         for id, token in self.tokens:
             text(f"a node of job {self.job}", id, NODE_ID)
             whole(f"token of {id} in job {self.job}", token, 0, CIRCLE - 1)
-        if tuple(sorted(id for id, _ in self.tokens)) != (self.ids if self.kind == "move" else ()):
-            raise RingError(f"job {self.job} moves tokens of other nodes than it names")
+        placed = sorted(id for id, _ in self.tokens)
+        may_be = [id for id in self.ids if self.kind == "move" or (self.kind == "add" and id in placed)]
+        if placed != may_be:
+            raise RingError(f"job {self.job} gives tokens to other nodes than it names")
         if (self.by != "") != (self.kind == "replace") or (self.by and len(self.ids) != 1):
             raise RingError(f"job {self.job} does not say which one node is replaced by which")
         if self.by:
@@ -77,6 +80,11 @@ class Wish:
         if self.copies is not None:
             whole(f"copies that job {self.job} wants", self.copies[0], 1, REPLICAS_MAX)
             whole(f"copies that job {self.job} wants for a write", self.copies[1], 1, REPLICAS_MAX)
+
+    def among(self, ids: Iterable[str]) -> "Wish":
+        """The same wish to add nodes, for these of them."""
+        left = tuple(sorted(ids))
+        return replace(self, ids=left, tokens=tuple(each for each in self.tokens if each[0] in left))
 
     @property
     def comers(self) -> tuple[str, ...]:
@@ -126,8 +134,9 @@ class Change:
         }
         coming = {node.id for node in self.comes}
         kept = {node.id: node for node in nodes if node.id not in coming}
-        for id, token in self.wish.tokens:
-            kept[id] = replace(kept[id], token=token)
+        if self.wish.kind == "move":
+            for id, token in self.wish.tokens:
+                kept[id] = replace(kept[id], token=token)
         if self.wish.kind in leads_to:
             for id in self.wish.ids:
                 kept[id] = replace(kept[id], state=leads_to[self.wish.kind], given_up=self.wish.kind == "out")

@@ -1,4 +1,5 @@
-"""Turns what a ring holds, slot by slot, into tokens to move: what `balance.py` finds, made fit for one change.
+"""Turns what a ring holds, slot by slot, into tokens to move: what `balance.py` finds, made fit for one change; and
+into tokens for nodes that come (`placed`).
 
 By what shares are made even is a person's choice: slots, keys, bytes, or requests per second. Whatever that is, what a
 change costs is the bytes of the copies that it makes, so ``bytes_max`` is in these: the shares are then made as even as
@@ -14,8 +15,9 @@ The result is a value: `transitions.py` refuses it once the nodes are others.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from .balance import Balance, balance
+from .balance import Balance, balance, loads_at
 from .balancing import By
+from .placement import Place, place
 from .plan import plan
 from .ring import Node, Ring
 from .slots import SLOTS
@@ -44,6 +46,12 @@ class Loads:
     def of(self, by: By) -> Sequence[int] | None:
         """The weights by which shares are made even; None: one each."""
         return {"keys": self.keys, "bytes": self.bytes, "requests": self.requests}.get(by)
+
+    def to_relieve(self, by: By) -> By:
+        """What of them is to be relieved in a ring that is balanced by this: that, if it is any load, else requests if
+        there are any, else bytes; slots where nothing is known."""
+        candidates: tuple[By, ...] = (by, "requests", "bytes")
+        return next((each for each in candidates if sum(self.of(each) or ())), "slots")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +156,31 @@ def rebalanced(
         hottest=tuple((-slot, weight) for weight, slot in heaviest[:HOTTEST]),
         missing=loads.missing,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where nodes that come are to stand, and what they relieve the others of."""
+
+    how: Place
+    by: By
+    tokens: Mapping[str, int]
+    parts: Mapping[str, float]
+    """How much of the load each of them will have."""
+
+
+def placed(ring: Ring, ids: Sequence[str], how: Place, loads: Loads) -> Placed:
+    """Places for those of the nodes that are not in the ring. What waits in its queue is taken for done already."""
+    standing = _tokens(ring)
+    for each in ring.change.comes if ring.change is not None else ():
+        standing[each.id] = each.token
+    for wish in ((ring.change.wish,) if ring.change is not None else ()) + ring.queue:
+        standing |= wish.tokens
+    by = loads.to_relieve(ring.balancing.by) if how == "relief" else "slots"
+    tokens = place((id for id in ids if id not in standing), how, standing, loads.of(by))
+    shares = loads_at(standing | tokens, loads.of(by))
+    whole = sum(shares.values())
+    return Placed(how=how, by=by, tokens=tokens, parts={id: shares[id] / whole for id in tokens})
 
 
 def is_of(found: Rebalance, ring: Ring) -> bool:

@@ -421,7 +421,8 @@ def begun(
     the nodes of these registrations.
 
     A wish to add nodes takes in those of them that are registered; of a replacement, the one that comes is given. Who
-    was given up stands where it stood before, if nobody else does: what it holds is of those slots. A wish that was
+    was given up stands where it stood before, unless the wish says otherwise, if nobody else does: what it holds is of
+    those slots. A wish that was
     never queued (`returning`, `giving_up`) is begun in the same way. Raises RingError when a change is in flight, or
     when it must not be done (`plan`).
     """
@@ -433,7 +434,7 @@ def begun(
         wish = Wish(job=ring.epoch + 1, kind="add", ids=ids)
     queue = tuple(each for each in ring.queue if each.job != wish.job)
     if wish.kind == "add":
-        wish = replace(wish, ids=ids)
+        wish = wish.among(ids)
     if wish.kind == "move":
         _check_same_nodes(ring, wish)
     standing = {node.id: node.token for node in ring.circle}
@@ -441,7 +442,8 @@ def begun(
         tokens = {id: _member(ring, wish.ids[0]).token for id in ids}
     else:
         former = {id: ring.by_id[id].token for id in ids if id in ring.by_id and ring.by_id[id].given_up}
-        tokens = {id: token for id, token in former.items() if token not in standing.values()}
+        wanted = former | dict(wish.tokens if wish.kind == "add" else ())
+        tokens = {id: token for id, token in wanted.items() if token not in standing.values()}
         tokens |= place((id for id in ids if id not in tokens), ring.place, standing | tokens)
     comes = tuple(Node(**life.life(), token=tokens[life.id]) for life in lives)
     for life in lives:
@@ -634,7 +636,7 @@ def _without(wish: Wish, id: str) -> Wish | None:
     if id not in wish.comers:
         return wish
     others = tuple(each for each in wish.comers if each != id)
-    return replace(wish, ids=others) if others else None
+    return wish.among(others) if others else None
 
 
 def served(ring: Ring, serving: bool, *, why: str, nonce: str, wall_seconds: float) -> Ring:

@@ -9,6 +9,8 @@ from ringkeeper.actors.balancer import CALM_SECONDS, LOOK_SECONDS, LOOKS, PLAN_S
 from ringkeeper.actors.messages import (
     BalancePlanned,
     BalanceWanted,
+    GatherLoads,
+    LoadsGathered,
     PlanBalance,
     ReportLoads,
     RingLed,
@@ -62,7 +64,7 @@ class Stage:
                 case Solve() if solve:
                     self.solves += 1
                     asked += self.harness.tell(solved(message))
-                case BalancePlanned() | BalanceWanted():
+                case BalancePlanned() | LoadsGathered() | BalanceWanted():
                     self.told.append(message)
 
     def loads_of(self, id: str, question: int) -> SlotLoads:
@@ -158,6 +160,21 @@ def test_what_a_node_has_not_said_in_time_is_named() -> None:
     stage.play(stage.harness.tell(stage.plan(1)))
     stage.advance(LOOK_SECONDS)
     assert stage.told[-1].error.startswith("TRYAGAIN 127.0.0.1:7003")
+
+
+@pytest.mark.parametrize("silent", [[], ["127.0.0.1:7003"]])
+def test_who_places_a_node_is_told_the_loads_or_whose_are_not_known(silent: list[str]) -> None:
+    stage = Stage(skewed)
+    stage.silent = set(silent)
+    asked = GatherLoads(question=4, ring=stage.ring, reply_to=stage.harness.probe("ecs"))
+    stage.play(stage.harness.tell(asked))
+    stage.advance(LOOK_SECONDS)
+    (told,) = stage.told
+    assert told.question == 4 and stage.solves == 0
+    if silent:
+        assert told.loads is None and told.error.startswith("TRYAGAIN 127.0.0.1:7003")
+    else:
+        assert [told.loads.requests[slot] for slot in (0, SLOTS - 1)] == [3000, 1000]
 
 
 def test_rates_follow_what_is_asked_and_fade_when_nothing_is() -> None:

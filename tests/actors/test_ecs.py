@@ -9,9 +9,11 @@ from ringkeeper.actors.ecs import ABSENT_SECONDS_MIN, STEADY_SECONDS, Ecs
 from ringkeeper.actors.messages import (
     ChangeReported,
     Figures,
+    GatherLoads,
     HandoffProgress,
     HeldRing,
     HeldStamp,
+    LoadsGathered,
     PeersHeard,
     ReportFigures,
     RunVerb,
@@ -22,7 +24,10 @@ from ringkeeper.actors.messages import (
 )
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration, Stamp
+from ringkeeper.actors.rules.placement import Place
+from ringkeeper.actors.rules.rebalance import Loads
 from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.suspicion import REFUSED_SETTLE_SECONDS, Why
 from ringkeeper.actors.rules.transitions import planned
 from ringkeeper.runtime.election import Deposed, Elected
@@ -61,10 +66,10 @@ def name_of(registration: Registration) -> str:
 class Stage:
     """An Ecs and a ZooKeeper that is played by hand."""
 
-    def __init__(self, found_with: int = 3, replicas: int = 1) -> None:
+    def __init__(self, found_with: int = 3, replicas: int = 1, place: Place = "even") -> None:
         self.harness = Harness(
             Ecs, id="ecs-1", cluster_name=CLUSTER, watches="probe:watches", balancer="probe:balancer",
-            found_with=found_with, patience_seconds=PATIENCE_SECONDS, replicas=replicas,
+            found_with=found_with, patience_seconds=PATIENCE_SECONDS, replicas=replicas, place=place,
         )  # fmt: skip
         self.data: bytes | None = None
         self.version = -1
@@ -126,6 +131,10 @@ class Stage:
                     answer = Answered(request=message.request, path=path, data=content, version=0)
                 case WhichRing():
                     asked += self.hold(message.question)
+                    continue
+                case GatherLoads():
+                    loads = Loads(requests=(1,) * 4096 + (0,) * (SLOTS - 4096))
+                    asked += self.harness.tell(LoadsGathered(question=message.question, loads=loads))
                     continue
                 case WatchChildren():
                     asked += self.harness.tell(self.children())
@@ -1114,3 +1123,28 @@ def test_a_transfer_that_waits_for_the_limit_of_bytes_is_not_stuck(five: Stage, 
         five.play(five.harness.tell(report))
         five.pass_time(1.0)
     assert (five.ring.change == ring.change) == limited
+
+
+@pytest.mark.parametrize("place", ["even", "relief"])
+def test_a_node_joins_where_the_load_is_if_somebody_wants_that_or_the_ring_is_placed_so(place: Place) -> None:
+    stage = Stage(place=place)
+    stage.lead()
+    stage.register(life(1), life(2), life(3))
+    gateway, before = stage.harness.probe("gateway"), len(stage.harness.sent)
+    words = ("NODE", life(8).id, "PLACE", "relief", "DRYRUN")
+    stage.play(stage.harness.tell(RunVerb(question=7, verb="ADD", arguments=words, reply_to=gateway)))
+    stage.pass_time(1.1)
+    (shown,) = [json.loads(each.text) for name, each in stage.harness.sent[before:] if name == "gateway"]
+    assert shown["placed"]["by"] == "requests" and shown["placed"]["nodes"][life(8).id]["part"] == 0.5
+    assert [each["slots"] for each in shown["plan"]["transfers"]] == ["0-2047"]
+
+    assert "PLACE even|md5|relief" in stage.ask("ADD", "NODE", life(9).id, "PLACE", "somewhere").error
+    stage.register(life(9))
+    if place == "even":
+        stage.ask("ADD", "NODE", life(9).id, "PLACE", "RELIEF")
+    else:
+        stage.pass_time(1.1)
+    assert stage.ring.change is not None
+    stage.finish()
+    assert [str(run) for run in stage.ring.slots_of(life(9).id)] == ["0-2047"]
+    stage.harness.stop()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from ringkeeper.actors.rules.balancing import Balancing
 from ringkeeper.actors.rules.fields import RingError
-from ringkeeper.actors.rules.rebalance import Loads, Rebalance, farthest, rebalanced
+from ringkeeper.actors.rules.placement import md5_token
+from ringkeeper.actors.rules.rebalance import Loads, Rebalance, farthest, placed, rebalanced
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.transitions import (
@@ -141,3 +142,51 @@ def test_how_the_ring_balances_itself_is_a_field_of_it() -> None:
     for nonsense in bad:
         with pytest.raises(RingError):
             Balancing(**nonsense)
+
+
+JOINING, LATER = "127.0.0.1:8001", "127.0.0.1:8002"
+HOT = tuple(100 if 4096 <= slot < 6144 else 1 for slot in range(SLOTS))
+COLD = tuple(reversed(HOT))
+
+
+@pytest.mark.parametrize(
+    ("loads", "by", "relieved"),
+    [
+        (Loads(requests=HOT, bytes=COLD), "requests", range(4096, 8192)),
+        (Loads(bytes=COLD), "bytes", range(8192, 12288)),
+        (Loads(), "slots", range(4096)),
+    ],
+)
+def test_a_node_takes_half_of_the_requests_where_they_are_or_else_of_the_bytes(
+    loads: Loads, by: str, relieved: range
+) -> None:
+    ring = founded(4, replicas=3)
+    places = placed(ring, [JOINING], "relief", loads)
+    ring = queued(ring, "add", [JOINING], tokens=places.tokens, **more(ring))
+    ring = begun(ring, ring.queue[0], [registration(JOINING)], **more(ring))
+    for step in (advanced, advanced, committed):
+        ring = step(Ring.from_json(ring.to_json()), **more(ring))
+    (run,) = ring.slots_of(JOINING)
+    weights = loads.of(places.by) or (1,) * SLOTS
+    taken = sum(weights[run.first : run.last + 1])
+    assert places.by == by and run.first in relieved and run.last in relieved
+    assert taken == pytest.approx(sum(weights[slot] for slot in relieved) / 2, rel=0.01)
+    assert places.parts == {JOINING: taken / sum(weights)}
+
+
+def test_a_node_relieves_others_of_what_the_ring_is_balanced_by() -> None:
+    ring = set_balancing(founded(4), Balancing(by="bytes"), **more(founded(4)))
+    assert placed(ring, [JOINING], "relief", Loads(requests=HOT, bytes=COLD)).by == "bytes"
+    assert placed(ring, [JOINING], "md5", Loads(requests=HOT)).tokens == {JOINING: md5_token(JOINING)}
+
+
+def test_who_is_placed_while_another_waits_takes_what_that_one_leaves() -> None:
+    ring, loads = founded(4, replicas=3), Loads(requests=HOT)
+    both = placed(ring, [JOINING, LATER], "relief", loads).tokens
+    first, second = sorted(both, key=md5_token)
+    waiting = queued(ring, "add", [first], tokens={first: both[first]}, **more(ring))
+    assert placed(waiting, [second], "relief", loads).tokens == {second: both[second]}
+    taken = replace(ring.circle[0], token=both[first])
+    moved = replace(waiting, nodes=(taken, *ring.circle[1:]))
+    change = begun(moved, moved.queue[0], [registration(first)], **more(moved)).change
+    assert change is not None and change.comes[0].token != both[first]
