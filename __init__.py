@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from .actors.client import Client
     from .actors.client_errors import ClientError, InDoubt, NotDone
     from .actors.local import LocalCluster
-    from .runtime.actor import Actor, BlockingActor
+    from .runtime.actor import Actor, BlockingActor, Ref, WouldDeadlock
+    from .runtime.bridge import Bridge, BridgeConfig, LinkLost, LinkUp
     from .runtime.message import message
-    from .runtime.system import ActorSystem
+    from .runtime.network import TcpNetwork
+    from .runtime.remote import CodeRefused, RemoteError, Unanswered, Unsent
+    from .runtime.running import running_system
+    from .runtime.system import ActorSystem, Supervision, Terminated
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library speaks up only where it is asked to
 
@@ -32,8 +36,22 @@ _HOMES = {
     "NotDone": "actors.client_errors",
     "LocalCluster": "actors.local",
     "Actor": "runtime.actor",
-    "ActorSystem": "runtime.system",
     "BlockingActor": "runtime.actor",
+    "Ref": "runtime.actor",
+    "WouldDeadlock": "runtime.actor",
+    "ActorSystem": "runtime.system",
+    "Supervision": "runtime.system",
+    "Terminated": "runtime.system",
+    "running_system": "runtime.running",
+    "Bridge": "runtime.bridge",
+    "BridgeConfig": "runtime.bridge",
+    "LinkLost": "runtime.bridge",
+    "LinkUp": "runtime.bridge",
+    "TcpNetwork": "runtime.network",
+    "CodeRefused": "runtime.remote",
+    "RemoteError": "runtime.remote",
+    "Unanswered": "runtime.remote",
+    "Unsent": "runtime.remote",
     "message": "runtime.message",
 }
 
@@ -41,13 +59,27 @@ __all__ = [
     "Actor",
     "ActorSystem",
     "BlockingActor",
+    "Bridge",
+    "BridgeConfig",
     "Client",
     "ClientError",
+    "CodeRefused",
     "InDoubt",
+    "LinkLost",
+    "LinkUp",
     "LocalCluster",
     "NotDone",
+    "Ref",
+    "RemoteError",
+    "Supervision",
+    "TcpNetwork",
+    "Terminated",
+    "Unanswered",
+    "Unsent",
+    "WouldDeadlock",
     "__version__",
     "message",
+    "running_system",
 ]
 
 

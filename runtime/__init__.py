@@ -8,9 +8,10 @@ Knows nothing of keys' meaning, rings or Redis commands; everything here would s
 `system.py`       the actors of one process: turns, supervision, death watch, counters
 `virtual.py`      the event loop of tests and simulations; `harness.py` drives one actor in it
 `process.py`      one operating-system process; `children.py` starts others; `durable.py` keeps small files
+`running.py`      a system for any program, on a thread of its own
 
 `bridge.py`       joins the actors of several processes; below it `peer.py`, `connection.py`, `handshake.py`, `wire.py`,
-                  `network.py`, `hosts.py`; `faults.py` holds, delays and drops
+                  `network.py`, `hosts.py`; `faults.py` holds, delays and drops; `code_frames.py` has code travel
 `session.py`      what actors and ZooKeeper tell each other; `watches.py` carries it, `election.py` elects by it
 `resp.py`         the RESP edge: connections, requests, replies
 

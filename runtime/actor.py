@@ -259,6 +259,10 @@ class _Inhabitant:
         except ActorDeadError:
             self.system.dead_letter(to, message, "it has stopped")
 
+    def watch(self, ref: Ref) -> None:
+        """Be told Terminated once that actor is gone, here or elsewhere; at once if it is gone already."""
+        self.system.death_watch(self.ref, ref)
+
     def after(self, seconds: float, message: Any) -> Timer:
         """Send a message to oneself later; call on the loop thread only."""
         return self.system.loop.call_later(seconds, self._remind, message)

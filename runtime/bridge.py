@@ -5,7 +5,8 @@
 A process has one ``Bridge``. It listens, dials a peer when something first wants to be sent there, and gives every
 actor of its system a public address, so that refs may travel inside messages. Peers prove to each other that they know
 the cluster's secret before anything else is said (``handshake.py``); messages are registered dataclasses whose fields
-are checked (``wire.py``), never pickles: a code frame is refused, and so is ``proxy()``.
+are checked (``wire.py``), never pickles. Code (a proxy's calls, the class of an actor to be spawned elsewhere: ``at``)
+goes in frames of its own, which a process refuses unless it was started with ``allow_code`` (``code_frames.py``).
 
 What can be relied on (``peer.py`` says how it is kept): messages of one sender to one receiver arrive in the order in
 which they were sent, at most once, urgent ones by a lane of their own. Whatever is known not to have arrived is a dead
@@ -24,6 +25,7 @@ import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykka import ActorDeadError
 
@@ -39,6 +41,9 @@ from .remote import SCHEME, RemoteRef, parse_address, parse_process
 from .system import ActorSystem, Nobody
 from .wire import LENGTH_BYTES, Lane
 from .world import Network
+
+if TYPE_CHECKING:
+    from .code_frames import RemoteSystem
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +110,11 @@ class BridgeConfig:
     incarnation: str = ""
     """This life of the process; random if not given."""
 
+    allow_code: bool = False
+    """Whether this process unpickles code that peers send, which lets them do here whatever it can do itself."""
+    code_bytes_max: int = 4 << 20
+    """So much code may a frame hold."""
+
     frame_bytes_max: int = 32 << 20
     outbound_messages_max: int = 100_000
     """So many messages wait for one lane of one peer at most, and"""
@@ -168,7 +178,10 @@ class LinkState:
 
 
 class Bridge:
-    """The one bridge of a process. Raises OSError when its port is taken. Make it on the loop thread."""
+    """The one bridge of a process. Raises OSError when its port is taken. Make it on the loop thread.
+
+    ``ref`` and ``at`` may be called on any thread, all else on the loop's.
+    """
 
     def __init__(
         self,
@@ -202,6 +215,8 @@ class Bridge:
         )
         system.prefix = f"{SCHEME}{self.address}/"
         system.resolver = self.ref
+        system.bridge = self
+        system.allow_code = system.allow_code or config.allow_code
 
     def ref(self, address: str) -> Ref:
         """The actor at ``ringkeeper://host:port/name``, here or elsewhere. Raises ValueError. Dials nobody."""
@@ -213,6 +228,16 @@ class Bridge:
             return self.system.find(name) or Nobody(self.system, name)
         made = self._refs[address] = RemoteRef(self, process, name)
         return made
+
+    def at(self, process: str) -> RemoteSystem:
+        """The actors of the process whose bridge is at ``host:port``: spawn and look there. Dials nobody.
+
+        Raises ValueError.
+        """
+        from .code_frames import RemoteSystem  # imports cloudpickle, which most processes never need
+
+        parse_process(process)
+        return RemoteSystem(self, process)
 
     def subscribe(self, ref: Ref) -> None:
         """Have an actor told LinkUp, LinkLost and PeerEnded of every peer, beginning with the links that are up."""

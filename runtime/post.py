@@ -4,6 +4,7 @@
     ask       Ask ----------------------------------->      Answer or Failure comes back, on the same lane
     stop      Stop ---------------------------------->      Answer(was it alive)
     watch     Watch --------------------------------->      Ended, behind everything the actor said
+    code      Code ---------------------------------->      CodeAnswer or Failure, if both processes allow code
 
 Whatever is lost on the way ends in one place on the side that still has it: a message as a dead letter, a question by
 failing (``Unsent``: it never left; ``Unanswered``: it may have happened), a watch as ``Terminated``. Messages pass the
@@ -14,6 +15,7 @@ Refs call from any thread; the work is done on the loop's.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -22,13 +24,13 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 
 import pykka
 from pykka import ActorDeadError
-from pykka.messages import _ActorStop
+from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from . import wire
 from .actor import LoopFuture, Ref
 from .message import URGENT
 from .peer import Parcel, Peer, Question
-from .remote import SCHEME, RemoteError, RemoteRef, Unanswered, Unsent
+from .remote import CODE_REFUSED, SCHEME, CodeRefused, RemoteError, RemoteRef, Unanswered, Unsent
 from .system import Nobody, Terminated
 from .wire import LENGTH_BYTES, Lane, Wire, WireError, pack, shown
 
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
 
 FAILURE_CHARACTERS_MAX = 1000
 """How much of an exception's text travels back to whoever asked."""
+
+TRACE_CHARACTERS_MAX = 10_000
+"""How much of its traceback does, where code is allowed: the end."""
+
+_PROXYS_OWN = frozenset({ProxyCall, ProxyGetAttr, ProxySetAttr})
+"""What a proxy asks of its ref; to another process it goes as code."""
 
 
 class Ending(Nobody):
@@ -70,13 +78,18 @@ class Post:
         sender = self._sender()
         lose = partial(self.system.dead_letter, to, message)
         try:
-            content = self._checked(self._wire.tell(to.name, sender, message), message)
+            if type(message) in _PROXYS_OWN:
+                content = self._code(0, to, sender, message)
+            else:
+                content = self._checked(self._wire.tell(to.name, sender, message), message)
         except WireError as error:
             self._here(lose, str(error))
         else:
             self._here(self._send, to, sender, message, content, lose, lose)
 
     def ask(self, to: RemoteRef, message: Any, timeout: float | None) -> LoopFuture:
+        if type(message) in _PROXYS_OWN:
+            return self.ask_by_code(to, message, timeout)
         number, sender, future = next(self._numbers), self._sender(), LoopFuture()
         try:
             content = self._checked(self._wire.ask(number, to.name, sender, message), message)
@@ -85,6 +98,26 @@ class Post:
         else:
             self._here(self._question, to, sender, message, content, number, future, timeout)
         return future
+
+    def ask_by_code(self, to: RemoteRef, order: Any, timeout: float | None) -> LoopFuture:
+        """Ask for what no message says: see ``code_frames.py``."""
+        number, sender, future = next(self._numbers), self._sender(), LoopFuture()
+        try:
+            content = self._code(number, to, sender, order)
+        except (WireError, CodeRefused) as error:
+            _fail(future, error)
+        else:
+            self._here(self._question, to, sender, order, content, number, future, timeout)
+        return future
+
+    def _code(self, number: int, to: RemoteRef, sender: str, order: Any) -> bytes:
+        """A Code frame, packed. Raises WireError, or CodeRefused: the answer will be a pickle, too."""
+        if not self.system.allow_code:
+            raise CodeRefused(f"this process sends no code to {to.address}: {CODE_REFUSED}. Nothing happened.")
+        from .code_frames import dump
+
+        code = dump(order, self._config.code_bytes_max)
+        return pack(wire.Code(code, number, to.name, sender, type(order).__name__))
 
     def stop(self, to: RemoteRef, timeout: float | None) -> LoopFuture:
         number, future = next(self._numbers), LoopFuture()
@@ -229,7 +262,9 @@ class Post:
             case wire.Refused():
                 peer.lose(f"it refused: {shown(frame.reason)}")
             case wire.Code():
-                raise WireError("this process takes messages only, no code: a code frame is refused")
+                self._coded(peer, lane, frame)
+            case wire.CodeAnswer():
+                self._answered(peer, frame)
             case wire.Hello() | wire.Challenge() | wire.Proof() | wire.Welcome():
                 raise WireError(f"a {type(frame).__name__} frame after the handshake")
             case _:
@@ -247,7 +282,7 @@ class Post:
                 return
         self._deliver(peer, peer.links_lost, frame, message)
 
-    def _deliver(self, peer: Peer, link: int, frame: wire.Tell, message: Any) -> None:
+    def _deliver(self, peer: Peer, link: int, frame: wire.Tell | wire.Code, message: Any) -> None:
         ref = self.system.find(frame.to)
         if peer.links_lost != link:
             self._undeliverable(peer, frame, "its link was lost meanwhile")
@@ -267,7 +302,7 @@ class Post:
         if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
             deliver()
 
-    def _deliver_question(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, message: Any) -> None:
+    def _deliver_question(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask | wire.Code, message: Any) -> None:
         ref = self.system.find(frame.to)
         if peer.links_lost != link:
             self._undeliverable(peer, frame, "its link was lost meanwhile")
@@ -279,21 +314,61 @@ class Post:
             answer = partial(self._here, self._answer, peer, link, lane, frame)
             cast(LoopFuture, ref.ask(message, block=False)).when_done(answer)
 
-    def _kept_on_arrival(self, peer: Peer, frame: wire.Tell | wire.Ask, deliver: Callable[[], None]) -> bool:
+    def _coded(self, peer: Peer, lane: Lane, frame: wire.Code) -> None:
+        """Code arrived. It is looked into only where that is allowed."""
+        try:
+            if not self.system.allow_code:
+                raise CodeRefused(f"{self._bridge.address} refuses code: {CODE_REFUSED}. The code was not looked at.")
+            order = self._loaded(frame.code)
+        except (WireError, CodeRefused) as error:
+            self._undeliverable(peer, frame, str(error))
+            self._fail_there(peer, peer.links_lost, lane, frame.number, type(error).__name__, str(error))
+            return
+        deliver = partial(self._deliver_code, peer, peer.links_lost, lane, frame, order)
+        if not self._faults.rules or not self._kept_on_arrival(peer, frame, deliver):
+            deliver()
+
+    def _deliver_code(self, peer: Peer, link: int, lane: Lane, frame: wire.Code, order: Any) -> None:
+        if type(order) in _PROXYS_OWN:  # in the actor's mailbox, in order with what it is told
+            if frame.number:
+                self._deliver_question(peer, link, lane, frame, order)
+            else:
+                self._deliver(peer, link, frame, order)
+            return
+        from .code_frames import perform
+
+        future = LoopFuture()
+        try:
+            future.set(perform(self.system, frame.to, order))
+        except (Exception, SystemExit) as error:
+            _fail(future, error)
+        self._answer(peer, link, lane, frame, future)
+
+    def _loaded(self, code: bytes) -> Any:
+        """What a peer has pickled. Raises WireError. Call it only where code is allowed."""
+        from .code_frames import load
+
+        if len(code) > self._config.code_bytes_max:
+            raise WireError(f"{len(code)} bytes of code came, {self._config.code_bytes_max} are allowed")
+        return load(code, self.system.resolve)
+
+    def _kept_on_arrival(
+        self, peer: Peer, frame: wire.Tell | wire.Ask | wire.Code, deliver: Callable[[], None]
+    ) -> bool:
         source, to = _address(peer, frame.sender), self.system.address_of(frame.to)
         dropped = partial(self._undeliverable, peer, frame)
         return self._faults.take(frame.type_name, source, to, len(memoryview(frame.body)), deliver, dropped)
 
-    def _undeliverable(self, peer: Peer, frame: wire.Tell | wire.Ask, why: str) -> None:
+    def _undeliverable(self, peer: Peer, frame: wire.Tell | wire.Ask | wire.Code, why: str) -> None:
         self.system.dead_letter(frame.to, frame, f"{why} ({shown(frame.type_name)} from {peer.address})")
 
-    def _answer(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask, future: LoopFuture) -> None:
-        """An actor here has answered a question from there."""
+    def _answer(self, peer: Peer, link: int, lane: Lane, frame: wire.Ask | wire.Code, future: LoopFuture) -> None:
+        """An actor here has answered a question from there, or code has."""
         try:
             value = future.get(timeout=0)
-            content = self._checked(self._wire.answer(frame.number, value), value)
-        except Exception as error:
-            value = wire.Failure(frame.number, type(error).__name__, str(error)[:FAILURE_CHARACTERS_MAX])
+            content = self._answer_to(frame, value)
+        except (Exception, SystemExit) as error:
+            value = self._failure(frame.number, error)
             content = pack(value)
         if self._faults.rules:
             deliver = partial(self._reply, peer, link, lane, value, content)
@@ -303,6 +378,26 @@ class Post:
                 return
         self._reply(peer, link, lane, value, content)
 
+    def _answer_to(self, frame: wire.Ask | wire.Code, value: Any) -> bytes:
+        if isinstance(frame, wire.Ask):
+            return self._checked(self._wire.answer(frame.number, value), value)
+        from .code_frames import dump
+
+        return pack(wire.CodeAnswer(frame.number, dump(value, self._config.code_bytes_max)))
+
+    def _failure(self, number: int, error: BaseException) -> wire.Failure:
+        """What was raised, as others are told it. Its type and its traceback only where code is allowed."""
+        name, text = type(error).__name__, str(error)[:FAILURE_CHARACTERS_MAX]
+        if not self.system.allow_code:
+            return wire.Failure(number, name, text)
+        from .code_frames import dump, with_trace
+
+        try:
+            code = dump(error, self._config.code_bytes_max)
+        except WireError:
+            code = b""
+        return wire.Failure(number, name, text, code, with_trace(error)[-TRACE_CHARACTERS_MAX:])
+
     def _fail_there(self, peer: Peer, link: int, lane: Lane, number: int, error: str, text: str) -> None:
         failure = wire.Failure(number, error, text)
         self._reply(peer, link, lane, failure, pack(failure))
@@ -311,21 +406,28 @@ class Post:
         lost = partial(self.system.dead_letter, f"whoever asked at {peer.address}", answer)
         self._put_later(peer, link, lane, Parcel(content, lost, self._now()))
 
-    def _answered(self, peer: Peer, frame: wire.Answer) -> None:
+    def _answered(self, peer: Peer, frame: wire.Answer | wire.CodeAnswer) -> None:
         question = peer.questions.get(frame.number)
         if question is None:
             return  # it came too late: whoever asked was told so
         try:
-            value = self._wire.answered(frame.type_name, frame.body)
+            if isinstance(frame, wire.Answer):
+                kind, size = frame.type_name, len(memoryview(frame.body))
+                value = self._wire.answered(frame.type_name, frame.body)
+            elif self.system.allow_code:
+                kind, size = "", len(frame.code)
+                value = self._loaded(frame.code)
+            else:
+                raise WireError(f"{peer.address} answers by code, and this process allows none")
         except WireError as error:
             self._taken(peer, frame.number)
             _fail(question.future, error)
             return
         deliver = partial(self._settle, peer, frame.number, value)
         if self._faults.rules:
-            kind, to = frame.type_name or type(value).__name__, self.system.address_of(question.sender)
+            kind, to = kind or type(value).__name__, self.system.address_of(question.sender)
             dropped = partial(self.system.dead_letter, to, frame)
-            if self._faults.take(kind, question.to, to, len(memoryview(frame.body)), deliver, dropped):
+            if self._faults.take(kind, question.to, to, size, deliver, dropped):
                 return
         deliver()
 
@@ -336,9 +438,24 @@ class Post:
 
     def _failed(self, peer: Peer, frame: wire.Failure) -> None:
         question = self._taken(peer, frame.number)
-        if question is not None:
-            dead = frame.error == ActorDeadError.__name__
-            _fail(question.future, ActorDeadError(frame.text) if dead else RemoteError(frame.error, frame.text))
+        if question is None:
+            return
+        error: BaseException
+        if frame.error == ActorDeadError.__name__:
+            error = ActorDeadError(frame.text)
+        elif frame.error == CodeRefused.__name__:
+            error = CodeRefused(frame.text)
+        else:
+            error = RemoteError(frame.error, frame.text)
+        if self.system.allow_code and frame.code:
+            with contextlib.suppress(WireError):  # its type is not known here
+                raised = self._loaded(frame.code)
+                # What says of a question that it was not answered is not for an answer to say.
+                if isinstance(raised, Exception) and not isinstance(raised, ActorDeadError | pykka.Timeout):
+                    error = raised
+        if frame.trace:
+            error.add_note(f"raised at {question.to}:\n{frame.trace}")
+        _fail(question.future, error)
 
     def _asked_to_stop(self, peer: Peer, lane: Lane, frame: wire.Stop) -> None:
         ref = self.system.find(frame.to)

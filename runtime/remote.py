@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEME = "ringkeeper://"
 
+CODE_REFUSED = "it takes messages only: it was started without allow_code (--allow-code)"
+
 
 class Unsent(ActorDeadError):
     """Raised when a question did not leave this process: nothing happened, it is safe to ask again."""
@@ -35,6 +37,14 @@ class RemoteError(Exception):
     def __init__(self, error: str, text: str) -> None:
         super().__init__(f"{error}: {text}" if text else error)
         self.error = error
+
+
+class CodeRefused(RemoteError):
+    """Raised when code was to be sent from, or to, a process that does not allow it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("CodeRefused", text)
+        self.args = (text,)
 
 
 def parse_process(address: str) -> tuple[str, int]:
@@ -91,7 +101,7 @@ class RemoteRef(Ref):
     def tell(self, message: Any) -> None:
         """Send it, and never fail for the other side's sake: what cannot arrive is a dead letter.
 
-        Raises TypeError when it is no ``@message``.
+        Raises TypeError when it is no ``@message``, CodeRefused when it is a proxy's and this process allows no code.
         """
         self._bridge.post.tell(self, message)
 
@@ -99,23 +109,27 @@ class RemoteRef(Ref):
         """Send it and wait for the answer, or return the future of it. ``timeout`` (seconds) bounds both.
 
         Raises, or lets the future raise: ``pykka.Timeout``; ``Unsent`` or ``Unanswered`` without a link; ActorDeadError
-        when nobody there has that name; RemoteError with what the actor raised; WireError when a value cannot travel.
+        when nobody there has that name; what the actor raised, as a RemoteError unless both processes allow code, then
+        as itself, with the traceback as its note; WireError when a value cannot travel.
         """
-        _may_wait(block)
+        may_wait(block)
         future = self._bridge.post.ask(self, message, timeout)
         return future.get(timeout=timeout) if block else future
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop it after what is in its mailbox: True if it was alive. Otherwise like ``ask``."""
-        _may_wait(block)
+        may_wait(block)
         future = self._bridge.post.stop(self, timeout)
         return future.get(timeout=timeout) if block else future
 
     def proxy(self) -> Any:
-        """Raises TypeError: the calls of a proxy are code, and code does not travel."""
-        raise TypeError(
-            f"{self.address} is in another process: no proxy reaches it, use tell() and ask() with messages"
-        )
+        """A proxy as Pykka's: attributes and calls give futures. They travel as code, so both processes must allow it.
+
+        Asks the actor what it has, and waits for that: raises CodeRefused, and like ``ask``.
+        """
+        from .code_frames import RemoteProxy  # imports cloudpickle, which most processes never need
+
+        return RemoteProxy(self)
 
     def watch(self, watcher: Ref) -> None:
         """Have ``watcher`` told Terminated when the actor ends or the link to it; called by ``death_watch``."""
@@ -126,6 +140,7 @@ class RemoteRef(Ref):
         self._bridge.post.unwatch(self, watcher)
 
 
-def _may_wait(block: bool) -> None:
+def may_wait(block: bool) -> None:
+    """Raises WouldDeadlock."""
     if block and on_loop_thread():
         raise WouldDeadlock("the loop thread was asked to wait for another process; use block=False")

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pykka import ActorDeadError, ActorRegistry
 from pykka._envelope import Envelope
@@ -39,6 +39,9 @@ from .actor import Actor, Birth, BlockingActor, LocalRef, Mailbox, Ref, bear, tu
 from .events import Events
 from .message import message
 from .world import Loop
+
+if TYPE_CHECKING:
+    from .bridge import Bridge
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +160,7 @@ class ActorSystem:
         """What stands before the name in an address; the bridge sets it to its own."""
         self.resolver: Callable[[str], Ref] = self._no_bridge
         """Makes a ref of an address in another process; the bridge sets it."""
-        self.on_escalation: Callable[[str, BaseException], None] = self._nobody_above
+        self.on_escalation: Callable[[str, BaseException], None] = self.nobody_above
         """Called with the actor's name and its failure when supervision gives up."""
         self.after_message: Callable[[Actor, Any], None] | None = None
         """Called after every message, for simulated runs and traces."""
@@ -168,6 +171,7 @@ class ActorSystem:
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""
+        self._bridge: Bridge | None = None
         self._stopwatch, self._registered = stopwatch, registered
         self._thread = threading.get_ident()
         self._lives: dict[str, _Life] = {}
@@ -225,6 +229,23 @@ class ActorSystem:
         """The actor of this process with that name, if it lives."""
         life = self._lives.get(name)
         return life.ref if life is not None else None
+
+    def beside(self, name: str, closure: Callable[[Any], Any]) -> Any:
+        """Call ``closure(actor)`` between two of its messages; for the loop thread. Raises ActorDeadError.
+
+        What it sends is sent by the actor.
+        """
+        ref = self.find(name)
+        actor = ref._actor_weakref() if ref is not None else None
+        if ref is None or actor is None:
+            raise ActorDeadError(f"there is no actor called {name}")
+        before, sender = turn_of(self), self.sender
+        self.sender = ref
+        try:
+            return closure(actor)
+        finally:
+            self.sender = sender
+            turn_of(before)
 
     def free_name(self, stem: str) -> str:
         return f"{stem}-{next(self._numbers)}"
@@ -471,7 +492,10 @@ class ActorSystem:
             _answer(item.reply_to.set_exception, (ActorDeadError, gone, None))
 
     def death_watch(self, watcher: Ref, watched: Ref) -> None:
-        """Have ``watcher`` told Terminated once ``watched`` is gone; at once if it is gone already."""
+        """Have ``watcher`` told Terminated once ``watched`` is gone; at once if it is gone already. Any thread."""
+        if threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self.death_watch, watcher, watched)
+            return
         life = self._lives.get(watched.name) if isinstance(watched, LocalRef) else None
         if life is not None and life.ref is watched:
             life.watchers.append(watcher)
@@ -481,7 +505,10 @@ class ActorSystem:
             watched.watch(watcher)  # type: ignore[attr-defined]  # a RemoteRef: its link's end is its death
 
     def death_unwatch(self, watcher: Ref, watched: Ref) -> None:
-        """Take back every ``death_watch`` of this pair."""
+        """Take back every ``death_watch`` of this pair. Any thread."""
+        if threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self.death_unwatch, watcher, watched)
+            return
         if isinstance(watched, LocalRef):
             life = self._lives.get(watched.name)
             if life is not None and life.ref is watched:
@@ -552,10 +579,22 @@ class ActorSystem:
             counters=life.counters,
         )
 
+    @property
+    def bridge(self) -> Bridge:
+        """What joins it to other processes. Raises RuntimeError when nothing does."""
+        if self._bridge is None:
+            raise RuntimeError(f"no bridge joins {self.name or 'this actor system'} to other processes: give it one")
+        return self._bridge
+
+    @bridge.setter
+    def bridge(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
     def _no_bridge(self, address: str) -> Ref:
         raise ValueError(f"{address} is not in this process, and no bridge joins it to others")
 
-    def _nobody_above(self, name: str, failure: BaseException) -> None:
+    def nobody_above(self, name: str, failure: BaseException) -> None:
+        """What an escalation comes to unless somebody wants it otherwise: the others go on."""
         log.critical("%s has failed for good and nobody supervises it further: %r", name, failure)
 
 

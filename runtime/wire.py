@@ -3,7 +3,8 @@
 A *frame* is four bytes of length (big endian, themselves not counted) and a msgpack array: the kind's number, then its
 fields. The body of a message inside a frame is a msgpack map of the message's own fields and is only looked at once the
 frame's kind, the handshake and the message's type are known. msgspec checks the type of every field, runs no code and
-does not believe announced lengths, so a stranger's bytes cost no more than their own size. Pickle is not here at all.
+does not believe announced lengths, so a stranger's bytes cost no more than their own size. Pickle is not here at all: a
+code frame carries one, and ``code_frames.py`` says who may look into it.
 
 Two neighbouring releases can talk: fields that the reader does not know are ignored, fields that the writer did not
 know take their defaults, frames may grow at their end. A ref travels as its address and comes back as a ref; the
@@ -118,11 +119,16 @@ class Answer(_Frame, tag=18):
 
 
 class Failure(_Frame, tag=19):
-    """What the asked actor raised, or why nobody was there to be asked."""
+    """What the asked actor raised, or why nobody was there to be asked.
+
+    ``code`` is a pickle of it and ``trace`` its traceback, from a process that allows code.
+    """
 
     number: int
     error: str
     text: str
+    code: bytes = b""
+    trace: str = ""
 
 
 class Stop(_Frame, tag=20):
@@ -171,14 +177,31 @@ class Goodbye(_Frame, tag=26):
 
 
 class Code(_Frame, tag=27):
-    """A pickled program. Known so that it can be refused by name; the content is never looked at."""
+    """A pickled order or call. Who does not allow code refuses it by its number, and never looks at the content."""
 
+    code: bytes
+    number: int = 0
+    """Of the question; 0: nobody waits for an answer."""
+    to: str = ""
+    sender: str = ""
+    type_name: str = ""
+
+    @property
+    def body(self) -> bytes:
+        return self.code
+
+
+class CodeAnswer(_Frame, tag=28):
+    """The pickled answer to a Code frame."""
+
+    number: int
     code: bytes
 
 
 Frame = (
     Hello | Challenge | Proof | Welcome | Refused
     | Tell | Ask | Answer | Failure | Stop | Watch | Unwatch | Ended | Ping | Pong | Goodbye | Code
+    | CodeAnswer
 )  # fmt: skip
 
 _frames = msgspec.msgpack.Encoder()

@@ -288,12 +288,6 @@ def test_a_remote_actor_can_be_stopped(world: World) -> None:
     assert bob.system.find("diary") is None
 
 
-def test_a_proxy_of_a_remote_actor_is_refused(world: World) -> None:
-    ann, bob = world.home(7001), world.home(7002)
-    with pytest.raises(TypeError, match="no proxy reaches it"):
-        ann.far(bob).proxy()
-
-
 # Links
 
 

@@ -203,7 +203,8 @@ FRAMES: list[Any] = [
     wire.Ping(1),
     wire.Pong(1),
     wire.Goodbye("why"),
-    wire.Code(b"\x80\x04N."),
+    wire.Code(b"\x80\x04N.", 1, "to", "from", "Spawn"),
+    wire.CodeAnswer(1, b"\x80\x04N."),
 ]
 
 
