@@ -168,7 +168,8 @@ a cluster of its own, and `client.py` with its parts: `client_requests.py`, `cli
 4.  ``RING VERIFY`` (`RunVerify`) has a `Scrubber` compare everything now.
 
 5.  What a mirror takes from a node that may hold what nobody else has any more goes to its salvage file
-    (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`.
+    (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`. Before it forgets foreign slots it asks
+    their coordinator by `SumUp` what that has of them.
 
 *ZooKeeper goes away*
 

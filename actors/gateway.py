@@ -180,8 +180,12 @@ class Gateway(Actor):
         scrubber: Ref | None = None,
         settings: dict[str, str],
         password: str = "",
+        note_answered_alone: Callable[[], None] = lambda: None,
     ) -> None:
+        """``note_answered_alone`` writes down that a connection may be answered before others hold its writes (R17). It
+        may raise OSError."""
         super().__init__()
+        self._note_answered_alone = note_answered_alone
         self.id, self._storage, self._scrubber, self._settings = id, storage, scrubber, settings
         self._password = password.encode()
         self._ring: Ring | None = None
@@ -687,6 +691,13 @@ class Gateway(Actor):
             case []:
                 return bulk(b"one" if session.modes & EAGER else b"all")
             case [(b"ALL" | b"ONE" | b"DEFAULT") as acks]:
+                if acks == b"ONE":
+                    try:
+                        self._note_answered_alone()
+                    except OSError as failure:
+                        return error(
+                            b"ERR it cannot be noted on disk, so nothing is changed: %s" % str(failure).encode()
+                        )
                 session.acks = "" if acks == b"DEFAULT" else acks.decode().lower()
                 self._settle_acks(session)
                 return OK

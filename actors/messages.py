@@ -20,6 +20,7 @@ from .rules.change import Phase
 from .rules.commands import Command
 from .rules.rebalance import Loads, Rebalance
 from .rules.ring import Ring
+from .rules.slots import SLOTS
 from .rules.suspicion import Why
 
 Position = tuple[int, bytes]
@@ -563,7 +564,7 @@ class DropAllowed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumUp:
     """What do you hold between two positions, once you have come to these numbers? Scrubber of the coordinator ->
-    Replica of every other up member (R25)."""
+    Replica of every other up member (R25); Replica that is about to forget slots -> Replica of their coordinator."""
 
     comparison: int
     epoch: int
@@ -580,7 +581,7 @@ class SumUp:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedUp:
-    """This. Replica -> Scrubber."""
+    """This. Replica -> Scrubber, Replica."""
 
     comparison: int
     node: str
@@ -589,6 +590,8 @@ class SummedUp:
     sums: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     """By slot: slot, epoch and seq of its number, keys, digest (``rules/scrub.py``)."""
     records: list[Listed] = field(default_factory=list)
+    upto: Position = (SLOTS, b"")
+    """How far that is, if not as far as was asked for."""
 
 
 @message

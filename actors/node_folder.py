@@ -91,6 +91,7 @@ class NodeFolder:
                     "give the node an empty folder, or its own."
                 )
             self.data_id, self._lives, self._bound, self.whole = secrets.token_hex(8), 0, False, True
+            self.answered_alone = False
         else:
             self.data_id, self._lives, self._bound, self.whole = self._read(content)
             if self._damage:
@@ -113,6 +114,7 @@ class NodeFolder:
             "synced": self._synced,
             "boot_id": self._boot_id,
             "whole": self.whole,
+            "answered_alone": self.answered_alone,
             "damaged": self._damage,
         }
         self._file.write(json.dumps(document, indent=2).encode() + b"\n")
@@ -133,6 +135,13 @@ class NodeFolder:
         """Write down that nothing is lacking any more: the ring calls the node up. Raises OSError."""
         self.whole = True
         self._write()
+
+    def note_answered_alone(self) -> None:
+        """Write down that from now on the store may hold what was acknowledged and that nobody else has. Raises
+        OSError."""
+        if not self.answered_alone:
+            self.answered_alone = True
+            self._write()
 
     def note_ended(self) -> None:
         """Write down that this life has ended in order, all that it wrote synced. Raises OSError."""
@@ -166,6 +175,7 @@ class NodeFolder:
             self._id, self._damage, aside,
         )  # fmt: skip
         self.data_id, self._bound, self.whole, self._damage = secrets.token_hex(8), False, True, ""
+        self.answered_alone = False
 
     def _check_store(self) -> None:
         """Raises NodeFolderError unless the store is the one that this folder was bound to."""
@@ -208,6 +218,7 @@ class NodeFolder:
             kept = document.get("synced") is True or document.get("ended") is True or ran_on
             whole = document.get("whole", True) is True and kept
             self._damage = str(document.get("damaged", ""))
+            self.answered_alone = document.get("answered_alone", False) is True
         except (ValueError, KeyError, TypeError) as error:
             raise NodeFolderError(
                 f"{self.path / 'node.json'} cannot be read ({error!r}): the folder is damaged or not a node's. "

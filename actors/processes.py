@@ -213,13 +213,16 @@ def spawn_node(
     note_whole: Callable[[], None],
     note_damaged: Callable[[str], None],
     salvage: SalvageFile,
+    answered_alone: bool,
+    note_answered_alone: Callable[[], None],
 ) -> NodeActors:
     """Spawn what makes a process a storage node. All of the world is handed in, so simulated nodes are made here too.
 
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``whole`` whether it lacks nothing
     (R16), as from ``note_whole`` on; ``archive`` keeps the newest ring, ``start_again`` ends the process for a next
     life, ``leave`` for good, which ``note_left`` has written down before; ``note_damaged`` has the next life begin with
-    an empty store.
+    an empty store; ``answered_alone``, as from ``note_answered_alone`` on: its store may hold what was acknowledged and
+    that nobody else has (R17).
     Whoever calls this listens for clients, on behalf of the gateway.
     """
     spawn_observer(system, config)
@@ -242,7 +245,7 @@ def spawn_node(
         incarnation=incarnation,
         store=store,
         syncer=syncer,
-        salvage=Salvage(salvage),
+        salvage=Salvage(salvage, answered_alone=answered_alone),
         keeps_synced=config.fsync != "never",
         name="replica",
         supervision=ESCALATE,
@@ -264,6 +267,7 @@ def spawn_node(
         scrubber=scrubber,
         settings=settings_for_clients(config),
         password=config.password,
+        note_answered_alone=note_answered_alone,
         name="gateway",
         supervision=ESCALATE,
     )
@@ -440,6 +444,8 @@ class NodeProcess:
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
             salvage=FolderSalvage(folder.path),
+            answered_alone=folder.answered_alone,
+            note_answered_alone=folder.note_answered_alone,
         )
         freezer = system.spawn(Freezer, store=store, name="freezer")
         system.spawn(Backup, store=store, storage=actors.storage, freezer=freezer, name="backup")

@@ -6,12 +6,12 @@ Hears   RingChanged                                        from Member
         Settle                                             from StorageNode of this node
         Learn, Survey, ListKeys, Chunk, Replicate          from a Handoff of the slots' coordinator
         Synced                                             from Syncer
-        MayDrop, DropAllowed                               from Replica of another node
+        MayDrop, DropAllowed, SummedUp                     from Replica of another node
         SumUp                                              from Scrubber of a coordinator
         SyncSoon, LookForForeign                           from itself
 Tells   Appended, Refused -> Replicator; Tails -> Takeover;
         Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
-        MayDrop, DropAllowed -> Replica; SummedUp -> Scrubber; LookForRing -> Member
+        MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica; LookForRing -> Member
 
 *As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
 here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
@@ -39,7 +39,11 @@ acknowledged after it. Acknowledged is "everything up to this number".
 *Foreign* slots are those in which the newest ring gives this node no part: what a commit has moved away, or an aborted
 change moved here in vain. They are dropped some time later, so that a change that is tried again costs the difference,
 and only if their coordinator says that every member of their lists is up. Dropping and becoming a learner are steps of
-this one actor, so they cannot cross.
+this one actor, so they cannot cross. Who was given up keeps all of it until it is a member again.
+
+*Doubtful* slots are those that held something when this life began and in which it has not been made equal since: where
+the node may have answered alone, or was left behind, they may hold what nobody else has (R17). What a walk takes from
+them is salvaged, and before they are dropped their coordinator is asked what it has of them.
 
 Invariants (``check``): no walk is over slots that this node coordinates; every walk belongs to the change in flight.
 """
@@ -151,8 +155,19 @@ class Walk:
     synced: int = 0
     tail: list[Operation] = field(default_factory=list)
     """What was stamped since the seal: if its change is committed, not everybody may hold it."""
-    salvages: bool = False
-    """What it takes from here is written down first (R17)."""
+
+
+@dataclass(slots=True)
+class Parting:
+    """Doubtful slots that may be dropped once it is known what of them their coordinator has."""
+
+    question: int
+    slots: Run
+    allowed: DropAllowed
+    after: Position
+    """So far it is known."""
+    upto: Position
+    """So far it was asked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -218,6 +233,11 @@ class Replica(Actor):
         """Another one is to follow: what came meanwhile is covered by it, however much that is."""
         self._dirty = False
         self._look_comes = False
+        self._doubtful = store.used() if salvage is not None else bytearray(SLOTS)
+        self._salvages = salvage is not None and salvage.answered_alone
+        """What goes from doubtful slots is written down first."""
+        self._parting: Parting | None = None
+        self._partings = 0
         self._trouble = ""
         """Why nothing is taken in any more: a sync failed, and nobody knows what of it is on disk."""
 
@@ -238,6 +258,7 @@ class Replica(Actor):
         | MayDrop
         | DropAllowed
         | SumUp
+        | SummedUp
         | LookForForeign,
     ) -> None:
         match message:
@@ -272,6 +293,8 @@ class Replica(Actor):
                 self._drop(message)
             case SumUp():
                 self._sum_up(message)
+            case SummedUp():
+                self._part(message)
             case LookForForeign():
                 self._look_comes = False
                 self._look_for_foreign()
@@ -287,7 +310,8 @@ class Replica(Actor):
         if self._ring is None or self._ring.change is None or self._ring.change.epoch != change:
             self._plan = None
             self._disowned.clear()
-        self._ring = ring
+        self._ring, self._parting = ring, None
+        self._settle_doubts(ring)
         for walk in self._walks.values():
             if walk.change != change:
                 members = {slot for slot in {each[0] for each in walk.tail} if self._is_member(ring, slot)}
@@ -312,6 +336,16 @@ class Replica(Actor):
 
     def _is_member(self, ring: Ring, slot: int) -> bool:
         return any(node.id == self.id and node.incarnation == self.incarnation for node in ring.lists[slot])
+
+    def _settle_doubts(self, ring: Ring) -> None:
+        """Where the ring calls this life up it holds what the others hold, and they what it holds."""
+        if self._salvage is not None and is_salvaged(ring, self.id):
+            self._salvages = True
+        me = ring.by_id.get(self.id)
+        if me is not None and me.incarnation == self.incarnation and me.state == "up":
+            for run, members in ring.list_runs:
+                if me in members:
+                    self._doubtful[run.first : run.last + 1] = bytes(run.size)
 
     def _look_for_ring(self) -> None:
         member = self.system.find(self._member)
@@ -493,7 +527,6 @@ class Replica(Actor):
                 slots,
                 (message.node, message.incarnation),
                 message.reply_to,
-                salvages=self._salvage is not None and self._ring is not None and is_salvaged(self._ring, self.id),
             )
         keys, _ = self._store.held_in(slots.first, slots.last + 1)
         self.send(message.reply_to, Learning(walk=message.walk, keys=keys))
@@ -594,7 +627,7 @@ class Replica(Actor):
             return
         try:
             if isinstance(message, Chunk):
-                if walk.salvages:
+                if self._salvages:
                     self._keep_what_goes(walk, message)
                 self._apply_chunk(message)
             else:
@@ -626,21 +659,27 @@ class Replica(Actor):
 
     def _keep_what_goes(self, walk: Walk, chunk: Chunk) -> None:
         """Write down what a chunk removes or replaces (R17). Raises StoreError when there is no room for it."""
-        assert self._salvage is not None and self._ring is not None
-        comes = {(slot, key): Record(value, e, s, expiry) for slot, key, value, e, s, expiry in chunk.puts}
+        comes = {
+            (slot, key): listed(slot, key, Record(value, e, s, expiry)) for slot, key, value, e, s, expiry in chunk.puts
+        }
         taken = []
         for slot, key in (*chunk.removals, *comes):
-            record = self._store.get(slot, key)
+            record = self._store.get(slot, key) if self._doubtful[slot] else None
             if record is not None:
                 taken.append(Taken(slot, key, record, comes.get((slot, key))))
+        self._keep(taken, walk.slots, walk.source[0])
+
+    def _keep(self, taken: list[Taken], slots: Run, source: str) -> None:
+        """Write down what goes. Raises StoreError when there is no room for it."""
+        assert self._salvage is not None and self._ring is not None
         try:
-            kept = self._salvage.keep(taken, ring=self._ring, source=walk.source[0], wall_seconds=self.wall())
+            kept = self._salvage.keep(taken, ring=self._ring, source=source, wall_seconds=self.wall())
         except OSError as error:
-            raise StoreError(f"what a mirror takes cannot be salvaged: {error}") from error
+            raise StoreError(f"what would go cannot be salvaged: {error}") from error
         if kept:
             self.system.events.note(
                 "salvage",
-                f"{self.id} has salvaged {kept} records that a mirror takes from slots {walk.slots}",
+                f"{self.id} has salvaged {kept} records that go from slots {slots}",
                 epoch=self._ring.epoch,
                 log=log.warning,
                 node=self.id,
@@ -690,7 +729,7 @@ class Replica(Actor):
             return
         after, upto = message.after, message.upto
         try:
-            records, _ = self._store.walk(after, upto, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
+            records, reached = self._store.walk(after, upto, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
         except StoreError as failure:
             log.error("%s cannot say what it holds: %s", self.id, failure)
             tell_damage(self, failure)
@@ -701,6 +740,7 @@ class Replica(Actor):
             epoch=epoch,
             sums=summed(records, self._store.numbers(after[0], upto[0] + bool(upto[1]))),
             records=[listed(*each) for each in records] if message.listed else [],
+            upto=reached,
         )
         self.send(message.reply_to, said)
 
@@ -762,7 +802,10 @@ class Replica(Actor):
     def _foreign(self, ring: Ring) -> bytearray:
         """1 for each slot that holds something here and in which the ring gives this node no part."""
         marks = self._store.used()
-        if ring.by_id.get(self.id) is not None:
+        me = ring.by_id.get(self.id)
+        if me is not None and me.given_up:
+            return bytearray(SLOTS)  # it comes back, and what it holds spares the mirror
+        if me is not None:
             for run, members in ring.list_runs:
                 if any(node.id == self.id for node in members):
                     marks[run.first : run.last + 1] = bytes(run.size)
@@ -802,6 +845,10 @@ class Replica(Actor):
             return  # what was allowed is past
         foreign = self._foreign(ring)
         allowed = [slot for first, last in message.runs for slot in range(first, last + 1) if foreign[slot]]
+        doubtful = {slot for slot in allowed if self._doubtful[slot]} if self._salvages else set()
+        if doubtful:
+            self._begin_parting(ring, message, doubtful)
+            allowed = [slot for slot in allowed if slot not in doubtful]
         going = allowed[:DROP_SLOTS_MAX]
         if not going:
             return
@@ -823,6 +870,63 @@ class Replica(Actor):
         if len(allowed) > len(going):
             left = [(slot, slot) for slot in allowed[DROP_SLOTS_MAX:]]
             self.send(self.ref, DropAllowed(epoch=message.epoch, runs=left))
+
+    def _begin_parting(self, ring: Ring, message: DropAllowed, doubtful: set[int]) -> None:
+        """Look at the first of them that lie together and are of one coordinator; or go on where an answer is lost."""
+        if self._parting is None:
+            first = last = min(doubtful)
+            while last + 1 in doubtful and ring.coordinators[last + 1] is ring.coordinators[first]:
+                last += 1
+            self._parting = Parting(0, Run(first, last), message, (first, b""), (first, b""))
+        self._ask_what_goes(self._parting)
+
+    def _ask_what_goes(self, parting: Parting) -> None:
+        ring = self._ring
+        coordinator = ring.coordinators[parting.slots.first] if ring is not None else None
+        if ring is None or coordinator is None:
+            return
+        end: Position = (parting.slots.last + 1, b"")
+        try:
+            _, parting.upto = self._store.walk(parting.after, end, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
+        except StoreError as failure:
+            log.error("%s cannot say what goes with slots %s: %s", self.id, parting.slots, failure)
+            tell_damage(self, failure)
+            return
+        self._partings += 1
+        parting.question = self._partings
+        question = SumUp(
+            comparison=parting.question,
+            epoch=ring.epoch,
+            after=parting.after,
+            upto=parting.upto,
+            numbers=[],
+            listed=True,
+            reply_to=self.ref,
+        )
+        self.send(self.system.resolve(f"ringkeeper://{coordinator.bridge_address}/replica"), question)
+
+    def _part(self, said: SummedUp) -> None:
+        """Write down what the coordinator has not; the slots go once all of them is looked at."""
+        parting, ring = self._parting, self._ring
+        if parting is None or ring is None or said.comparison != parting.question or said.epoch != ring.epoch:
+            return
+        upto = min(parting.upto, said.upto)
+        there = {each[:2]: each for each in said.records}
+        try:
+            records, _ = self._store.walk(parting.after, upto, LISTED_KEYS_MAX, CONTENT_BYTES_MAX)
+            taken = [Taken(slot, key, record, there.get((slot, key))) for slot, key, record in records]
+            self._keep(taken, parting.slots, said.node)
+        except StoreError as failure:
+            log.error("%s keeps slots %s, which are not its own: %s", self.id, parting.slots, failure)
+            tell_damage(self, failure)
+            return  # they are looked at again before long
+        parting.after = upto
+        if upto < (parting.slots.last + 1, b""):
+            self._ask_what_goes(parting)
+            return
+        self._doubtful[parting.slots.first : parting.slots.last + 1] = bytes(parting.slots.size)
+        self._parting = None
+        self.send(self.ref, parting.allowed)
 
     def check(self) -> None:
         ring = self._ring

@@ -1,9 +1,11 @@
-"""Keeps what a mirror takes from a node that may hold what nobody else has any more (R17).
+"""Keeps what goes from a node that may hold what nobody else has any more (R17).
 
-A node that returns is made equal to the coordinator: what it has and the coordinator has not, goes. As a rule that was
-never acknowledged, or deleted since. It can be more than that
+A node that returns is made equal to the coordinator: what it has and the coordinator has not, goes; and where its slots
+have become others' meanwhile, all that it has of them goes. As a rule that was never acknowledged, or deleted since. It
+can be more than that
 
-    under ``acks = one``                 the coordinator alone answered, and died before others had it
+    under ``acks = one``                 the coordinator alone answered, and died before others had it; what a single
+                                         connection wanted counts, and is noted in the node's folder before
     after a loss was accepted, or a      the lists went on with what one member held, and this node was another of
     recovery did not wait for all        those that may have held something else (``Ring.left_behind``)
 
@@ -25,7 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..runtime.store import Record
+from .rules.mirror import listed
 from .rules.ring import Ring
+from .rules.scrub import Listed
 
 log = logging.getLogger(__name__)
 
@@ -74,24 +78,22 @@ class Taken(NamedTuple):
     slot: int
     key: bytes
     record: Record
-    by: Record | None
+    by: Listed | None
 
     @property
     def matters(self) -> bool:
         """Whether something may be lost with it."""
         if self.by is None:
             return True
-        return self.by.epoch != self.record.epoch and (self.by.value, self.by.expiry) != (
-            self.record.value,
-            self.record.expiry,
-        )
+        _, _, epoch, _, *content = listed(self.slot, self.key, self.record)
+        return self.by[2] != epoch and list(self.by[4:]) != content
 
 
 class Salvage:
-    """One node's salvage file, and who is to be salvaged."""
+    """One node's salvage file. ``answered_alone``: a former life of the node has, for a connection that wanted that."""
 
-    def __init__(self, file: SalvageFile, bytes_max: int = SALVAGE_BYTES_MAX) -> None:
-        self._file, self._bytes_max = file, bytes_max
+    def __init__(self, file: SalvageFile, bytes_max: int = SALVAGE_BYTES_MAX, *, answered_alone: bool = False) -> None:
+        self._file, self._bytes_max, self.answered_alone = file, bytes_max, answered_alone
         self._full = False
 
     def keep(self, taken: list[Taken], *, ring: Ring, source: str, wall_seconds: float) -> int:
@@ -117,12 +119,10 @@ class Salvage:
 
 
 def is_salvaged(ring: Ring, id: str) -> bool:
-    """Whether what a mirror takes from this node goes to its salvage file."""
+    """Whether what this node has kept from a former life may be what nobody else has."""
     comes = {node.id: node for node in ring.change.comes} if ring.change is not None else {}
-    node = comes.get(id) or next((node for node in ring.circle if node.id == id), None)
-    if node is None or (node.state == "up" and id not in comes):  # what that has beside its own slots is foreign
-        return False  # who comes may have been given up, and come back with what it had
-    return ring.acks == "one" or (id, node.data_id) in ring.left_behind
+    node = comes.get(id) or ring.by_id.get(id)
+    return ring.acks == "one" or (node is not None and (id, node.data_id) in ring.left_behind)
 
 
 def _shown(each: Taken) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _shown(each: Taken) -> dict[str, Any]:
         **_text_of("value", record.value),
         "version": f"{record.epoch}.{record.seq}",
         "expires_ms": record.expiry or None,
-        "became": "removed" if by is None else f"version {by.epoch}.{by.seq}",
+        "became": "removed" if by is None else f"version {by[2]}.{by[3]}",
     }
 
 

@@ -146,6 +146,8 @@ class Machine:
         """Whether its disk lacks nothing that its node has acknowledged, as a node's folder knows it (R16)."""
         self.damage = ""
         """Why the store is to be put aside by the next life (R25); "": it is not."""
+        self.answered_alone = False
+        """Whether its node was asked to answer before others hold what is written (R17)."""
         self.at_rest = True
         """Whether all that its node has written is synced, since it has not lived yet or ended in order."""
         self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
@@ -159,7 +161,7 @@ class Machine:
         """Its disk is lost and replaced by an empty one."""
         self.disk.wipe()
         self.data_id, self.lives, self.whole = f"{self.random.getrandbits(64):016x}", 0, True
-        self.damage = ""
+        self.damage, self.answered_alone = "", False
 
     def open_store(self, cache_bytes: int) -> Store:
         """Its store; a damaged one is put aside where others have what was in it, as a node's process does it."""
@@ -307,6 +309,8 @@ class SimulatedNode(_Part):
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
             salvage=machine.disk.salvage,
+            answered_alone=machine.answered_alone,
+            note_answered_alone=self._note_answered_alone,
         )
         self.bridge.subscribe(self.actors.detector)
         self.server = RespServer(process.loop, process.network, HOST, config.port, self.actors.gateway)
@@ -317,6 +321,9 @@ class SimulatedNode(_Part):
 
     def _note_whole(self) -> None:
         self.machine.whole = True
+
+    def _note_answered_alone(self) -> None:
+        self.machine.answered_alone = True
 
     def _note_damaged(self, why: str) -> None:
         self.machine.damage = why

@@ -301,3 +301,13 @@ def test_putting_aside_that_was_broken_off_is_done_again_and_an_earlier_one_make
         again.bind_store()
         again.put_aside("another bit is flipped")
         assert not (tmp_path / "aside/old").exists() and not again.store.exists()
+
+
+def test_that_a_node_has_answered_alone_is_known_to_its_next_lives_until_its_store_is_put_aside(tmp_path: Path) -> None:
+    for noted in (False, True, True):
+        with closing(NodeFolder(tmp_path, ID)) as folder:
+            assert folder.answered_alone is noted
+            folder.note_answered_alone()
+    with closing(NodeFolder(tmp_path, ID)) as folder:
+        folder.put_aside("a bit is flipped")
+        assert not folder.answered_alone

@@ -192,21 +192,72 @@ def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -
         assert record(cluster, bad) == record(cluster, list_of(cluster)[0])
 
 
+def answered_alone(cluster: SimulatedCluster) -> str:
+    """Has the coordinator of KEY answer alone and die, and KEY written anew without it; says who that was."""
+    cluster.run_until(cluster.serves, 30)
+    coordinator, *others = list_of(cluster)
+    for number in range(30):
+        keep = f"{{k7}}{number}"
+        assert cluster.execute(coordinator, "SET", keep, "everywhere") == b"OK"
+    cluster.run(1.0)
+    cluster.partition(coordinator, tuple(others))
+    cluster.execute(coordinator, "SET", KEY, "here alone")  # where all must hold it, it is in doubt, and here as well
+    cluster.kill(coordinator)
+    cluster.heal()
+    cluster.run(5.0)
+    assert cluster.execute(others[0], "SET", KEY, "later") == b"OK"
+    return coordinator
+
+
+def salvaged(cluster: SimulatedCluster, id: str) -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in cluster.machines[id].disk.salvage.content.splitlines()]
+    return [(line["key"], line["value"]) for line in lines]
+
+
 def test_what_the_coordinator_alone_has_answered_is_salvaged_when_it_returns() -> None:
     with SimulatedCluster(9, nodes=3, replicas=3, acks="one") as cluster:
-        cluster.run_until(cluster.serves, 30)
-        coordinator, *others = list_of(cluster)
-        assert cluster.execute(coordinator, "SET", KEY, "everywhere") == b"OK"
-        cluster.run(1.0)
-        cluster.partition(coordinator, tuple(others))
-        assert cluster.execute(coordinator, "SET", KEY, "here alone") == b"OK"
-        cluster.kill(coordinator)
-        cluster.heal()
-        cluster.run(5.0)
-        assert cluster.execute(others[0], "SET", KEY, "later") == b"OK"
+        coordinator = answered_alone(cluster)
         cluster.start_node(coordinator)
         cluster.run_until(cluster.serves, 60)
-        lines = [json.loads(line) for line in cluster.machines[coordinator].disk.salvage.content.splitlines()]
-        assert [(line["key"], line["value"]) for line in lines] == [("k7", "here alone")]
+        assert salvaged(cluster, coordinator) == [("k7", "here alone")]
+        others = list_of(cluster)[1:]
         assert not any(cluster.machines[id].disk.salvage.content for id in others)
         assert record(cluster, coordinator) == record(cluster, others[0])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_a_connection_wanted_to_be_answered_alone_is_salvaged(asked: bool) -> None:
+    with SimulatedCluster(10, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        if asked:
+            assert cluster.execute(list_of(cluster)[0], "RING", "ACKS", "one") == b"OK"
+        coordinator = answered_alone(cluster)
+        cluster.start_node(coordinator)
+        cluster.run_until(cluster.serves, 60)
+        assert salvaged(cluster, coordinator) == [("k7", "here alone")] * asked
+
+
+def test_what_a_node_alone_has_answered_is_salvaged_before_slots_are_dropped_that_have_become_others() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3, acks="one") as cluster:
+        former = answered_alone(cluster)
+        new = cluster.new_node(joins=False)
+        cluster.run(1.0)
+        asked = next(id for id in list_of(cluster) if id != former)
+        cluster.execute(asked, "RING", "REPLACE", former, new)
+        cluster.run_until(lambda: new in list_of(cluster), 30)
+        cluster.start_node(former)
+        cluster.run_until(lambda: cluster.node(former).store.keys == 0, 60)
+        assert salvaged(cluster, former) == [("k7", "here alone")]  # of the others nothing: there they have copies
+
+
+def test_who_was_given_up_keeps_what_it_holds_until_it_is_a_member_again() -> None:
+    with SimulatedCluster(9, nodes=4, replicas=3, out_after_seconds=2.0) as cluster:
+        former = answered_alone(cluster)
+        cluster.run_until(lambda: former not in list_of(cluster), 30)
+        cluster.execute(list_of(cluster)[0], "RING", "LIMIT", "BYTES_PER_SECOND", 1)
+        cluster.new_node()  # another change is in the way
+        cluster.run(3.0)
+        cluster.start_node(former)
+        keys = cluster.node(former).store.keys
+        cluster.run(20.0)
+        assert cluster.node(former).store.keys == keys > 0
