@@ -73,6 +73,8 @@ class Cluster:
     min_copies: int = 2
     acks: str = "all"
     out_after_seconds: float = OUT_AFTER_SECONDS
+    allow_faults: bool = False
+    allow_code: bool = False
 
     @property
     def zookeeper_hosts(self) -> str:

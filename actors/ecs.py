@@ -1282,6 +1282,24 @@ class Ecs(Actor):
                 )
             self.look()
 
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        ring, now = self.ring, self.now()
+        return {
+            "leading": self._leading,
+            "connected": self._connected,
+            "ring": str(ring.stamp) if ring is not None else None,
+            "last_write": _last_write(ring) if ring is not None else None,
+            "writing": self._writing,
+            "registered": {name: f"{each.id} {each.incarnation}" for name, each in self._registrations.items()},
+            "absent_seconds": {f"{id} {life}": now - since for (id, life), since in self._absent_since.items()},
+            "down_seconds": {f"{id} {life}": now - since for (id, life), since in self._down_since.items()},
+            "suspicions": self._suspicions,
+            "damaged": list(self._damaged),
+            "reports": self._reports,
+            "trouble": self._trouble,
+        }
+
     def check(self) -> None:
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)

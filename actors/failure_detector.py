@@ -31,7 +31,7 @@ Member looks for itself.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.bridge import LinkLost, LinkUp, PeerEnded
@@ -275,6 +275,16 @@ class FailureDetector(Actor):
                 seconds=quiet if opinion.why else 0.0,
             )
             self.send(self.system.resolve(self._leader), report)
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        return {
+            "id": self.id,
+            "ring_epoch": self._ring.epoch if self._ring is not None else 0,
+            "leader": self._leader,
+            "opinions": {f"{id} {incarnation}": opinion for (id, incarnation), opinion in self._opinions.items()},
+            "ended": [f"{id} {incarnation}" for id, incarnation in sorted(self._ended)],
+        }
 
     def check(self) -> None:
         assert {life for life, opinion in self._opinions.items() if opinion.ended} <= self._ended

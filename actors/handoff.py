@@ -36,7 +36,7 @@ Invariants (``check``): numbers kept are without a gap; no more is kept than the
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
@@ -629,6 +629,23 @@ class Handoff(Actor):
             trouble=self._trouble,
         )
         self.send(self._storage, progress)
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        return {
+            "change": self._change,
+            "ring_epoch": self._epoch,
+            "slots": str(self._transfer.slots),
+            "state": self._state,
+            "cursor": self._cursor,
+            "walk": self._walk,
+            "unacknowledged": len(self._kept),
+            "unacknowledged_bytes": self._kept_bytes,
+            "reached_end": self._reached_end,
+            "sealed": self._sealed,
+            "proofs": self._proofs,
+            "trouble": self._trouble,
+        }
 
     def check(self) -> None:
         numbers = [kept.number for kept in self._kept]

@@ -907,4 +907,6 @@ def _common(cluster: Cluster, folder: ClusterFolder, log_level: str, host: str) 
     return (
         *("--bind", host, "--zookeeper", cluster.zookeeper_hosts, "--cluster-name", cluster.name),
         *("--secret-file", str(folder.secret_file), "--log-level", log_level),
+        *(("--allow-faults",) if cluster.allow_faults else ()),
+        *(("--allow-code",) if cluster.allow_code else ()),
     )

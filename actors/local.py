@@ -117,6 +117,8 @@ class Wishes:
     out_after_seconds: float | None = None
     host: str | None = None
     node_hosts: tuple[str, ...] | None = None
+    allow_faults: bool = False
+    allow_code: bool = False
 
 
 class LocalCluster:
@@ -158,6 +160,8 @@ class LocalCluster:
         host: str | None = None,
         node_hosts: Sequence[str] | None = None,
         enter: Callable[[str], tuple[str, ...]] = lambda _: (),
+        allow_faults: bool = False,
+        allow_code: bool = False,
         log_level: str = "info",
         outlive: bool = False,
         on_news: Callable[[News], None] | None = None,
@@ -181,6 +185,8 @@ class LocalCluster:
             out_after_seconds=out_after_seconds,
             host=host,
             node_hosts=None if node_hosts is None else tuple(node_hosts),
+            allow_faults=allow_faults,
+            allow_code=allow_code,
         )
         self._enter = enter
         self._password = os.environ.get("RINGKEEPER_PASSWORD", "") if password is None else password
@@ -512,6 +518,7 @@ class LocalCluster:
         )
         bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
         self._bridge = bridge.address
+        process.system.allow_faults, process.system.allow_code = cluster.allow_faults, cluster.allow_code
         process.system.spawn(Observer, name=OBSERVER)
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
@@ -642,6 +649,7 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
     if wishes.out_after_seconds is not None:  # of this run only: nothing of the ring depends on it
         check_out_after(wishes.out_after_seconds)
         cluster = replace(cluster, out_after_seconds=wishes.out_after_seconds)
+    cluster = replace(cluster, allow_faults=wishes.allow_faults, allow_code=wishes.allow_code)  # never from run to run
     if cluster.zookeeper and not all(re.fullmatch(r".+:\d{1,5}", each) for each in cluster.zookeeper.split(",")):
         raise ConfigError(
             f"{cluster.zookeeper!r} does not say where ZooKeeper is; write host:port, or host:port,host:port"

@@ -35,7 +35,7 @@ nothing is lost with its store: that it is to be put aside is written down (``no
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
@@ -163,6 +163,20 @@ class Member(Actor):
             self._tell(self._ring)  # so that clients are sent to the right nodes already; this one serves nothing yet
         self.send(self._watches, Subscribe(reply_to=self.ref))
         self.send(self._watches, WatchNode(path=paths.ring(self._cluster_name), reply_to=self.ref))
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        ring = self._ring
+        return {
+            "life": self._life,
+            "ring": str(ring.stamp) if ring is not None else None,
+            "named_by_the_ring": self._named,
+            "session": self._session,
+            "registrations": self._registered,
+            "ring_not_on_disk": self._unkept is not None,
+            "lingers": self._lingers,
+            "damage": self._damage,
+        }
 
     def on_receive(
         self,

@@ -51,7 +51,7 @@ Invariants (``check``): no walk is over slots that this node coordinates; every 
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
@@ -927,6 +927,32 @@ class Replica(Actor):
         self._doubtful[parting.slots.first : parting.slots.last + 1] = bytes(parting.slots.size)
         self._parting = None
         self.send(self.ref, parting.allowed)
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        return {
+            "id": self.id,
+            "incarnation": self.incarnation,
+            "ring_epoch": self._ring.epoch if self._ring is not None else 0,
+            "streams": [
+                {
+                    "from": stream.node,
+                    "incarnation": stream.incarnation,
+                    "number": stream.number,
+                    "synced": stream.synced,
+                    "open": stream.open,
+                    "tail_batches": len(stream.tail),
+                    "waiting_for_a_ring": len(stream.waiting),
+                }
+                for stream in self._streams.values()
+            ],
+            "walks": [
+                {"slots": str(walk.slots), "from": walk.source[0], "number": walk.number, "synced": walk.synced}
+                for walk in self._walks.values()
+            ],
+            "takeovers_waiting": len(self._questions),
+            "trouble": self._trouble,
+        }
 
     def check(self) -> None:
         ring = self._ring

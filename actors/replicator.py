@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import assert_never
+from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
@@ -500,6 +500,31 @@ class Replicator(Actor):
         if full != self._full:
             self._full = full
             self.send(self._storage, Backlog(full=full))
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        now = self.now()
+        return {
+            "id": self.id,
+            "ring_epoch": self._epoch,
+            "batch": self._batch,
+            "batches_not_held": len(self._log),
+            "full": self._full,
+            "streams": [
+                {
+                    "to": stream.node,
+                    "stream": stream.id,
+                    "number": stream.number,
+                    "held_batch": stream.batch,
+                    "unacknowledged": len(stream.kept),
+                    "unacknowledged_bytes": stream.kept_bytes,
+                    "stands_still_seconds": now - stream.moved_at if stream.kept else 0.0,
+                    "silent": stream.silent,
+                    "refused_epoch": stream.refused_epoch,
+                }
+                for stream in self._streams.values()
+            ],
+        }
 
     def check(self) -> None:
         for stream in self._streams.values():

@@ -63,7 +63,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
@@ -1607,6 +1607,36 @@ class StorageNode(Actor):
         """The highest number of some slots."""
         numbers = self._store.numbers(max(0, first), min(last, SLOTS - 1) + 1)
         return max(((epoch, seq) for _, epoch, seq in numbers), default=(0, 0))
+
+    def inspect(self) -> dict[str, Any]:
+        """What people want to know of it (``runtime/looking.py``)."""
+        part = self._part
+        return {
+            "id": self.id,
+            "incarnation": self.incarnation,
+            "ring_epoch": self._epoch,
+            "tenures": [
+                {"slots": str(each.slots), "since_batch": each.since, "peers": each.peers}
+                for each in self._tenures.held
+            ],
+            "taking_over": [str(slots) for slots in self._tenures.taking],
+            "batch": self._batch,
+            "synced_batch": self._synced,
+            "held_batch": dict(self._acknowledging.held),
+            "replies_held_back": self._acknowledging.count,
+            "parked": len(self._parked),
+            "parked_bytes": self._parked_bytes,
+            "stalled": self._stalled,
+            "trouble": self._trouble,
+            "commands": self.commands,
+            "refused": self.refused,
+            "change": part.change if part is not None else None,
+            "handoffs": [
+                {"name": move.name, "slots": str(move.slots), "to": move.target.id, "reached": move.reached}
+                for move in (part.moves.values() if part is not None else ())
+            ],
+            "store": type(self._store).__name__,
+        }
 
     def check(self) -> None:
         ring, part = self._ring, self._part

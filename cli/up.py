@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 SERVES = "The ring serves."
 STOPPED = "The ring is stopped: client requests are refused until `ringkeeper start`."
+ALLOWED = {
+    "tell its actors anything, and hold, delay or drop their messages (--allow-faults)": "allow_faults",
+    "run code in its processes (--allow-code)": "allow_code",
+}
 DEFAULT_DATA = Path("ringkeeper-data")
 LOOK_SECONDS = 5.0
 """While nothing happens, ``up`` looks so often whether its launcher still lives."""
@@ -78,6 +82,16 @@ class _Asked(BaseException):
     help="A node that is down for so long is given up: its copies are made elsewhere. Or `off`.  [default: 30]",
 )
 @click.option("--cluster-name", "name", help="Needed if clusters share a ZooKeeper.  [default: ringkeeper]")
+@click.option(
+    "--allow-faults",
+    is_flag=True,
+    help="Let whoever may change the ring also tell actors anything, and hold, delay or drop messages. To play with.",
+)
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Let whoever may change the ring run code of theirs in any process. To play with.",
+)
 @click.option("--detach", is_flag=True, help="Return once the ring serves; `ringkeeper down` ends it.")
 @log_level_option
 def up(detach: bool, data: Path, log_level: str, **wishes: Any) -> None:
@@ -175,6 +189,9 @@ class Launch:
   python -c 'from ringkeeper import Client; print(Client("{seeds[0]}").get("user:42"))'
 Logs are in {self.data / "logs"}."""
         )
+        allowed = [what for what, yes in ALLOWED.items() if self.wishes[yes]]
+        if allowed:
+            click.echo(f"Whoever may change the ring may {' and '.join(allowed)}: never where it matters.")
 
     def _tell_people(self, news: "News") -> None:
         """Print what happens to the processes. A death during the start is told as the reason why it failed."""

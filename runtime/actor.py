@@ -96,6 +96,11 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
             )
         return super().get(timeout=timeout)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the answer, or the failure to give one, is there."""
+        return self._result is not None
+
     def set(self, value: Any = None) -> None:
         super().set(value)
         self._run_callbacks()
@@ -320,11 +325,21 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
 
     use_daemon_thread = True
 
+    handling: tuple[Any, int] | None = None
+    """What it is handling now, and the number of its thread; for people who wonder what takes so long."""
+
     def __init__(self) -> None:
         self._be_born()
         super().__init__()
         self.ref = LocalRef(self)
         self._actor_ref = self.ref
+
+    def _handle_receive(self, message: Any) -> Any:
+        self.handling = (message, threading.get_ident())
+        try:
+            return super()._handle_receive(message)
+        finally:
+            self.handling = None
 
     @staticmethod
     def _create_future() -> LoopFuture:

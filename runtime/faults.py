@@ -42,6 +42,8 @@ class _Kept(NamedTuple):
 class Fault:
     """One rule, and what it has done."""
 
+    id: int
+    """Tells it from all others of this process."""
     action: Literal["hold", "delay", "drop"]
     type_name: str
     sender: str
@@ -63,21 +65,21 @@ class Faults:
         self.rules: list[Fault] = []
         """In the order in which they are asked."""
         self._loop = loop
-        self._orders = count()
+        self._orders, self._ids = count(), count(1)
         self._kept_messages = 0
         self._kept_bytes = 0
 
     def hold(self, type_name: str = "*", *, sender: str = "*", to: str = "*") -> Fault:
         """Keep these messages until ``release``."""
-        return self._add(Fault("hold", type_name, sender, to))
+        return self._add(Fault(next(self._ids), "hold", type_name, sender, to))
 
     def delay(self, seconds: float, type_name: str = "*", *, sender: str = "*", to: str = "*") -> Fault:
         """Let these messages arrive so much later."""
-        return self._add(Fault("delay", type_name, sender, to, seconds))
+        return self._add(Fault(next(self._ids), "delay", type_name, sender, to, seconds))
 
     def drop(self, type_name: str = "*", *, sender: str = "*", to: str = "*") -> Fault:
         """Let these messages never arrive. Whoever asked a question waits for its timeout."""
-        return self._add(Fault("drop", type_name, sender, to))
+        return self._add(Fault(next(self._ids), "drop", type_name, sender, to))
 
     def release(self, fault: Fault | None = None) -> None:
         """End one fault, or all; what they keep goes on its way at once, in the order in which it came."""

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .actor import Actor, LoopFuture, Ref
-from .looking import ObserveError, actors, events
+from .interfering import ask, fault, faults, release, tell
+from .looking import ObserveError, actors, events, inspect, stacks, types
 from .message import message
 from .system import ActorSystem
 
@@ -42,6 +43,14 @@ Word = Callable[[ActorSystem, dict[str, Any]], Any]
 WORDS: dict[str, Word] = {
     "ACTORS": actors,
     "EVENTS": events,
+    "INSPECT": inspect,
+    "TYPES": types,
+    "STACKS": stacks,
+    "TELL": tell,
+    "ASK": ask,
+    "FAULT": fault,
+    "RELEASE": release,
+    "FAULTS": faults,
 }
 """What every process answers."""
 

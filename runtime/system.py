@@ -247,6 +247,11 @@ class ActorSystem:
             self.sender = sender
             turn_of(before)
 
+    def actor(self, name: str) -> Any:
+        """The actor of this process with that name itself, for whoever looks into it; None: there is none."""
+        ref = self.find(name)
+        return ref._actor_weakref() if ref is not None else None
+
     def free_name(self, stem: str) -> str:
         return f"{stem}-{next(self._numbers)}"
 

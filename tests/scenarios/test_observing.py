@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hiredis import ReplyError
+from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.simulated import SimulatedCluster
 
 NODE = "127.0.0.1:7001"
@@ -59,3 +60,35 @@ def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedC
     }
     assert isinstance(observe(cluster, "here", "ACTORS", nonsense=1), list)
     assert isinstance(cluster.execute(NODE, "RING", "OBSERVE", "here", "ACTORS", "{"), ReplyError)
+
+
+def test_every_actor_of_a_cluster_shows_its_state(cluster: SimulatedCluster) -> None:
+    cluster.execute(NODE, "SET", "user:42", "Ada")
+    for where in ("here", "ecs"):
+        for actor in observe(cluster, where, "ACTORS"):
+            shown = observe(cluster, where, "INSPECT", actor=actor["name"], depth=8, items=1000)
+            assert shown["state"] or actor["name"] in ("solver", "freezer"), actor["name"]
+            assert "failed" not in str(shown["state"].keys())
+    streams = observe(cluster, "here", "INSPECT", actor="replicator")["state"]["streams"]
+    assert [stream["to"] for stream in streams] == ["127.0.0.1:7002", "127.0.0.1:7003"]
+
+
+def test_a_message_that_is_held_between_nodes_holds_up_the_put_until_it_is_released(cluster: SimulatedCluster) -> None:
+    fault = observe(cluster, "here", "FAULT", action="hold", type="Append", to="127.0.0.1:17002")
+    before = cluster.now
+    cluster.world.loop.call_later(0.5, lambda: cluster.node(NODE).bridge.faults.release())
+    assert cluster.execute(NODE, "SET", key_of(cluster), "Ada") == b"OK"
+    assert cluster.now - before >= 0.5
+    assert fault["id"] == 1 and observe(cluster, "here", "FAULTS") == []
+    again = observe(cluster, "here", "FAULT", action="delay", seconds=0.1)
+    assert observe(cluster, "here", "RELEASE", id=again["id"])[0]["seconds"] == 0.1
+    assert "there is no fault 77 here; there are: none" in str(observe(cluster, "here", "RELEASE", id=77))
+    assert "'seconds' must be" in str(observe(cluster, "here", "FAULT", action="delay"))
+    assert "is no fault; there are hold" in str(observe(cluster, "here", "FAULT", action="bend"))
+
+
+def key_of(cluster: SimulatedCluster) -> str:
+    """A key that the node asked coordinates."""
+    ring = cluster.ring()
+    assert ring is not None
+    return next(key for key in map(str, range(100)) if ring.coordinator(slot(key.encode())).id == NODE)  # type: ignore[union-attr]
