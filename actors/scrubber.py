@@ -34,7 +34,7 @@ Invariants (``check``): one comparison is under way at a time; what is kept is b
 
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, assert_never
@@ -59,7 +59,7 @@ from .messages import (
 from .rules.mirror import listed
 from .rules.ring import Node, Ring
 from .rules.scrub import Difference, Summed, compared, difference, summed
-from .rules.slots import Run
+from .rules.slots import SLOTS, Run
 
 log = logging.getLogger(__name__)
 
@@ -150,14 +150,24 @@ class Round:
     """Slots that are compared once more, each alone."""
     began: float = 0.0
     over: bool = False
-    slots: int = 0
-    keys: int = 0
-    skipped: int = 0
-    """Stretches and slots that could not be compared: somebody did not answer, or writes never stopped."""
+    passed: bytearray = field(default_factory=lambda: bytearray(SLOTS))
+    """1 for each slot that was summed up here to its end."""
+    keys: Counter[int] = field(default_factory=Counter)
+    """By slot, how many were summed up here."""
+    skipped: set[int] = field(default_factory=set)
+    """Slots that could not be compared: somebody did not answer, writes never stopped, or they became another's."""
     differences: list[Difference] = field(default_factory=list)
     """The first of them."""
     different: int = 0
     damage: str = ""
+
+    def slots(self) -> list[int]:
+        """Those that were compared."""
+        return [slot for slot, passed in enumerate(self.passed) if passed and slot not in self.skipped]
+
+    def skip(self, stretch: Stretch) -> None:
+        """It is not compared in this round."""
+        self.skipped.update(range(stretch.after[0], stretch.upto[0] + bool(stretch.upto[1])))
 
 
 class Scrubber(Actor):
@@ -254,8 +264,8 @@ class Scrubber(Actor):
             else:
                 after, upto = comparison.stretch[:2]
                 round.cursor = after
-                round.slots -= upto[0] - after[0]
-                round.keys -= sum(keys for _, _, _, keys, _ in comparison.sums)
+                round.passed[after[0] : upto[0]] = bytes(upto[0] - after[0])
+                round.keys.subtract({slot: keys for slot, _, _, keys, _ in comparison.sums})
             self.send(self.ref, CompareNext(round=round.number))
 
     # A round
@@ -277,9 +287,11 @@ class Scrubber(Actor):
         """What is to be compared, as far as it is this node's and others have it."""
         while round.again:
             stretch = round.again.popleft()
-            for run, others in self._runs:
-                if run.first <= stretch.after[0] <= run.last:
-                    yield stretch, others
+            others = next((others for run, others in self._runs if run.first <= stretch.after[0] <= run.last), None)
+            if others is not None:
+                yield stretch, others
+            else:
+                round.skip(stretch)
         for run, others in self._runs:
             while round.cursor[0] <= run.last:
                 after = max(round.cursor, (run.first, b""))
@@ -295,16 +307,16 @@ class Scrubber(Actor):
             round.damage = str(failure)
             self._be_damaged(str(failure))
             self._pass(round, stretch)
-            round.skipped += 1
+            round.skip(stretch)
             return False
         except StoreError as failure:
             log.warning("scrub: slots from %d cannot be read: %s", stretch.after[0], failure)
             self._pass(round, stretch)
-            round.skipped += 1
+            round.skip(stretch)
             return False
         stretch = stretch._replace(upto=reached)
         self._pass(round, stretch)
-        round.keys += 0 if stretch.alone else len(records)
+        round.keys.update(() if stretch.alone else (slot for slot, _, _ in records))
         numbers = self._store.numbers(stretch.after[0], reached[0] + bool(reached[1]))
         self._comparisons += 1
         self._comparison = Comparison(
@@ -332,7 +344,8 @@ class Scrubber(Actor):
     def _pass(self, round: Round, stretch: Stretch) -> None:
         """The cursor is behind it from now on; what is compared once more lies behind it already."""
         if stretch.upto > round.cursor:
-            round.slots += stretch.upto[0] - max(round.cursor[0], stretch.after[0])
+            first = max(round.cursor[0], stretch.after[0])
+            round.passed[first : stretch.upto[0]] = b"\1" * (stretch.upto[0] - first)
             round.cursor = stretch.upto
 
     def _summed_up(self, message: SummedUp) -> None:
@@ -362,7 +375,7 @@ class Scrubber(Actor):
             if slot in busy and stretch.tries < TRIES_MAX:
                 round.again.append(Stretch(after, upto, True, stretch.tries + 1, stretch.listed))
             elif slot in busy:
-                round.skipped += 1
+                round.skipped.add(slot)
             elif not stretch.listed:
                 round.again.append(Stretch(after, upto, True, 0, True))
             else:
@@ -398,7 +411,7 @@ class Scrubber(Actor):
     def _leave_out(self, comparison: Comparison) -> None:
         """Somebody does not answer: what concerns him is left for the next round."""
         if self._round is not None:
-            self._round.skipped += 1
+            self._round.skip(comparison.stretch)
         self._next(comparison)
 
     def _forget(self, comparison: Comparison) -> None:
@@ -418,7 +431,8 @@ class Scrubber(Actor):
     def _end(self, round: Round) -> None:
         round.over = True
         if round.verify or round.different or round.damage:
-            compared = f"scrub: {round.slots} slots, {round.keys} keys compared, {round.different} differ"
+            slots, keys = len(round.slots()), round.keys.total()
+            compared = f"scrub: {slots} slots, {keys} keys compared, {round.different} differ"
             self._note(compared, log=log.info)
         if self._bytes_per_second:
             self._rounds += 1
@@ -485,9 +499,9 @@ class Scrubber(Actor):
         return {
             **state,
             "state": "done" if round.over else "running",
-            "slots": min(round.slots, total) if not round.over else round.slots,
-            "keys": round.keys,
-            "skipped": round.skipped,
+            "slots": len(round.slots()),
+            "keys_by_slot": [[slot, round.keys[slot]] for slot in round.slots()] if round.over else None,
+            "skipped": len(round.skipped),
             "different": round.different,
             "unreadable": round.damage or None,
             "differences": [_for_programs(each) for each in round.differences],

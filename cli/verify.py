@@ -101,15 +101,17 @@ def compare(client: "Client", repair: bool) -> dict[str, Any]:
     after = Ring.from_json(client.execute("RING", "SHOW"))
     damaged = [write for write in after.history if write.epoch > ring.epoch and write.why.startswith(DAMAGED)]
     done = [each for each in said.values() if each["state"] == "done"]
+    # Slots that have moved meanwhile may have been compared by both of their coordinators, or by none.
+    keys = {slot: keys for each in done for slot, keys in each["keys_by_slot"]}
     result: dict[str, Any] = {
-        "slots": min(SLOTS, sum(each["slots"] for each in done)),
-        "keys": sum(each["keys"] for each in done),
+        "slots": len(keys),
+        "keys": sum(keys.values()),
         "different": sum(each["different"] for each in done),
         "differences": [found for each in done for found in each["differences"]],
         "unreadable": [f"{each['node']}: {each['unreadable']}" for each in done if each["unreadable"]],
         "damaged": [f"{write.what}: {write.why}" for write in damaged]
         + [f"{each['node']} cannot be spared: {each['damaged']}" for each in done if each["damaged"]],
-        "not_compared": max(0, SLOTS - sum(each["slots"] for each in done)) + sum(each["skipped"] for each in done),
+        "not_compared": SLOTS - len(keys),
     }
     bad = result["different"] or result["unreadable"] or result["damaged"] or result["not_compared"]
     return {**result, "equal": not bad}

@@ -72,7 +72,7 @@ def verify(cluster: SimulatedCluster) -> dict[str, Any]:
         "different": sum(each["different"] for each in said),
         "sentences": [found["sentence"] for each in said for found in each["differences"]],
         "skipped": sum(each["skipped"] for each in said),
-        "keys": sum(each["keys"] for each in said),
+        "keys": sum(keys for each in said for _, keys in each["keys_by_slot"]),
     }
 
 
@@ -124,7 +124,26 @@ def test_what_is_compared_anew_under_another_ring_counts_once() -> None:
         cluster.run(20.0)
         said = [json.loads(cluster.execute(id, "RING", "VERIFY")) for id in ids]
         assert [each["state"] for each in said] == ["done"] * 3
-        assert sum(each["slots"] for each in said) == SLOTS and sum(each["keys"] for each in said) == KEYS
+        compared = [pair for each in said for pair in each["keys_by_slot"]]
+        assert len(dict(compared)) == len(compared) == SLOTS and sum(dict(compared).values()) == KEYS
+
+
+def test_slots_that_become_a_nodes_own_behind_its_cursor_do_not_count_as_compared() -> None:
+    with filled(seed=11, pause_seconds=1e6) as cluster:
+        ring = cluster.ring()
+        assert ring is not None
+        gone, heir, third = (node.id for node in ring.circle)
+        own = {slot for run in ring.coordinated_by(heir) for slot in range(run.first, run.last + 1)}
+        cluster.world.network.delay(heir, third, 0.05)
+        cluster.execute(heir, "RING", "VERIFY", "START")
+        cluster.run(0.5)
+        state = json.loads(cluster.execute(heir, "RING", "VERIFY"))
+        assert state["state"] == "running" and 0 < state["slots"] < len(own)
+        cluster.kill(gone)
+        cluster.run(10.0)
+        state = json.loads(cluster.execute(heir, "RING", "VERIFY"))
+        assert state["state"] == "done" and state["slots_total"] > len(own)
+        assert {slot for slot, _ in state["keys_by_slot"]} == own and state["slots"] == len(own)
 
 
 def test_of_two_copies_nobody_says_which_is_right_until_a_person_asks_for_it() -> None:
