@@ -252,9 +252,13 @@ def _trouble_of(each: dict[str, Any]) -> str:
         )
     if each["coordinator"] is not None:
         return f"read at {each['coordinator']}, not written to: {up} of {needed} copies that a write needs are up"
-    return "nobody answers; everything was on " + ", ".join(
-        f"{id} ({is_now})" for id, is_now in each["complete"].items()
-    )
+    complete = ", ".join(f"{id} ({is_now})" for id, is_now in each["complete"].items())
+    if all(is_now == "another directory" for is_now in each["complete"].values()):
+        return (
+            f"nobody answers; everything was on {complete}, whose disks are lost. Start one on its own data, or "
+            "type `ringkeeper recover ID --accept-loss` to go on with what another member holds (see its keys)"
+        )
+    return f"nobody answers; everything was on {complete}"
 
 
 def nodes_table(nodes: list[dict[str, Any]]) -> "Table":

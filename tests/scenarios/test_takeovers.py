@@ -549,3 +549,21 @@ def test_a_learner_that_has_all_there_is_lets_logs_and_tails_be_forgotten_though
         assert trio.value(id, key) == b"9"
         assert not any(stream.tail for stream in trio[id].replica._streams.values())
     trio.stop()
+
+
+def test_whose_equals_have_lost_their_disks_before_anybody_knew_goes_on_when_a_person_says_so() -> None:
+    """Two lose their disks, and the third is back in another life before the ring has called them down: by that it may
+    lack what they have acknowledged since, so only a person can know that they have not (R14, R17)."""
+    copies = Copies()
+    for id in (copies.b, copies.c):
+        copies.cluster.lose_disk(id)
+    copies.cluster.restart(copies.a)
+    copies.run(15.0)
+    for id in (copies.b, copies.c):
+        copies.cluster.start_node(id)
+    copies.run(10.0)
+    assert copies.coordinator is None and {node.state for node in copies.ring.circle} == {"returning"}
+    assert not isinstance(copies.ask(copies.a, "RING", "RECOVER", copies.a), ErrorReply)
+    copies.until(copies.cluster.serves)
+    assert copies.ask(copies.a, "GET", copies.x) == OLD
+    assert "LOSS ACCEPTED" in " ".join(write.what for write in copies.ring.history)
