@@ -21,7 +21,7 @@ import random as random_module
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pykka
 from pykka import ActorDeadError
@@ -83,6 +83,13 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
     ``get`` on the loop thread raises WouldDeadlock unless the answer is already there. What a callback raises is logged
     and goes no further: it is the asker's trouble, and the thread is that of whoever answers.
     """
+
+    asked: Ref | None = None
+    """Whose answer it is, and"""
+    question: str = ""
+    """to which type of message: for whoever wonders why somebody waits."""
+    asker: str = ""
+    """The address of the actor in another process that waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +217,8 @@ class LocalRef(pykka.ActorRef[Any], Ref):
 
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
         """The answer; with ``block=False`` a LoopFuture of it. Raises pykka.Timeout, ActorDeadError, WouldDeadlock."""
-        future = super().ask(message, block=False)
+        future = cast(LoopFuture, super().ask(message, block=False))
+        future.asked, future.question = self, type(message).__name__
         if type(self.actor_inbox) is not Mailbox:
             self._look_behind()
         return future.get(timeout=timeout) if block else future
@@ -349,6 +357,10 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
         self.system.admit(self)
         super()._start_actor_loop()
 
+    def _actor_loop(self) -> None:
+        _here.blocking = self
+        super()._actor_loop()
+
     def _stop(self) -> None:
         super()._stop()
         self.system.ended_on_its_thread(self, None)
@@ -364,6 +376,11 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
 def on_loop_thread() -> bool:
     """Whether waiting here would stop actors: a system is in its turn, or an event loop runs on this thread."""
     return getattr(_here, "system", None) is not None or asyncio._get_running_loop() is not None
+
+
+def blocking_actor_here() -> BlockingActor | None:
+    """Whose thread this is."""
+    return getattr(_here, "blocking", None)
 
 
 def turn_of(system: ActorSystem | None) -> ActorSystem | None:

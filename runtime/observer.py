@@ -28,6 +28,7 @@ from .actor import Actor, LoopFuture, Ref
 from .interfering import ask, fault, faults, release, tell
 from .looking import ObserveError, actors, events, inspect, stacks, types
 from .message import message
+from .probes import hangs, py
 from .system import ActorSystem
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ WORDS: dict[str, Word] = {
     "FAULT": fault,
     "RELEASE": release,
     "FAULTS": faults,
+    "HANGS": hangs,
+    "PY": py,
 }
 """What every process answers."""
 

@@ -27,7 +27,7 @@ from pykka import ActorDeadError
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from . import wire
-from .actor import LoopFuture, Ref
+from .actor import LoopFuture, Ref, blocking_actor_here
 from .message import URGENT
 from .peer import Parcel, Peer, Question
 from .remote import CODE_REFUSED, SCHEME, CodeRefused, RemoteError, RemoteRef, Unanswered, Unsent
@@ -90,7 +90,7 @@ class Post:
     def ask(self, to: RemoteRef, message: Any, timeout: float | None) -> LoopFuture:
         if type(message) in _PROXYS_OWN:
             return self.ask_by_code(to, message, timeout)
-        number, sender, future = next(self._numbers), self._sender(), LoopFuture()
+        number, sender, future = next(self._numbers), self._sender(), _answer_of(to, message)
         try:
             content = self._checked(self._wire.ask(number, to.name, sender, message), message)
         except WireError as error:
@@ -101,7 +101,7 @@ class Post:
 
     def ask_by_code(self, to: RemoteRef, order: Any, timeout: float | None) -> LoopFuture:
         """Ask for what no message says: see ``code_frames.py``."""
-        number, sender, future = next(self._numbers), self._sender(), LoopFuture()
+        number, sender, future = next(self._numbers), self._sender(), _answer_of(to, order)
         try:
             content = self._code(number, to, sender, order)
         except (WireError, CodeRefused) as error:
@@ -132,9 +132,9 @@ class Post:
         self._here(self._unwatch, watched, watcher)
 
     def _sender(self) -> str:
-        if threading.get_ident() != self._thread or self.system.sender is None:
-            return ""
-        return self.system.sender.name
+        on_loop = threading.get_ident() == self._thread
+        sender = self.system.sender if on_loop else blocking_actor_here()
+        return sender.name if sender is not None else ""
 
     def _checked(self, content: bytes, message: Any) -> bytes:
         if len(content) - LENGTH_BYTES > self._config.frame_bytes_max:
@@ -312,7 +312,9 @@ class Post:
             self._fail_there(peer, link, lane, frame.number, ActorDeadError.__name__, gone)
         else:
             answer = partial(self._here, self._answer, peer, link, lane, frame)
-            cast(LoopFuture, ref.ask(message, block=False)).when_done(answer)
+            future = cast(LoopFuture, ref.ask(message, block=False))
+            future.asker = _address(peer, frame.sender) if frame.sender else ""
+            future.when_done(answer)
 
     def _coded(self, peer: Peer, lane: Lane, frame: wire.Code) -> None:
         """Code arrived. It is looked into only where that is allowed."""
@@ -517,6 +519,12 @@ class Post:
 
     def _now(self) -> float:
         return self.system.loop.time()
+
+
+def _answer_of(asked: RemoteRef, message: Any) -> LoopFuture:
+    future = LoopFuture()
+    future.asked, future.question = asked, type(message).__name__
+    return future
 
 
 def _address(peer: Peer, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs one operating-system process: an event loop, an actor system, a log, and an orderly end.
+"""Runs one operating-system process: an event loop, an actor system, its watchdog, a log, and an orderly end.
 
     started -> running -> closing -> ended              SIGTERM, SIGINT, or an actor that cannot be replaced
     started -> running -> closing -> ended -> started   start_again: under the same process id, as a program anew
@@ -25,6 +25,7 @@ from typing import Protocol
 import uvloop
 
 from .system import ActorSystem
+from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Process:
         self.loop = uvloop.new_event_loop()
         self.system = ActorSystem(loop=self.loop, name=name)
         self.system.on_escalation = self._escalated
+        self.system.watchdog = self._watchdog = Watchdog(self.system)
         self._contents: Contents | None = None
         self._status = 0
         self._closing = False
@@ -83,8 +85,10 @@ class Process:
             self._contents = make(self)
             if main:
                 _leave_what_stays()
+            self._watchdog.start()
             self.loop.run_forever()
         finally:
+            self._watchdog.stop()
             self.system.stop()
             if main:
                 for number in (signal.SIGTERM, signal.SIGINT):

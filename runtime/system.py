@@ -42,6 +42,7 @@ from .world import Loop
 
 if TYPE_CHECKING:
     from .bridge import Bridge
+    from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,8 @@ class ActorSystem:
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""
+        self.watchdog: Watchdog | None = None
+        """What finds hangs, in processes that have one."""
         self._bridge: Bridge | None = None
         self._stopwatch, self._registered = stopwatch, registered
         self._thread = threading.get_ident()
@@ -182,6 +185,11 @@ class ActorSystem:
         self._numbers = itertools.count(1)
         self._logged: dict[tuple[str, str], float] = {}
         self._stopping = False
+
+    @property
+    def thread(self) -> int:
+        """Of the loop."""
+        return self._thread
 
     # Names
 

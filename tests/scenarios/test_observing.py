@@ -1,9 +1,11 @@
 """Looking into the processes of a simulated cluster by way of any node's client port."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from hiredis import ReplyError
 from ringkeeper.actors.rules.slots import slot
@@ -48,6 +50,22 @@ def test_what_has_happened_is_told_with_its_cause_by_the_nodes_and_the_leading_e
     assert {"session", "ring", "state", "takeover", "link"} <= {each["kind"] for each in here}
     assert all(each["process"].endswith(NODE) for each in here)
     assert isinstance(observe(cluster, "here", "EVENTS", since=-1), ReplyError)
+
+
+def test_code_is_run_beside_an_actor(cluster: SimulatedCluster) -> None:
+    def py(where: str, code: bytes, actor: str = "storage") -> str:
+        return str(observe(cluster, where, "PY", code=base64.b64encode(code).decode(), actor=actor))
+
+    assert py("127.0.0.1:7002", cloudpickle.dumps(lambda storage: storage.name * 2)) == "'storagestorage'"
+    failed = py("ecs", cloudpickle.dumps(lambda ecs: 1 / 0), "ecs")
+    assert failed == "ERR the code raised ZeroDivisionError: division by zero"
+    assert py("here", b"") == "ERR the code cannot be read: 0 bytes of code cannot be read: EOFError: Ran out of input"
+    assert py("here", cloudpickle.dumps(42)) == "ERR the code is of type int, which cannot be called with an actor"
+    assert py("here", cloudpickle.dumps(str), "nobody") == "ERR there is no actor called nobody"
+    assert str(observe(cluster, "here", "PY", code="?", actor="storage")).startswith("ERR the code cannot be read: ")
+    next(node for node in cluster.nodes() if node.machine.id == NODE).system.allow_code = False
+    assert py("here", cloudpickle.dumps(str)).startswith("ERR this process takes no code: ")
+    assert observe(cluster, "here", "HANGS") == {"working": [], "waits": [], "circles": [], "found": []}
 
 
 def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedCluster) -> None:
