@@ -96,7 +96,8 @@ class Restoring:
             self._answer(question.verb, error=CHANGED)
             return
         try:
-            found = restoration(stored.ring, self._ecs.ring, question.held)
+            data_ids = {id: life.data_id for id, life in self._ecs.newest_lives().items()}
+            found = restoration(stored.ring, self._ecs.ring, question.held, data_ids)
         except RingError as error:
             self._answer(question.verb, error=f"ERR {error}")
             return
@@ -105,9 +106,9 @@ class Restoring:
         elif found.unheard and not question.accept_loss:
             self._answer(
                 question.verb,
-                error=f"ERR nothing was written: {', '.join(found.unheard)} has not said what it holds, and may hold a "
-                f"newer ring than {found.ring.epoch} and what was acknowledged under it. Start it, or have that lost "
-                "by ACCEPTLOSS",
+                error=f"ERR nothing was written: {', '.join(found.unheard)} has not said what it holds in its own data "
+                f"directory, which may be a newer ring than {found.ring.epoch} and what was acknowledged under it. "
+                "Start it on that, or have that lost by ACCEPTLOSS",
             )
         else:
             self._restore(question, found, stored.ring)
@@ -116,7 +117,7 @@ class Restoring:
         why = "asked for"
         if found.unheard:
             why = f"asked for; LOSS ACCEPTED of what only {', '.join(found.unheard)} held"
-        ring = restored(found.ring, found.above, why=why, **self._ecs.write_fields())
+        ring = restored(found.ring, found.above, found.unheard, why=why, **self._ecs.write_fields())
         view = {**self._view(found, stored), "epoch": ring.epoch}
 
         def written(error: str) -> None:

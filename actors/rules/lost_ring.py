@@ -1,6 +1,6 @@
 """Decides what is to be written back where ZooKeeper has lost the ring, or has an older one (R23)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .fields import RingError
@@ -17,12 +17,16 @@ class Restoration(NamedTuple):
     holders: tuple[str, ...]
     """Who holds it; ascending."""
     unheard: tuple[str, ...]
-    """Its members that have not said what they hold: one of them may hold a newer one. Ascending."""
+    """Those that have not said what they held, and may have held a newer one: its members, those that are up having
+    come with another data directory included, and who came by its change, if that was about to be committed.
+    Ascending."""
 
 
-def restoration(stored: Ring | None, known: Ring | None, held: Mapping[str, Ring]) -> Restoration:
+def restoration(
+    stored: Ring | None, known: Ring | None, held: Mapping[str, Ring], data_ids: Mapping[str, str]
+) -> Restoration:
     """``stored``: what is in ZooKeeper; ``known``: what the ECS has read before; ``held``: by node, what it says that
-    it holds.
+    it holds; ``data_ids``: by node, in which data directory that is.
 
     Raises RingError when nothing is lost, nothing is known, or what is known does not belong together: then somebody
     has to say which nodes are to be gone by.
@@ -47,8 +51,18 @@ def restoration(stored: Ring | None, known: Ring | None, held: Mapping[str, Ring
         ring=newest,
         above=max(newest.epoch, stored.epoch if stored is not None else 0),
         holders=tuple(sorted(id for id, ring in held.items() if ring.stamp == newest.stamp)),
-        unheard=tuple(sorted(node.id for node in newest.circle if node.id not in held)),
+        unheard=tuple(sorted(_unheard(newest, held, data_ids))),
     )
+
+
+def _unheard(newest: Ring, held: Mapping[str, Ring], data_ids: Mapping[str, str]) -> Iterator[str]:
+    for node in newest.circle:
+        if node.id not in held or (node.state == "up" and data_ids.get(node.id) != node.data_id):
+            yield node.id  # an empty disk may hold the old ring, as ZooKeeper has it, and nothing of what was answered
+    if newest.change is not None and newest.change.phase == "seal":
+        for node in newest.change.comes:
+            if node.id not in held:
+                yield node.id
 
 
 def _listed(rings: Iterable[tuple[str, Ring]]) -> str:

@@ -25,7 +25,7 @@ caller hands in the nonce and the time and writes the result by compare-and-set;
 RingError, whole.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -221,9 +221,12 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
     )
 
 
-def restored(ring: Ring, above: int, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+def restored(
+    ring: Ring, above: int, unheard: Collection[str] = (), *, why: str, nonce: str, wall_seconds: float
+) -> Ring:
     """The ring to be written back after ZooKeeper has lost ``ring``, the newest that nodes hold (R23); ``above``: the
-    highest epoch that was seen anywhere.
+    highest epoch that was seen anywhere; ``unheard``: who may hold more than that ring knows, which goes on without
+    them (R17).
 
     Every node is down, in whatever life: so each begins another one under it, and nobody coordinates by a ring that was
     lost. Complete is who was up in the ring that is restored. Its change in flight is to be planned anew.
@@ -237,6 +240,7 @@ def restored(ring: Ring, above: int, *, why: str, nonce: str, wall_seconds: floa
         wall_seconds=wall_seconds,
         nodes=nodes,
         trouble=tuple(in_trouble(ring, nodes)),
+        left_behind=_left_behind(ring, ((node.id, node.data_id) for node in ring.circle if node.id in unheard), ()),
         **_without_the_change(ring),
     )
 

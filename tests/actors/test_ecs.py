@@ -813,7 +813,7 @@ def test_a_lost_ring_is_written_back_when_somebody_says_so_and_all_begin_a_new_l
 
     restore(copies)
     (refused,) = held(copies, newest, 1, 2)
-    assert refused.error.startswith(f"ERR nothing was written: {life(3).id} has not said what it holds")
+    assert refused.error.startswith(f"ERR nothing was written: {life(3).id} has not said what it holds in its own data")
     assert copies.data == (old.to_json() if there == "an older one" else None)
 
     restore(copies, "DRYRUN")
