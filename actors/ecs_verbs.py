@@ -48,6 +48,7 @@ from .rules.transitions import (
     planned,
     queued,
     recovered,
+    renounced,
     served,
     set_balancing,
     weighed,
@@ -326,10 +327,25 @@ class Verbs:
 
     def _remove(self, message: RunVerb, words: list[str]) -> None:
         words, dry_run = _without_dry_run(words)
-        if not words:
-            self._answer(message, error="ERR RING REMOVE takes the nodes that are to leave")
+        accept_loss = bool(words) and words[-1].upper() == "ACCEPTLOSS"
+        words = words[:-1] if accept_loss else words
+        if not words or (accept_loss and dry_run):
+            self._answer(message, error="ERR RING REMOVE id [id ...] [ACCEPTLOSS | DRYRUN]")
+        elif accept_loss:
+            self._renounce(message, words)
         else:
             self._wish(message, "remove", words, dry_run)
+
+    def _renounce(self, message: RunVerb, ids: list[str]) -> None:
+        """Give up what dead nodes alone hold (R17)."""
+
+        def renounce(ring: Ring) -> Ring:
+            return renounced(ring, ids, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"job": ring.epoch, "nodes": sorted(set(ids)), "plan": None})
+
+        self.order(message, renounce, written)
 
     def _replace(self, message: RunVerb, words: list[str]) -> None:
         words, dry_run = _without_dry_run(words)

@@ -120,22 +120,31 @@ def nodes_add(count: int | None, ids: tuple[str, ...], place: str | None, dry_ru
 
 @nodes.command("remove")
 @click.argument("ids", metavar="NODE...", type=NodeId(), nargs=-1, required=True)
+@click.option(
+    "--accept-loss", is_flag=True, help="Give up what dead nodes hold and nobody else: with one copy of each slot."
+)
 @dry_run_option
 @detach_option
 @json_option
 @cluster_options
-def nodes_remove(ids: tuple[str, ...], dry_run: bool, **how: Any) -> None:
+def nodes_remove(ids: tuple[str, ...], accept_loss: bool, dry_run: bool, **how: Any) -> None:
     """Take nodes out of the ring.
 
     All in one change: they hand over all that they hold while clients go on reading and writing, then their processes
     end. Their folders stay, and can be deleted.
 
+    A dead node with the only copy of its slots hands over nothing. With --accept-loss they go on without what it held,
+    which is lost for good, and it stays in the history of the ring that somebody wanted it so.
+
     \b
     Examples:
       ringkeeper nodes remove 127.0.0.1:7004
       ringkeeper nodes remove 127.0.0.1:7004 127.0.0.1:7005 --dry-run
+      ringkeeper nodes remove 127.0.0.1:7004 --accept-loss
     """
-    _change("REMOVE", list(ids), dry_run, **how)
+    if accept_loss and dry_run:
+        raise click.UsageError("nothing moves by --accept-loss: there is nothing to be shown")
+    _change("REMOVE", [*ids, *(["ACCEPTLOSS"] if accept_loss else [])], dry_run, **how)
 
 
 @nodes.command("replace")

@@ -768,7 +768,7 @@ _RING = _command(
             group="ring", since="0.1.0", tips=(CHANGING,),
         ),
         _command(
-            "RING|REMOVE id [id ...] [DRYRUN]", -3, "admin stale", "",
+            "RING|REMOVE id [id ...] [ACCEPTLOSS | DRYRUN]", -3, "admin stale", "",
             "Take nodes out of the ring, once others hold what they hold.", group="ring",
             since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
         ),

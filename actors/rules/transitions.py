@@ -6,6 +6,7 @@
                only copy of its slots
     kept       lists that nobody answers for get a keeper (R15)
     recovered  lists that nobody answers for go on with what one member holds, whatever it lacks (R17)
+    renounced  nodes that are down and hold the only copy of their slots go out, and what they hold with them (R17)
     restored   the newest ring that nodes hold is written back, after ZooKeeper has lost it: every node down (R23)
 
     queued     a wish waits for its turn
@@ -142,8 +143,9 @@ def returned(
             raise RingError(f"{id} cannot return: {objection}")
         if alone and registration.data_id != node.data_id:
             raise RingError(
-                f"{id} came with the data directory {registration.data_id}, its slots are in {node.data_id}. "
-                "As it is it would lose them: start it on its own directory."
+                f"{id} came with the data directory {registration.data_id}, its slots are in {node.data_id}. As it is "
+                "it would lose them: start it on its own directory. If that is gone, stop it, and give up what was in "
+                f"it: `ringkeeper nodes remove {id} --accept-loss`"
             )
         nodes[id] = replace(node, **registration.life(), state="up" if alone else "returning")
     what = f"{', '.join(nodes)} {'up' if alone else 'returning'}"
@@ -219,6 +221,51 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
         left_behind=_left_behind(ring, (other for each in lists for other in each.complete), {id}),
         **_without_the_change(ring),
     )
+
+
+def renounced(ring: Ring, ids: Iterable[str], *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring without nodes that are down and have the only copy of their slots: that is given up, and the next of the
+    circle go on with what they hold of it, as a rule nothing (R17). One that comes back later joins, as who was given
+    up.
+
+    Raises RingError when there are other copies, a node is not down, or nobody who is up would answer.
+    """
+    ids = sorted(set(ids))
+    if min(ring.replicas, len(ring.circle)) > 1:
+        raise RingError("others have copies of what they hold, and nothing is lost: remove them without ACCEPTLOSS")
+    for id in ids:
+        if (node := _member(ring, id)).state != "down":
+            raise RingError(f"{id} is {node.state}, and can hand over what it holds: remove it without ACCEPTLOSS")
+    nodes = tuple(replace(node, state="out", given_up=True) if node.id in ids else node for node in ring.nodes)
+    circle = circle_of(nodes)
+    if not circle:
+        raise RingError("the ring would be left without a node")
+    for run, (heir,) in list_runs(circle, 1):
+        if heir.state != "up" and any(ring.lists[each.first][0].id in ids for each in ring.stretches(run)):
+            raise RingError(f"{heir.id} would answer for their slots, and is {heir.state}: bring it back first")
+    epoch, slots = ring.epoch + 1, ", ".join(str(run) for id in ids for run in ring.slots_of(id))
+    stopped = _without_the_change(ring)
+    queue = [_without_member(wish, ids) for wish in stopped.get("queue", ring.queue)]
+    return ring.amended(
+        nonce=nonce,
+        what=f"LOSS ACCEPTED, {', '.join(ids)} given up: slots {slots} go on without what was there alone",
+        why=why,
+        wall_seconds=wall_seconds,
+        job=epoch,
+        outcome="done",
+        nodes=_without_the_forgotten(nodes, tuple(ids)),
+        trouble=tuple(in_trouble(ring, nodes)),
+        left_behind=_left_behind(ring, ((id, ring.by_id[id].data_id) for id in ids), ()),
+        **{**stopped, "queue": tuple(wish for wish in queue if wish is not None)},
+    )
+
+
+def _without_member(wish: Wish, ids: Collection[str]) -> Wish | None:
+    """A wish that has nothing to do any more with members that are gone; None: it was about nothing else."""
+    if wish.kind not in _SAID:
+        return wish
+    others = tuple(id for id in wish.ids if id not in ids)
+    return replace(wish, ids=others) if others else None
 
 
 def restored(
@@ -380,6 +427,12 @@ def queued(
     if kind in _SAID:
         for id in wish.ids:
             node = _member(ring, id)
+            if kind == "remove" and node.state == "down" and min(ring.replicas, len(ring.circle)) == 1:
+                slots = sum(run.size for run in ring.slots_of(id))
+                raise RingError(
+                    f"{id} is down, and holds the only copy of {slots} slots. Start it on its data, and nothing is "
+                    "lost; or give up all that was in it, for good, by ACCEPTLOSS (`--accept-loss`)"
+                )
             if kind == "rest" and node.state != "up":
                 raise RingError(
                     f"{id} is {node.state}: only who is up can be restarted in order; with --force it is started"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from ringkeeper.actors.rules.slots import slot
 from ringkeeper.runtime.simulation.resp_caller import ErrorReply, NoReply
 from ringkeeper.runtime.simulation.world import SimulationFailed
 from ringkeeper.scenarios.simulated import SimulatedCluster
@@ -59,6 +60,36 @@ def test_a_node_that_is_killed_and_restarted_has_its_data(cluster: SimulatedClus
     cluster.restart(B)
     cluster.run_until(cluster.serves, 10)
     assert_filled(cluster)
+
+
+def test_what_a_dead_node_alone_holds_is_given_up_when_a_person_says_so_and_not_before(
+    cluster: SimulatedCluster,
+) -> None:
+    fill(cluster)
+    held = [number for number in range(20) if cluster.node(B).store.get(slot(b"key%d" % number), b"key%d" % number)]
+    refused = str(cluster.execute(A, "RING", "REMOVE", B, "ACCEPTLOSS"))
+    assert f"{B} is up, and can hand over what it holds" in refused
+    cluster.lose_disk(B)
+    cluster.run_until(lambda: state(cluster, B) == "down", 10)
+    refused = str(cluster.execute(A, "RING", "REMOVE", B))
+    assert f"{B} is down, and holds the only copy of 5461 slots" in refused
+    cluster.start_node(B)  # with an empty disk
+    cluster.run(3.0)
+    assert state(cluster, B) == "down" and "--accept-loss" in str(cluster.execute(A, "RING", "STATUS"))
+    assert b'"job"' in cluster.execute(A, "RING", "REMOVE", B, "ACCEPTLOSS")
+    ring = cluster.ring()
+    assert ring is not None and state(cluster, B) == "out" and "LOSS ACCEPTED" in ring.history[-1].what
+    cluster.run_until(lambda: state(cluster, B) == "up" and cluster.serves(), 30)  # it joins as an empty one
+    for number in range(20):
+        assert call(cluster, "GET", f"key{number}").reply == (None if number in held else f"value{number}".encode())
+    fill(cluster)
+    assert_filled(cluster)
+
+
+def state(cluster: SimulatedCluster, id: str) -> str:
+    ring = cluster.ring()
+    assert ring is not None
+    return ring.by_id[id].state
 
 
 def test_another_control_service_leads_when_the_leader_dies(cluster: SimulatedCluster) -> None:
