@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from ..runtime.children import ProcessId
 from ..runtime.durable import DurableFile, holder_of, lock_folder
-from .config import OUT_AFTER_SECONDS
+from .config import OUT_AFTER_SECONDS, SCRUB_BYTES_PER_SECOND
 from .node_folder import has_left
 
 BEFORE_THE_FIRST_START = {"logs", "launcher.lock", "secret", "secret.new", "cluster.json.new"}
@@ -73,6 +73,7 @@ class Cluster:
     min_copies: int = 2
     acks: str = "all"
     out_after_seconds: float = OUT_AFTER_SECONDS
+    scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
     allow_faults: bool = False
     allow_code: bool = False
 

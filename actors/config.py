@@ -20,6 +20,7 @@ VALUE_BYTES_MAX = 30 * 1024 * 1024
 """The largest value that fits into a frame between nodes, its key and figures included."""
 
 OUT_AFTER_SECONDS = 30.0
+SCRUB_BYTES_PER_SECOND = 1024 * 1024
 """Long enough for a node to be started again, so that this moves little."""
 
 FSYNC_POLICIES = ("always", "everysec", "never")
@@ -95,7 +96,7 @@ class NodeConfig(ProcessConfig):
     key_bytes_max: int = 64 * 1024
     cache_bytes: int = 256 * 1024 * 1024
     """Bound of the records kept in memory in front of the disk."""
-    scrub_bytes_per_second: int = 1024 * 1024
+    scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
     """So much of what this node coordinates is compared with its other copies in the background; 0: nothing is."""
     scrub_pause_seconds: float = 60.0
     """From the begin of one time through everything to that of the next, at least."""
@@ -126,11 +127,9 @@ class NodeConfig(ProcessConfig):
                 f"values of {self.value_bytes_max} bytes could not be sent to other nodes, whose frames hold less: use "
                 f"at most {VALUE_BYTES_MAX}"
             )
-        if self.scrub_bytes_per_second < 0 or not 0 < self.scrub_pause_seconds < math.inf:
-            raise ConfigError(
-                f"copies cannot be compared at {self.scrub_bytes_per_second} bytes/s every "
-                f"{self.scrub_pause_seconds:g} s: use 0 or more, and a pause above 0"
-            )
+        check_scrub(self.scrub_bytes_per_second)
+        if not 0 < self.scrub_pause_seconds < math.inf:
+            raise ConfigError(f"copies cannot be compared every {self.scrub_pause_seconds:g} s; use a pause above 0")
         if self.fsync not in FSYNC_POLICIES:
             raise ConfigError(f"fsync {self.fsync!r} is unknown; use one of {', '.join(FSYNC_POLICIES)}")
         check_store(self.store)
@@ -183,6 +182,12 @@ def check_out_after(seconds: float) -> None:
     """Raises ConfigError when no node can be given up after so long."""
     if not 0 <= seconds < math.inf:
         raise ConfigError(f"nodes cannot be given up after {seconds} s; use some seconds, or 0 for never")
+
+
+def check_scrub(bytes_per_second: int) -> None:
+    """Raises ConfigError when copies cannot be compared so fast."""
+    if bytes_per_second < 0:
+        raise ConfigError(f"copies cannot be compared at {bytes_per_second} bytes/s; use 0 for never, or more")
 
 
 def check_store(store: str) -> None:

@@ -898,7 +898,7 @@ def node_program(cluster: Cluster, folder: ClusterFolder, port: int, log_level: 
         arguments=(
             *("node", "--port", str(port), "--data", str(folder.node_folder(port))),
             *(*_common(cluster, folder, log_level, cluster.node_host(port)), "--fsync", cluster.fsync),
-            *("--store", cluster.store),
+            *("--store", cluster.store, "--scrub-bytes-per-second", str(cluster.scrub_bytes_per_second)),
         ),
     )
 

@@ -49,7 +49,7 @@ from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after, check_store
+from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after, check_scrub, check_store
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -115,6 +115,7 @@ class Wishes:
     min_copies: int | None = None
     acks: str | None = None
     out_after_seconds: float | None = None
+    scrub_bytes_per_second: int | None = None
     host: str | None = None
     node_hosts: tuple[str, ...] | None = None
     allow_faults: bool = False
@@ -130,6 +131,7 @@ class LocalCluster:
     ``store``: rocksdb, json. ``replicas``: copies of each slot, 3, on as many nodes. ``min_copies``: how many of them
     must be up for a write, 2 or as many as there can be. ``acks``: when a write is answered: once all copies that are
     up have it, or one. ``out_after_seconds``: a node that has been down for so long, 30, is given up; 0: never.
+    ``scrub_bytes_per_second``: so fast are copies compared in the background, 1 MiB by each node; 0: not at all.
     ``password``: what clients must know; as the environment's RINGKEEPER_PASSWORD says if None. ``host``: where all of
     it listens, 127.0.0.1; ``node_hosts``: addresses that the nodes are spread over, by port, instead. ``enter``: with
     what a command begins that runs where such an address is, in a network namespace (``nsenter ...``).
@@ -156,6 +158,7 @@ class LocalCluster:
         min_copies: int | None = None,
         acks: str | None = None,
         out_after_seconds: float | None = None,
+        scrub_bytes_per_second: int | None = None,
         password: str | None = None,
         host: str | None = None,
         node_hosts: Sequence[str] | None = None,
@@ -183,6 +186,7 @@ class LocalCluster:
             min_copies=min_copies,
             acks=acks,
             out_after_seconds=out_after_seconds,
+            scrub_bytes_per_second=scrub_bytes_per_second,
             host=host,
             node_hosts=None if node_hosts is None else tuple(node_hosts),
             allow_faults=allow_faults,
@@ -646,9 +650,12 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
                     f"{folder} holds a cluster with {what} {is_now}, and {what} {wish} was asked for. Leave that out "
                     "to bring it back as it is, or use another data folder."
                 )
-    if wishes.out_after_seconds is not None:  # of this run only: nothing of the ring depends on it
+    if wishes.out_after_seconds is not None:  # of this run only, as below: nothing of the ring depends on it
         check_out_after(wishes.out_after_seconds)
         cluster = replace(cluster, out_after_seconds=wishes.out_after_seconds)
+    if wishes.scrub_bytes_per_second is not None:
+        check_scrub(wishes.scrub_bytes_per_second)
+        cluster = replace(cluster, scrub_bytes_per_second=wishes.scrub_bytes_per_second)
     cluster = replace(cluster, allow_faults=wishes.allow_faults, allow_code=wishes.allow_code)  # never from run to run
     if cluster.zookeeper and not all(re.fullmatch(r".+:\d{1,5}", each) for each in cluster.zookeeper.split(",")):
         raise ConfigError(

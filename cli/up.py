@@ -81,6 +81,12 @@ class _Asked(BaseException):
     type=SecondsOrOff(),
     help="A node that is down for so long is given up: its copies are made elsewhere. Or `off`.  [default: 30]",
 )
+@click.option(
+    "--scrub-bytes-per-second",
+    type=click.IntRange(min=0),
+    metavar="BYTES",
+    help="So fast does each node compare its slots with their other copies. 0: not at all.  [default: 1048576]",
+)
 @click.option("--cluster-name", "name", help="Needed if clusters share a ZooKeeper.  [default: ringkeeper]")
 @click.option(
     "--allow-faults",

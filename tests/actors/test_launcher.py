@@ -855,10 +855,21 @@ def test_a_wish_that_contradicts_what_lives_there_is_refused_and_nothing_changes
     assert (tmp_path / "cluster.json").read_bytes() == before
 
 
+def test_how_fast_copies_are_compared_is_told_to_every_node_and_is_of_this_run_or_the_next_that_says_so(
+    tmp_path: Path,
+) -> None:
+    folder = ClusterFolder(tmp_path)
+    for wish, is_then in ((None, 1 << 20), (0, 0), (None, 0), (5, 5)):
+        cluster = settle(folder, Wishes(nodes=1, scrub_bytes_per_second=wish), {})
+        (program,) = (each for each in programs_of(cluster, folder) if each.kind == "node")
+        assert f"--scrub-bytes-per-second {is_then}" in " ".join(program.arguments)
+
+
 @pytest.mark.parametrize(
     "wishes",
     [
         Wishes(nodes=0),
+        Wishes(scrub_bytes_per_second=-1),
         Wishes(nodes=10_000),
         Wishes(port=0),
         Wishes(port=60_000),
