@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,9 +100,11 @@ def locate(key: bytes, as_json: bool, cluster: str, password: str | None, timeou
     if as_json:
         click.echo(json.dumps(located, indent=2))
         return
+    click.echo(located_text(shown(key), located))
+
+
+def located_text(key: str, located: Mapping[str, Any]) -> str:
+    """What RING LOCATE says of a key, for people."""
     coordinator = located["coordinator"] or "nobody at the moment"
-    click.echo(
-        f"{shown(key)} is in slot {located['slot']}; {coordinator} answers for it (ring epoch {located['epoch']})"
-    )
-    for member in located["list"]:
-        click.echo(f"  {member['id']}  {member['state']}")
+    text = f"{key} is in slot {located['slot']}; {coordinator} answers for it (ring epoch {located['epoch']})"
+    return "\n".join([text, *(f"  {member['id']}  {member['state']}" for member in located["list"])])

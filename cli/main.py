@@ -14,6 +14,7 @@ from .outcomes import Commands
 from .run import run
 from .salvage import salvage
 from .serve import ecs, node, zookeeper
+from .shell.command import shell
 from .show import ring, status
 from .up import down, up
 from .verify import verify
@@ -31,6 +32,7 @@ def ringkeeper() -> None:
       ringkeeper get user:42
       ringkeeper ring
       ringkeeper nodes add                a fourth, while clients go on
+      ringkeeper shell                    look inside, talk to actors, hold their messages
       ringkeeper run FILE                 a story about a cluster, played and checked
 
     Every command answers --help with an example. Exit statuses: 0 done; 1 a negative answer (no such key, nothing
@@ -43,7 +45,7 @@ KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, replicas, balance, limit, start, stop, recover)
 BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, verify, salvage, *KEYS, *CHANGES, *BACKUPS, run, *PROCESSES):
+for command in (up, down, status, ring, verify, salvage, *KEYS, *CHANGES, *BACKUPS, shell, run, *PROCESSES):
     ringkeeper.add_command(command)
 
 

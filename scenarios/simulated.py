@@ -388,6 +388,7 @@ class SimulatedCluster:
         actors_may_fail: bool = False,
         trace: Trace | None = None,
         log: Callable[[str], object] | None = None,
+        make_world: Callable[..., SimulatedWorld] = SimulatedWorld,
         **settings: Any,
     ) -> None:
         """``nodes`` and ``ecs`` are started at once, with ZooKeeper; a ring is founded of ``found_with`` nodes.
@@ -397,7 +398,7 @@ class SimulatedCluster:
         """
         self.name = "simulated"
         self.session_timeout_seconds = session_timeout_seconds
-        self.world = SimulatedWorld(seed, check=check, trace=trace, log=log)
+        self.world = make_world(seed, check=check, trace=trace, log=log)
         self.world.actors_may_fail = actors_may_fail
         names = ("zookeeper",) if zookeepers == 1 else tuple(f"zookeeper-{n}" for n in range(1, zookeepers + 1))
         self.zookeeper = ZooKeeperEnsemble(self.world, names)

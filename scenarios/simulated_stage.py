@@ -24,7 +24,7 @@ from ..actors.rules.slots import SLOTS, Run, runs
 from ..actors.rules.slots import slot as slot_of
 from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
-from ..runtime.simulation.world import TURN_SECONDS
+from ..runtime.simulation.world import TURN_SECONDS, SimulatedWorld
 from ..runtime.store import Corrupt, Record
 from ..runtime.store.layout import PREFIXES, decode, encode
 from .checks import ClusterState, Held, NodeState, Tenure, Violation, every_slot_served, expiring
@@ -108,6 +108,7 @@ class SimulatedStage(Stage):
     ) -> None:
         """``tell_trace`` is called with every line of the trace."""
         super().__init__(seed, tell=tell)
+        self.make_world: Callable[..., SimulatedWorld] = SimulatedWorld
         self._check, self._tell_trace = check, tell_trace
         self._cluster: SimulatedCluster | None = None
         self._ring_read: tuple[bytes, Ring] | None = None
@@ -288,6 +289,7 @@ class SimulatedStage(Stage):
             place=place,
             check=self._check,
             trace=Trace(tell=self._tell_trace),
+            make_world=self.make_world,
         )
         self.cluster.on_drop = self._dropping
         self._note_tenures()

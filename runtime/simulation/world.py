@@ -75,6 +75,7 @@ class SimulatedWorld:
         """What has ended the run."""
         self._log = _Log(self, log)
         self._runs = False
+        self._streams: list[tuple[str, random.Random]] = []
         self.loop = VirtualLoop()
         self.trace = trace or Trace()
         self.network = SimulatedNetwork(self)
@@ -85,7 +86,15 @@ class SimulatedWorld:
 
     def stream(self, purpose: str) -> random.Random:
         """Dice of the world's seed that are for one purpose: those for another do not disturb them."""
-        return random.Random(f"{self.seed} {purpose}")
+        dice = random.Random(f"{self.seed} {purpose}")
+        self._streams.append((purpose, dice))
+        return dice
+
+    def reseed(self, seed: int | str) -> None:
+        """From now on chance goes the way of another seed, in everything."""
+        self.seed = seed
+        for purpose, dice in self._streams:
+            dice.seed(f"{seed} {purpose}")
 
     def now(self) -> float:
         """Seconds since the beginning."""
