@@ -1282,6 +1282,11 @@ class Ecs(Actor):
                 )
             self.look()
 
+    @property
+    def ring_epoch(self) -> int:
+        """Of the newest ring that it has read."""
+        return self.ring.epoch if self.ring is not None else 0
+
     def inspect(self) -> dict[str, Any]:
         """What people want to know of it (``runtime/looking.py``)."""
         ring, now = self.ring, self.now()

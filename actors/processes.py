@@ -24,6 +24,7 @@ from ..runtime.resp import Limits, RespServer
 from ..runtime.session import CloseSession, SessionClosed
 from ..runtime.store import Corrupt, Store, StoreError, open_store
 from ..runtime.system import ESCALATE, ActorSystem
+from ..runtime.tracing import Tracing
 from ..runtime.watches import Watches
 from ..runtime.zookeeper.server import ZooKeeperServer
 from .backup import Backup, Freezer
@@ -33,6 +34,7 @@ from .damage import SCRUBBER
 from .ecs import Ecs
 from .failure_detector import FailureDetector
 from .gateway import Gateway
+from .key_journey import KeyJourney
 from .member import Archive, Member
 from .messages import Sync, Synced
 from .node_folder import NodeFolder
@@ -175,9 +177,16 @@ def watches_of(process: Process, config: ProcessConfig) -> Ref:
     )
 
 
-def spawn_observer(system: ActorSystem, config: ProcessConfig) -> None:
-    """Spawn what lets people look into a process, and say how far they may interfere with it."""
+def spawn_observer(system: ActorSystem, config: ProcessConfig, epoch_of: str) -> None:
+    """Spawn what lets people look into a process, and say how far they may interfere with it, and that keys can be
+    traced here. ``epoch_of``: the name of the actor whose ring counts."""
+
+    def epoch() -> int:
+        actor: StorageNode | Ecs | None = system.actor(epoch_of)
+        return actor.ring_epoch if actor is not None else 0
+
     system.allow_faults, system.allow_code = config.allow_faults, config.allow_code
+    system.tracing = Tracing(system, subjects={"key": KeyJourney}, epoch=epoch)
     system.spawn(Observer, name=OBSERVER)
 
 
@@ -225,7 +234,7 @@ def spawn_node(
     that nobody else has (R17).
     Whoever calls this listens for clients, on behalf of the gateway.
     """
-    spawn_observer(system, config)
+    spawn_observer(system, config, "storage")
     storage = system.spawn(
         StorageNode,
         id=config.id,
@@ -336,7 +345,7 @@ class EcsActors:
 
 def spawn_ecs(system: ActorSystem, config: EcsConfig, *, bridge_address: str, watches: Ref, solver: Ref) -> EcsActors:
     """Spawn what makes a process a control service; simulated ones as well."""
-    spawn_observer(system, config)
+    spawn_observer(system, config, "ecs")
     balancer = system.spawn(Balancer, solver=solver, name="balancer", supervision=ESCALATE)
     ecs = system.spawn(
         Ecs,

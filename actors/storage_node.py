@@ -1608,6 +1608,11 @@ class StorageNode(Actor):
         numbers = self._store.numbers(max(0, first), min(last, SLOTS - 1) + 1)
         return max(((epoch, seq) for _, epoch, seq in numbers), default=(0, 0))
 
+    @property
+    def ring_epoch(self) -> int:
+        """Of the ring that it obeys."""
+        return self._epoch
+
     def inspect(self) -> dict[str, Any]:
         """What people want to know of it (``runtime/looking.py``)."""
         part = self._part

@@ -15,8 +15,8 @@ Knows nothing of keys' meaning, rings or Redis commands; everything here would s
 `session.py`      what actors and ZooKeeper tell each other; `watches.py` carries it, `election.py` elects by it
 `resp.py`         the RESP edge: connections, requests, replies
 
-`observer.py`     lets people look into a process; `looking.py` has the words that only look, `probes.py` runs code
-`watchdog.py`     finds what hangs
+`observer.py`     lets people look into a process; `looking.py` and `interfering.py` have the words for that;
+                  `tracing.py` follows messages, `probes.py` runs code, `watchdog.py` finds what hangs
 
 ``zookeeper/``    the embedded ZooKeeper
 ``store/``        records on disk

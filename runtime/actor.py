@@ -211,7 +211,7 @@ class LocalRef(pykka.ActorRef[Any], Ref):
             raise ActorDeadError(f"{self.name} has stopped")
         if type(self.actor_inbox) is Mailbox:
             self.actor_inbox.put(message)
-        else:
+        else:  # of a blocking actor; or one with a tap (``tracing.py``)
             self.actor_inbox.put(Envelope(message))
             self._look_behind()
 
@@ -219,18 +219,17 @@ class LocalRef(pykka.ActorRef[Any], Ref):
         """The answer; with ``block=False`` a LoopFuture of it. Raises pykka.Timeout, ActorDeadError, WouldDeadlock."""
         future = cast(LoopFuture, super().ask(message, block=False))
         future.asked, future.question = self, type(message).__name__
-        if type(self.actor_inbox) is not Mailbox:
-            self._look_behind()
+        self._look_behind()
         return future.get(timeout=timeout) if block else future
 
     def _look_behind(self) -> None:
         """A blocking actor may have ended, on its own thread, just before the message was put into its inbox."""
-        if self.actor_stopped.is_set():
+        if not isinstance(self.actor_inbox, Mailbox) and self.actor_stopped.is_set():
             self._system.return_mail(self)
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the actor after what is already in its mailbox. Blocking on the loop thread raises WouldDeadlock."""
-        if block and on_loop_thread() and type(self.actor_inbox) is Mailbox:
+        if block and on_loop_thread() and isinstance(self.actor_inbox, Mailbox):
             raise WouldDeadlock(f"the loop thread was asked to wait until {self.name} stops; use stop(block=False)")
         return super().stop(block=block, timeout=timeout)
 

@@ -30,6 +30,7 @@ from .looking import ObserveError, actors, events, inspect, stacks, types
 from .message import message
 from .probes import hangs, py
 from .system import ActorSystem
+from .tracing import trace, traced, untrace
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ WORDS: dict[str, Word] = {
     "FAULTS": faults,
     "HANGS": hangs,
     "PY": py,
+    "TRACE": trace,
+    "TRACED": traced,
+    "UNTRACE": untrace,
 }
 """What every process answers."""
 

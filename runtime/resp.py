@@ -464,6 +464,10 @@ class Requests:
     def join(self, connection: "Connection", requests: list[Request]) -> None:
         self._batch.append((connection, requests))
 
+    def joined(self) -> "list[tuple[Connection, list[Request]]]":
+        """What has joined so far, for whoever only looks."""
+        return list(self._batch)
+
     def take(self) -> "list[tuple[Connection, list[Request]]]":
         """The batch: who asked what. From now on nothing joins it."""
         self._server.begin_anew(self)

@@ -42,6 +42,7 @@ from .world import Loop
 
 if TYPE_CHECKING:
     from .bridge import Bridge
+    from .tracing import Tracing
     from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -174,8 +175,12 @@ class ActorSystem:
         """Who is handling a message right now, hence who sends what is sent now."""
         self.watchdog: Watchdog | None = None
         """What finds hangs, in processes that have one."""
+        self.stopwatch = stopwatch
+        """Measures what passes while an actor works; stands still where time is virtual."""
+        self.tracing: Tracing | None = None
+        """The traces of this process, once somebody has wished for one, or has said what can be traced."""
         self._bridge: Bridge | None = None
-        self._stopwatch, self._registered = stopwatch, registered
+        self._registered = registered
         self._thread = threading.get_ident()
         self._lives: dict[str, _Life] = {}
         self._lock = threading.Lock()
@@ -259,6 +264,11 @@ class ActorSystem:
         """The actor of this process with that name itself, for whoever looks into it; None: there is none."""
         ref = self.find(name)
         return ref._actor_weakref() if ref is not None else None
+
+    def inhabitants(self) -> list[Any]:
+        """The actors of this process themselves, by name."""
+        actors = [self.actor(name) for name in self.names()]
+        return [actor for actor in actors if actor is not None]
 
     def free_name(self, stem: str) -> str:
         return f"{stem}-{next(self._numbers)}"
@@ -345,7 +355,7 @@ class ActorSystem:
 
     def _handle(self, actor: Actor, mailbox: Mailbox, counters: Counters) -> int:
         """The hot path of every message: questions and Pykka's own messages go another way."""
-        counted, stopwatch = counters.messages, self._stopwatch
+        counted, stopwatch = counters.messages, self.stopwatch
         urgent, ordinary = mailbox.urgent, mailbox.ordinary
         counters.depth_max = max(counters.depth_max, len(urgent) + len(ordinary))
         self.sender = actor.ref
@@ -591,6 +601,11 @@ class ActorSystem:
             depth=len(inbox) if isinstance(inbox, Mailbox) else inbox.qsize() if inbox is not None else 0,
             counters=life.counters,
         )
+
+    @property
+    def has_bridge(self) -> bool:
+        """Whether anything joins it to other processes."""
+        return self._bridge is not None
 
     @property
     def bridge(self) -> Bridge:

@@ -53,7 +53,7 @@ class Trace:
         cls = type(message)
         write = self._writers.get(cls)
         if write is None:
-            write = self._writers[cls] = _writer(cls)
+            write = self._writers[cls] = writer_of(cls)
         self._write(f"{moment:.6f} {process} {actor} {write(message)}")
 
     def _write(self, line: str) -> None:
@@ -81,7 +81,7 @@ class Trace:
         return list(self._kept)[-lines_max:]
 
 
-def _writer(cls: type) -> Writer:
+def writer_of(cls: type) -> Writer:
     """Makes the function that writes messages of a class: the name, and for a dataclass its fields."""
     name = cls.__name__
     fields = tuple(getattr(cls, "__dataclass_fields__", ()))

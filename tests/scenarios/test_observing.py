@@ -8,6 +8,8 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from hiredis import ReplyError
+from ringkeeper.actors.observing import Observing, Unobserved
+from ringkeeper.actors.rules.journey import Hop, as_diagram
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.simulated import SimulatedCluster
 
@@ -105,8 +107,98 @@ def test_a_message_that_is_held_between_nodes_holds_up_the_put_until_it_is_relea
     assert "is no fault; there are hold" in str(observe(cluster, "here", "FAULT", action="bend"))
 
 
+def coordinator(cluster: SimulatedCluster, key: str) -> str:
+    ring = cluster.ring()
+    found = ring.coordinator(slot(key.encode())) if ring is not None else None
+    assert found is not None
+    return found.id
+
+
 def key_of(cluster: SimulatedCluster) -> str:
     """A key that the node asked coordinates."""
-    ring = cluster.ring()
-    assert ring is not None
-    return next(key for key in map(str, range(100)) if ring.coordinator(slot(key.encode())).id == NODE)  # type: ignore[union-attr]
+    return next(key for key in map(str, range(100)) if coordinator(cluster, key) == NODE)
+
+
+def story(hops: list[Hop]) -> list[tuple[str, str, str]]:
+    return [(hop.process, hop.actor, hop.type + (", under way" if hop.under_way else "")) for hop in hops]
+
+
+def test_the_journey_of_a_put_is_followed_through_all_processes_and_back(cluster: SimulatedCluster) -> None:
+    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
+    trace = look.trace("key", key)
+    assert len(trace.wheres) == 4 and not trace.refusals
+    assert cluster.execute(NODE, "SET", key, "Ada") == b"OK"
+    cluster.execute(NODE, "SET", key + "x", "Ada")
+    cluster.run(0.1)
+    hops = trace.end()
+    journey = story(hops)
+    assert [each for each in journey if each[0] == NODE] == [
+        (NODE, "gateway", "Requests"),
+        (NODE, "storage", "Execute"),
+        (NODE, "replicator", "Follow"),
+        (NODE, "gateway", "Executed"),
+        *[(NODE, "replicator", "Appended"), (NODE, "storage", "PeerHolds")] * 2,
+        (NODE, "gateway", "Settled"),
+    ]
+    assert sorted(each for each in journey if each[0] != NODE) == [
+        ("127.0.0.1:7002", "replica", "Append"), ("127.0.0.1:7003", "replica", "Append"),
+    ]  # fmt: skip
+    assert hops[0].what.startswith(f"SET {key} of 127.0.0.1:") and hops[-1].what == f"SET {key}: +OK"
+    assert {hop.epoch for hop in hops} == {1}
+    ways = [hop.travelled for hop in hops if hop.sender and hop.sender_process != hop.process]
+    assert len(ways) == 4 and all(way is not None and 0 <= way < 0.01 for way in ways)
+    assert set(as_diagram(hops)[0].split()) == {"clients", NODE, "127.0.0.1:7002", "127.0.0.1:7003"}
+    for node in cluster.nodes():
+        assert "_begin" not in vars(node.system), "nothing of the trace stays"
+
+
+def test_a_put_that_a_fault_holds_up_is_seen_where_it_waits(cluster: SimulatedCluster) -> None:
+    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
+    trace = look.trace("key", key, seconds=5)
+    look.ask(NODE, "FAULT", action="hold", type="Append", to="127.0.0.1:17002")
+    answers: list[Any] = []
+    cluster._caller("somebody else").call(NODE, ("SET", key, "Ada"), answers.append, 5.0)
+    cluster.run(0.2)
+    assert ("127.0.0.1:7002", "replica", "Append, under way") in story(trace.hops()) and not answers
+    look.ask(NODE, "RELEASE")
+    cluster.run(0.2)
+    assert answers == [b"OK"] and story(trace.hops())[-1] == (NODE, "gateway", "Settled")
+    cluster.run(5)
+    assert not trace.runs
+
+
+def test_a_read_and_what_is_sent_elsewhere_are_followed_too(cluster: SimulatedCluster) -> None:
+    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
+    cluster.run(1)  # until there is a lease
+    trace = look.trace("key", key, wheres=[NODE, "127.0.0.1:7002"])
+    cluster.execute(NODE, "GET", key)
+    cluster.execute("127.0.0.1:7002", "GET", key)
+    said = sorted((hop.process, hop.what) for hop in trace.end() if hop.type == "Executed")
+    assert said == [(NODE, f"GET {key}: nil"), ("127.0.0.1:7002", f"GET {key}: -MOVED {slot(key.encode())} {NODE}")]
+
+
+def test_the_copying_of_a_key_to_a_node_that_joins_is_followed(cluster: SimulatedCluster) -> None:
+    look = Observing(lambda *words: cluster.execute(NODE, *words))
+    keys = [str(number) for number in range(200)]
+    for key in keys:
+        cluster.execute(coordinator(cluster, key), "SET", key, "Ada")
+    traces = {key: look.trace("key", key, seconds=60, id=key) for key in keys[:5]}
+    newcomer = cluster.new_node()
+    cluster.run_until(lambda: newcomer in {coordinator(cluster, key) for key in keys} and cluster.serves(), 60)
+    moved = [trace.hops() for trace in traces.values()]
+    chunks = [(hop.sender_process, hop.process) for hops in moved for hop in hops if hop.type == "Chunk"]
+    assert chunks, "some of these keys went to the newcomer"
+    assert any(hop.type == "Replicated" for hops in moved for hop in hops)
+
+
+def test_an_actor_and_a_type_are_followed_over_the_bridge(cluster: SimulatedCluster) -> None:
+    look = Observing(lambda *words: cluster.execute(NODE, *words))
+    beats = look.trace("type", "Heartbeat", messages_max=6)
+    detector = look.trace("actor", "failure-detector", messages_max=10_000)
+    cluster.run(1)
+    arrived = [hop for hop in beats.hops() if not hop.under_way]
+    assert arrived and all(hop.actor == hop.sender == "failure-detector" for hop in arrived)
+    assert {part["ended"] for part in beats.parts()} == {"it has its 6 records", ""}, "the ECS hears none"
+    assert {"Beat", "Heartbeat"} <= {hop.type for hop in detector.end()}
+    with pytest.raises(Unobserved, match="say what to trace: one of actor, key, type"):
+        look.trace("colour", "blue")
