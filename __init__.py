@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from .actors.async_client import AsyncClient
     from .actors.client import Client
     from .actors.client_errors import ClientError, InDoubt, NotDone
     from .actors.local import LocalCluster
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library speaks up only where it is asked to
 
 _HOMES = {
+    "AsyncClient": "actors.async_client",
     "Client": "actors.client",
     "ClientError": "actors.client_errors",
     "InDoubt": "actors.client_errors",
@@ -58,6 +60,7 @@ _HOMES = {
 __all__ = [
     "Actor",
     "ActorSystem",
+    "AsyncClient",
     "BlockingActor",
     "Bridge",
     "BridgeConfig",

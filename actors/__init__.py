@@ -17,8 +17,8 @@ A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`,
 one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they run
 on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by
 `config.py`; `node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
-a cluster of its own, and `client.py` with its parts: `client_requests.py`, `client_links.py`, `client_map.py`,
-`client_pacing.py`, `client_errors.py`.
+a cluster of its own, and `client.py` or `async_client.py`, over what these share: `client_engine.py` with its parts
+`client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`, `client_errors.py`.
 
 *A process becomes part of the cluster*
 

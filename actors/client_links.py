@@ -16,10 +16,10 @@ never carries another: a late reply would be taken for the answer to something e
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Self, TypeVar, cast
 
 import hiredis
 from hiredis import PushNotification, ReplyError
@@ -41,6 +41,9 @@ NOTHING = object()
 """What a reader gives when it has no whole reply; no reply is this."""
 
 
+T = TypeVar("T")
+
+
 class NoConnection(Exception):
     """A node gives no connection: dead, busy, closed or unwilling. ``code`` and ``says`` are those of a `Trouble`."""
 
@@ -55,34 +58,37 @@ class Connection:
 
     __slots__ = ("acks", "buffer", "descriptor", "poller", "reader", "socket")
 
-    def __init__(self, address: str, deadline: float) -> None:
-        """Dial. Raises OSError."""
+    def __init__(self, connected: socket.socket) -> None:
         self.acks: Acks | None = None
         """As the node was last told on it."""
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket = connected
+        self.reader = hiredis.Reader(notEnoughData=NOTHING)
+        self.buffer = bytearray(READ_BYTES)
+        self.descriptor = connected.fileno()
+        self.poller = select.poll()
+        self.poller.register(self.descriptor, select.POLLIN)
+
+    @classmethod
+    def dial(cls, address: str, deadline: float) -> Self:
+        """Raises OSError."""
         host, _, port = address.rpartition(":")
         failure: OSError = ConnectionRefusedError()
         for family, kind, protocol, _, where in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
-            self.socket = socket.socket(family, kind, protocol)
+            dialing = socket.socket(family, kind, protocol)
             try:
-                self.socket.settimeout(max(deadline - monotonic(), 0.001))
-                self.socket.connect(where)
-                self.socket.setblocking(False)
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                break
+                dialing.settimeout(max(deadline - monotonic(), 0.001))
+                dialing.connect(where)
+                return cls(dialing)
             except OSError as error:
-                self.socket.close()
+                dialing.close()
                 failure = error
             except BaseException:
-                self.socket.close()
+                dialing.close()
                 raise
-        else:
-            raise failure
-        self.reader = hiredis.Reader(notEnoughData=NOTHING)
-        self.buffer = bytearray(READ_BYTES)
-        self.descriptor = self.socket.fileno()
-        self.poller = select.poll()
-        self.poller.register(self.descriptor, select.POLLIN)
+        raise failure
 
     def is_quiet(self) -> bool:
         """Whether an idle connection still stands. What the node sent unasked, most likely its end, is a no.
@@ -127,34 +133,34 @@ class Node:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
 
+    def idle(self) -> Connection | None:
+        """As ``acquire``, if there is one that needs no waiting."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.is_quiet():
+                return connection
+            self.discard(connection)
+
     def acquire(self, deadline: float) -> Connection:
         """A connection for one exchange; give it to ``release`` or ``discard``. Raises NoConnection."""
-        while True:
+        while (connection := self.idle()) is None:
             with self._lock:
                 if not self._idle and not self._places:
                     self._wait(deadline)
                 if not self._idle:
                     self._places -= 1
                     break
-                connection = self._idle.pop()
-            if connection.is_quiet():
-                return connection
-            self.discard(connection)
+        else:
+            return connection
         try:
             connection = self._dial(deadline)
         except BaseException:
             self._give_place_back()
             raise
-        with self._lock:
-            self._open.add(connection)
-            ended, lost = self._ended, self._lost
-            self._lost = max(0, lost - 1)
-        if ended:
-            self.discard(connection)
-            raise NoConnection("closed", "the client was closed")
-        self._count("connections")
-        if lost:
-            self._count("reconnections")
+        self._opened(connection)
         return connection
 
     def release(self, connection: Connection) -> None:
@@ -162,8 +168,7 @@ class Node:
         with self._lock:
             if not self._retired:
                 self._idle.append(connection)
-                if self._waiting:
-                    self._freed.notify()
+                self._wake_one()
                 return
         self.discard(connection)
 
@@ -191,7 +196,7 @@ class Node:
             for connection in self._open:
                 with suppress(OSError):  # it ended by itself
                     connection.socket.shutdown(socket.SHUT_RDWR)
-            self._freed.notify_all()
+            self._wake_all()
 
     def forget(self) -> None:
         """In a forked child: drop the parent's connections without a word to the node."""
@@ -204,53 +209,85 @@ class Node:
         try:
             while not self._idle and not self._places:
                 left = deadline - monotonic()
-                if self._ended:
-                    raise NoConnection("closed", "the client was closed")
-                if left <= 0 or not self._freed.wait(left):
-                    raise NoConnection("busy", f"is in use by this client on all {self._connections_max} connections")
+                if self._ended or left <= 0 or not self._freed.wait(left):
+                    raise self._no_place()
         finally:
             self._waiting -= 1
+
+    def _no_place(self) -> NoConnection:
+        if self._ended:
+            return NoConnection("closed", "the client was closed")
+        return NoConnection("busy", f"is in use by this client on all {self._connections_max} connections")
 
     def _give_place_back(self) -> None:
         with self._lock:
             self._places += 1
-            if self._waiting:
-                self._freed.notify()
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        if self._waiting:
+            self._freed.notify()
+
+    def _wake_all(self) -> None:
+        self._freed.notify_all()
 
     def _dial(self, deadline: float) -> Connection:
         try:
-            connection = Connection(self.address, deadline)
-        except ConnectionRefusedError:
-            raise NoConnection("refused", "refuses connections") from None
-        except TimeoutError:
-            raise NoConnection("unreachable", "did not accept a connection in time") from None
+            connection = Connection.dial(self.address, deadline)
         except (OSError, ValueError) as error:
-            raise NoConnection("unreachable", f"cannot be reached: {error}") from None
+            raise no_connection(error) from None
         try:
-            self._greet(connection, deadline)
+            flight = Flight(self, connection, self._greeting())
+            exchange([flight], deadline)
+            check_greeted(flight)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _greet(self, connection: Connection, deadline: float) -> None:
+    def _opened(self, connection: Connection) -> None:
+        """Count a connection that has greeted. Raises NoConnection when the client was closed meanwhile."""
+        with self._lock:
+            self._open.add(connection)
+            ended, lost = self._ended, self._lost
+            self._lost = max(0, lost - 1)
+        if ended:
+            self.discard(connection)
+            raise NoConnection("closed", "the client was closed")
+        self._count("connections")
+        if lost:
+            self._count("reconnections")
+
+    def _greeting(self) -> list[Request]:
         greeting = [Request(("HELLO", "3", *self._login), (), reads=True)]
         if self._reads_copies:
             greeting.append(Request(("READONLY",), (), reads=True))
-        flight = Flight(self, connection, greeting)
-        exchange([flight], deadline)
-        if flight.trouble is not None:
-            raise NoConnection(*flight.trouble)
-        reply = flight.replies[0]
-        if isinstance(reply, ReplyError):
-            code, says = str(reply).split(" ", 1)[0], quote(reply)
-            if code == "ERR" and "max number of clients" in says:
-                code = "busy"
-            raise NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
-        if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
-            raise NoConnection("garbage", "did not greet as a Redis server does")
-        if isinstance(flight.replies[-1], ReplyError):
-            raise NoConnection("NOCLUSTER", quote(flight.replies[-1]))
+        return greeting
+
+
+def no_connection(error: OSError | ValueError) -> NoConnection:
+    """What a failed dial means."""
+    if isinstance(error, ConnectionRefusedError):
+        return NoConnection("refused", "refuses connections")
+    if isinstance(error, TimeoutError):
+        return NoConnection("unreachable", "did not accept a connection in time")
+    return NoConnection("unreachable", f"cannot be reached: {error}")
+
+
+def check_greeted(flight: "Flight") -> None:
+    """Raises NoConnection when what came back to a greeting is not what a node says."""
+    if flight.trouble is not None:
+        raise NoConnection(*flight.trouble)
+    reply = flight.replies[0]
+    if isinstance(reply, ReplyError):
+        code, says = str(reply).split(" ", 1)[0], quote(reply)
+        if code == "ERR" and "max number of clients" in says:
+            code = "busy"
+        raise NoConnection(code if code in TRANSIENT | REFUSALS | {"busy"} else "NOPROTO", says)
+    if not isinstance(reply, dict):  # an echo, perhaps: a socket that dials a free local port can meet itself
+        raise NoConnection("garbage", "did not greet as a Redis server does")
+    if isinstance(flight.replies[-1], ReplyError):
+        raise NoConnection("NOCLUSTER", quote(flight.replies[-1]))
 
 
 class Flight:
@@ -330,9 +367,11 @@ class Flight:
         return self.trouble is None and self.sent == len(self.data) and not self.connection.reader.has_data()
 
 
-def exchange(
-    flights: list[Flight], deadline: float, look_into: Callable[[Iterable[Flight]], None] | None = None
-) -> None:
+LookInto = Callable[[Iterable[Flight]], Coroutine[Any, Any, None]]
+"""Looks into what is silent, and may end flights by giving them a trouble."""
+
+
+def exchange(flights: list[Flight], deadline: float, look_into: LookInto | None = None) -> None:
     """Write all flights, then read all replies, until each is over or the deadline has passed.
 
     Reading and writing go on together, so that two full buffers cannot wait for each other, and a silent node keeps
@@ -365,10 +404,20 @@ def exchange(
                     flight.trouble = "silent", "did not answer in time"
             return
         if look_into is not None and not ready:
-            look_into(waiting.values())
+            drive(look_into(waiting.values()))
         for descriptor in [descriptor for descriptor, flight in waiting.items() if flight.is_over]:
             poller.unregister(descriptor)
             del waiting[descriptor]
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose waits block to its end, as if it were a function."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    coroutine.close()
+    raise RuntimeError(f"{coroutine!r} was to block, and suspended")
 
 
 def quote(reply: object) -> str:

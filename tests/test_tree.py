@@ -51,7 +51,9 @@ WORLD = words(
 """What an actor must be handed instead of importing it."""
 Wiring = Mapping[str, tuple[set[str], str]]
 WIRING: Wiring = {
-    "actors/client.py": ({"random", "threading", "time"}, "lives in the program that uses it, on that one's threads"),
+    "actors/async_client.py": ({"asyncio", "socket", "time"}, "lives in the program that uses it, on that one's loop"),
+    "actors/client.py": ({"threading"}, "lives in the program that uses it, on that one's threads"),
+    "actors/client_engine.py": ({"random", "threading", "time"}, "is what both clients have in common"),
     "actors/client_links.py": ({"select", "socket", "threading", "time"}, "that program's connections, which block it"),
     "actors/client_pacing.py": ({"threading", "time"}, "times that program's calls, and budgets its threads"),
     "actors/local.py": ({"signal", "socket", "threading", "time"}, "an edge: a program's thread that blocks"),

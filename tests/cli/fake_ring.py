@@ -9,7 +9,7 @@ from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.actors.rules.transitions import found
-from ringkeeper.tests.actors.test_client import FakeCluster, Refusal
+from ringkeeper.tests.actors.fake_cluster import FakeCluster, Refusal
 
 VALUE_BYTES_MAX = 100_000
 ORDERS = set(b"ADD REMOVE REPLACE REPLICAS RESTART CANCEL START STOP LIMIT BALANCE RECOVER RESTORE".split())

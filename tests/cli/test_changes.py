@@ -12,7 +12,7 @@ from rich.console import Console
 from ringkeeper.cli import changes, following
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.cli.show import nodes_table
-from ringkeeper.tests.actors.test_client import CLOSE, EXECUTE, EXECUTE_CLOSE
+from ringkeeper.tests.actors.fake_cluster import CLOSE, EXECUTE, EXECUTE_CLOSE
 from ringkeeper.tests.cli.fake_ring import FakeRing, ring_of
 
 

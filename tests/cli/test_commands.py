@@ -19,8 +19,8 @@ from ringkeeper.cli import load as loading
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.runtime.process import free_port
 from ringkeeper.runtime.store import StoreError
+from ringkeeper.tests.actors.fake_cluster import CLOSE, INDOUBT
 from ringkeeper.tests.actors.rules.rings import lost
-from ringkeeper.tests.actors.test_client import CLOSE, INDOUBT
 from ringkeeper.tests.cli.fake_ring import VALUE_BYTES_MAX, FakeRing
 from ringkeeper.version import VERSION
 
