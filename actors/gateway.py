@@ -65,6 +65,7 @@ from .messages import (
 from .rules import cluster_view
 from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve, wait_error
 from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
+from .rules.hands import Hand, handed_on, why
 from .rules.replies import OK, Reply, bulk, error, integer, refusal, simple
 from .rules.ring import Ring
 from .rules.slots import slot as slot_of
@@ -189,6 +190,8 @@ class Gateway(Actor):
         self.id, self._storage, self._scrubber, self._settings = id, storage, scrubber, settings
         self._password = password.encode()
         self._ring: Ring | None = None
+        self._hands: tuple[Hand, ...] = ()
+        """Whose the slots are since when, as far as this process has seen it."""
         self._leader = ""
         self._sessions: dict[int, Session] = {}
         self._at_storage: dict[int, list[Exchange]] = {}
@@ -235,6 +238,7 @@ class Gateway(Actor):
             "ring|acks": self._ring_acks,
             "ring|show": lambda session, args: bulk(self._ring.to_json()) if self._ring else NO_RING,
             "ring|locate": self._ring_locate,
+            "ring|why": self._ring_why,
             "ring|keyrange": lambda session, args: self._ring.keyrange() if self._ring else NO_RING,
             "ring|keyrange_read": lambda session, args: self._ring.keyrange_read() if self._ring else NO_RING,
         }
@@ -797,6 +801,7 @@ class Gateway(Actor):
     # The cluster
 
     def _ring_changed(self, ring: Ring) -> None:
+        self._hands = handed_on(self._hands, self._ring, ring)
         acks_before, self._ring = _acks_of(self._ring), ring
         if _acks_of(ring) != acks_before:
             for session in self._sessions.values():
@@ -823,6 +828,10 @@ class Gateway(Actor):
             "list": [{"id": node.id, "state": node.state} for node in members],
         }
         return json.dumps(located)
+
+    def _ring_why(self, session: Session, args: list[bytes]) -> Reply:
+        ring = self._ring
+        return json.dumps(why(self._hands, ring, slot_of(args[2]))) if ring is not None else NO_RING
 
     # INFO
 

@@ -815,6 +815,11 @@ _RING = _command(
             "RING|VERSION key", 3, "readonly fast", "", "Epoch and number of the write that a key's value comes from.",
             group="ring", since="0.1.0", keys=(2, 2, 1), key_flags="RO",
         ),
+        _command(
+            "RING|WHY key", 3, "stale", "",
+            "Who coordinates the slot of a key, since which ring and by which change of it, as JSON.",
+            group="ring", since="0.1.0", complexity="O(N) where N is the number of nodes", tips=(CHANGING,),
+        ),
     ),
 )  # fmt: skip
 

@@ -4,7 +4,8 @@
 
 Parser, gateway, storage node and store as in a node process, on a virtual loop, with transports that take everything.
 Prints microseconds of processor time per request, the least of some runs, for turns of the loop in which WIDTH clients
-send DEPTH requests each. Figures of one run compare with each other, not with those of another machine or hour.
+send DEPTH requests each; then what a trace costs: before there ever was one, while one of another key runs, and after
+it has ended. Figures of one run compare with each other, not with those of another machine or hour.
 """
 
 import asyncio
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ringkeeper.actors.gateway import Gateway
+from ringkeeper.actors.key_journey import KeyJourney
 from ringkeeper.actors.messages import RingChanged
 from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.runtime.resp import RespServer
 from ringkeeper.runtime.store import open_store
 from ringkeeper.runtime.system import ActorSystem, Nobody
+from ringkeeper.runtime.tracing import Tracing
 from ringkeeper.runtime.virtual import VirtualLoop
 from ringkeeper.tests.actors.rules.rings import founded
 
@@ -108,6 +111,20 @@ def main(engine: str) -> None:
             for width, depth in SHAPES:
                 least = min(run(name, width, depth) for _ in range(RUNS))
                 print(f"{name}  {width:>2} clients, depth {depth:>2}: {least:5.1f} us a request")
+        tracing = Tracing(system, subjects={"key": KeyJourney})
+        for width, depth in (3, 1), (10, 16):
+            never, running, after = (float("inf"),) * 3
+            for number in range(RUNS):
+                if not number:
+                    never = min(run("SET", width, depth) for _ in range(RUNS))
+                tracing.start("t", "key", "another", messages_max=1, seconds=600.0)
+                running = min(running, run("SET", width, depth))
+                tracing.stop("t")
+                after = min(after, run("SET", width, depth))
+            print(
+                f"SET  {width:>2} clients, depth {depth:>2}: {never:5.1f} us never traced, {running:5.1f} us while "
+                f"another key is, {after:5.1f} us afterwards"
+            )
         server.close()
         system.stop()
         store.close()

@@ -202,3 +202,15 @@ def test_an_actor_and_a_type_are_followed_over_the_bridge(cluster: SimulatedClus
     assert {"Beat", "Heartbeat"} <= {hop.type for hop in detector.end()}
     with pytest.raises(Unobserved, match="say what to trace: one of actor, key, type"):
         look.trace("colour", "blue")
+
+
+def test_why_a_node_coordinates_a_key_is_told_with_its_cause(cluster: SimulatedCluster) -> None:
+    key = key_of(cluster)
+    told = json.loads(cluster.execute("127.0.0.1:7003", "RING", "WHY", key))
+    assert told["coordinator"] == NODE and told["since"] == 1
+    cluster.kill(NODE)
+    cluster.run_until(lambda: coordinator(cluster, key) != NODE, 30)
+    cluster.run(1)
+    told = json.loads(cluster.execute("127.0.0.1:7003", "RING", "WHY", key))
+    assert told["since"] > 1 and f"{NODE} is down" in told["sentences"][0]
+    assert told["sentences"][1].startswith(f"since ring {told['since']}: ") and NODE in told["sentences"][1]
