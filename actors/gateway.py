@@ -843,6 +843,7 @@ class Gateway(Actor):
                 "redis_version": REDIS_VERSION,
                 "redis_mode": "cluster",
                 "ringkeeper_version": VERSION,
+                "process_id": figures.pid if figures is not None else 0,
                 "tcp_port": self._settings.get("port", ""),
                 "uptime_in_seconds": int(self.now() - self._started),
             },

@@ -145,7 +145,10 @@ def _microseconds(seconds: float) -> str:
 def inspect(shell: Shell, call: Call) -> None:
     [name] = call.words if len(call.words) == 1 else call.wrong()
     for place in _homes(shell, call, name):
-        shell.say(f"{_bare(name)} of {place}:", *(f"  {line}" for line in _lines(_ask(shell, place, "INSPECT", name))))
+        found = _ask(shell, place, "INSPECT", name)
+        counted = found.get("messages", {}).items()
+        found["messages"] = {kind: f"{count} in {1000 * spent:.1f} ms" for kind, (count, spent) in counted}
+        shell.say(f"{_bare(name)} of {place}:", *(f"  {line}" for line in _lines(found)))
 
 
 def tell(shell: Shell, call: Call) -> None:
@@ -224,7 +227,8 @@ def _entry(begin: str, value: Any) -> Iterator[str]:
 
 def _short(value: Any) -> bool:
     parts = value.values() if isinstance(value, dict) else value
-    return not any(isinstance(each, dict | list) and each for each in parts) and len(_text(value)) < WIDTH_MAX
+    plain = not any(isinstance(each, dict | list) and each for each in parts)
+    return plain and (isinstance(value, list) or len(_text(value)) < WIDTH_MAX)
 
 
 def _text(value: Any) -> str:

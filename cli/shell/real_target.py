@@ -157,7 +157,7 @@ class RealTarget(Target):
 
     def _pid_of(self, node: str) -> int:
         info = bytes(self.execute_on(node, "INFO", "server")).decode()
-        found = re.search(r"^process_id:(\d+)", info, re.MULTILINE)
+        found = re.search(r"^process_id:([1-9]\d*)", info, re.MULTILINE)
         if found is None:
             raise Trouble(f"{node} does not say which process it is", REFUSED)
         return int(found[1])

@@ -422,6 +422,7 @@ def test_info_has_the_storage_nodes_figures(stage: Stage) -> None:
     stage.harness.tell(figures)
     (info,) = ann.replies()
     assert b"cluster_enabled:1" in info and b"db0:keys=7," in info and b"total_writes_processed:3" in info
+    assert b"\r\nprocess_id:1\r\n" in info
 
 
 def test_info_counts_successors_as_redis_counts_replicas(stage: Stage) -> None:
