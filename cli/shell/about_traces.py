@@ -1,13 +1,117 @@
 """Commands that tell what has happened: to a key, to an actor, to messages of a type, to the cluster."""
 
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..outcomes import NO, Trouble
-from .lines import number
+from ...actors.rules.journey import as_diagram, as_table, merged
+from ..outcomes import NO, REFUSED, Trouble
+from .lines import Said, Wrong, did_you_mean, number, seconds, words
 from .session import Call, Shell
 
+SUBJECTS = ("key", "actor", "type")
+FORMS = ("text", "json", "diagram")
+MESSAGES, MESSAGES_MAX = 200, 10_000
+SECONDS, SECONDS_MAX = 10.0, 600.0
 EVENTS_SHOWN, EVENTS_SHOWN_MAX = 20, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A trace that was begun."""
+
+    id: str
+    places: tuple[str, ...]
+    form: str
+
+
+def trace(shell: Shell, call: Call) -> None:
+    """Begin a trace in all processes; with ``do`` show what it has found as soon as that command is over."""
+    said, _, command = f"{call.tail} ".partition(" do ")
+    given = words(said)
+    if len(given) < 2:
+        call.wrong()
+    kind, about, *left = given
+    if kind not in SUBJECTS:
+        raise Wrong(f"{kind!r} cannot be traced{did_you_mean(kind, SUBJECTS)}; {', '.join(SUBJECTS)} can")
+    bounds: dict[str, float] = {"messages_max": MESSAGES, "seconds": SECONDS}
+    form = FORMS[0]
+    while left:
+        match left:
+            case ["for", span, *left]:
+                bounds["seconds"] = seconds(span)
+            case ["max", count, *left]:
+                bounds["messages_max"] = number(count, "number of messages", most=MESSAGES_MAX)
+            case ["as", form, *left]:
+                _check_form(form)
+            case _:
+                call.wrong()
+    if bounds["seconds"] > SECONDS_MAX:
+        raise Wrong(f"a trace runs for {SECONDS_MAX:g} s at most")
+    shell.traces += 1
+    id = f"shell-{0 if shell.target.simulated else os.getpid()}-{shell.traces}"
+    begun, troubles = shell.target.everywhere(
+        call.aim or shell.target.places(), "TRACE", id=id, **{kind: about}, **bounds
+    )
+    if not begun:
+        raise Trouble(troubles[0] if troubles else "there is no process to follow it in", REFUSED)
+    shell.complain_all(troubles)
+    shell.trace = Traced(id, tuple(begun), form)
+    if command.strip():
+        shell.run_one(Said(command.strip()))
+        _show(shell, "UNTRACE", form)
+        shell.trace = None
+    else:
+        bound = f"{bounds['seconds']:g} s or {bounds['messages_max']:g} messages"
+        shell.say(f"{kind} {about} is traced in {len(begun)} processes for {bound}; `traced` shows what was found")
+
+
+def traced(shell: Shell, call: Call) -> None:
+    match call.words:
+        case []:
+            _show(shell, "TRACED")
+        case ["as", form]:
+            _check_form(form)
+            _show(shell, "TRACED", form)
+        case _:
+            call.wrong()
+
+
+def untrace(shell: Shell, call: Call) -> None:
+    if call.words:
+        call.wrong()
+    _show(shell, "UNTRACE")
+    shell.trace = None
+
+
+def _check_form(form: str) -> None:
+    if form not in FORMS:
+        raise Wrong(f"a trace is shown as {', '.join(FORMS)}, not as {form!r}{did_you_mean(form, FORMS)}")
+
+
+def _show(shell: Shell, word: str, form: str = "") -> None:
+    known = shell.trace
+    if known is None:
+        raise Trouble("nothing is traced: `trace key KEY` begins to", NO)
+    parts, troubles = shell.target.everywhere(known.places, word, id=known.id)
+    hops = merged(parts.values())
+    match form or known.form:
+        case "json":
+            lines: Sequence[str] = [json.dumps([hop.to_json() for hop in hops], indent=2)]
+        case "diagram":
+            lines = as_diagram(hops)
+        case _:
+            lines = as_table(hops)
+    shell.say(*lines)
+    if not hops:
+        shell.say("nothing was seen")
+    for place, part in parts.items():
+        if "record" in part["ended"] and word == "TRACED":
+            shell.complain(f"{place} tells no more: {part['ended']}")
+    shell.complain_all(troubles)
 
 
 def events(shell: Shell, call: Call) -> None:

@@ -22,6 +22,8 @@ from .target import Pending, Target
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from .about_traces import Traced
+
 AIMS = ("all", "owner-of", "successor-of")
 """Words before a command that say for which processes it is, beside the names of processes."""
 OF_KEY = ("owner-of", "successor-of")
@@ -97,8 +99,9 @@ class Shell:
         """The worst so far."""
         self.counts: dict[tuple[str, str], tuple[float, Mapping[str, Any]]] = {}
         """By process and actor, when its messages were counted last, and what was counted."""
-        self.trace: dict[str, Any] | None = None
-        """The last trace that was begun."""
+        self.trace: Traced | None = None
+        """The last trace that was begun, unless it was ended."""
+        self.traces = 0
 
     # Saying
 
@@ -126,13 +129,14 @@ class Shell:
             return self._ended(USAGE, str(wrong))
         worst = DONE
         for each in said:
-            status = self._run(each)
+            status = self.run_one(each)
             worst = max(worst, status)
             if status == INTERRUPTED:
                 break
         return worst
 
-    def _run(self, said: Said) -> int:
+    def run_one(self, said: Said) -> int:
+        """Run one command, and say what went wrong; returns its status."""
         before, self.status = self.status, DONE
         try:
             self.run_command(said)

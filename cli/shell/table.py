@@ -123,6 +123,20 @@ COMMANDS = (
         arguments=("at", "actor", ""), aimed=True,
     ),
     Command(
+        name="trace", syntax="key KEY | actor ACTOR | type TYPE [for SPAN] [max N] [as text|json|diagram] [do COMMAND]",
+        help="Follow messages through all processes, for 10 s and 200 messages unless told; `do` shows it at once.",
+        example="trace key user:42 do put user:42 Ada", run=about_traces.trace, theme=JOURNEYS,
+        arguments=("subject", "subject's", "trace option"), aimed=True,
+    ),
+    Command(
+        name="traced", syntax="[as text|json|diagram]", help="What the last trace has found so far.",
+        example="traced as diagram", run=about_traces.traced, theme=JOURNEYS, arguments=("as", "form", ""),
+    ),
+    Command(
+        name="untrace", syntax="", help="End the last trace before its time.", example="untrace",
+        run=about_traces.untrace, theme=JOURNEYS,
+    ),
+    Command(
         name="events", syntax="[NODE] [max N]", help="The last events of all processes, or of one, in order.",
         example="events max 50", run=about_traces.events, theme=JOURNEYS, arguments=("node", "max", ""), aimed=True,
     ),

@@ -19,6 +19,7 @@ from ...scenarios.stage import PHASES
 from ..outcomes import Trouble
 from .about_actors import SORTS
 from .about_time import CONDITIONS
+from .about_traces import FORMS, SUBJECTS
 from .lines import Wrong, first_word, unfinished
 from .session import AIMS, OF_KEY, Command, Shell
 
@@ -109,6 +110,8 @@ class ShellCompleter(Completer):
         kind = kinds[min(len(given), len(kinds) - 1)] if kinds else ""
         if "message" in kinds and len(given) >= kinds.index("message"):
             yield from self._message(rest)
+        elif kind == "subject's":
+            yield from self._of(begun, self._source(given[-1], begun) if given[-1] in SUBJECTS else ())
         else:
             yield from self._of(begun, self._source(kind, begun))
 
@@ -177,5 +180,8 @@ SOURCES: Mapping[str, Callable[[ShellCompleter], Iterable[str]]] = {
     "type": ShellCompleter.types,
     "command": ShellCompleter.commands,
     "sort": lambda completer: SORTS,
+    "subject": lambda completer: SUBJECTS,
+    "form": lambda completer: FORMS,
+    "trace option": lambda completer: ("for", "max", "as", "do", *FORMS),
     "condition": lambda completer: (*CONDITIONS, *PHASES),
 }

@@ -1,5 +1,6 @@
 """The actor shell, line by line: on a simulated cluster, on one that is not there, and what it makes of nonsense."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_every_example_without_a_cluster_is_refused_in_a_sentence(capsys: pytest
     target = RealTarget(where, None, 0.1)
     shell = Shell(target, TABLE)
     for example in EXAMPLES:
-        if example.startswith(("waiting", "wait", "run", "until", "heal")):
+        if example.startswith(("wait", "run", "until", "heal", "traced", "untrace")):
             continue  # nobody is asked
         status = shell.run(example.removesuffix(" &"))
         heard = capsys.readouterr()
@@ -163,6 +164,36 @@ def test_who_takes_over_after_a_death_is_seen(says: Says) -> None:
     assert says("restart 7001; until up 7001; until steady")[0] == DONE
     assert says("pause 7002; until down 7002; resume 7002; until up 7002; cut 7001 7002; heal")[0] == DONE
     assert says("kill ecs")[0] == REFUSED
+
+
+def test_a_trace_follows_a_put_through_three_processes(says: Says) -> None:
+    status, said = says(f"put {KEY} Ada", f"trace key {KEY} do put {KEY} Grace")
+    assert status == DONE and "done in " in said
+    for node, actor, message in (
+        ("7001", "storage", "Execute"),
+        ("7002", "replica", "Append"),
+        ("7003", "replica", "Append"),
+    ):
+        assert f"127.0.0.1:{node}  {actor}" in said and message in said
+    assert "|---Requests--->|" in says(f"trace key {KEY} as diagram do get {KEY}")[1]
+    assert "nothing is traced" in says("traced")[1]
+
+
+def test_a_trace_ends_by_itself_and_is_shown_as_often_as_wanted(says: Says) -> None:
+    assert "is traced in 4 processes for 1 s or 2 messages" in says("trace type Append for 1s max 2", "run 500ms")[1]
+    assert says("traced")[1].count("Append") == 6 and "tells no more: it has its 2 records" in says("traced")[1]
+    hops = json.loads(says("traced as json")[1].partition("127.0.0.1:7001 tells")[0])
+    assert {hop["type"] for hop in hops} == {"Append"} and len(hops) == 6
+    assert says("untrace")[0] == DONE and says("untrace")[0] == NO
+    for wrong in (
+        "trace keys a",
+        "trace key",
+        "trace key a for",
+        "trace key a for 1h",
+        "trace key a as art",
+        "traced as art",
+    ):
+        assert says(wrong)[0] == USAGE, wrong
 
 
 # The simulation
