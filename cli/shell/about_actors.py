@@ -59,7 +59,8 @@ def actors(shell: Shell, call: Call) -> None:
         call.wrong()
     places = call.aim or [shell.target.place(word) for word in call.words] or shell.target.places()
     seen, troubles = _look(shell, places)
-    shell.say(_table(shell, seen))
+    if seen:
+        shell.say(_table(shell, seen))
     shell.complain_all(troubles)
 
 

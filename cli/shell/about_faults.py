@@ -5,7 +5,7 @@ from typing import Any, Literal
 from ..drawing import plain_table
 from ..outcomes import NO, REFUSED, Trouble
 from .lines import Wrong, number, seconds
-from .session import OF_KEY, Call, Shell
+from .session import IT, OF_KEY, Call, Shell
 
 Action = Literal["hold", "delay", "drop"]
 
@@ -55,7 +55,7 @@ def _fault(shell: Shell, call: Call, action: Action) -> None:
 
 def _end(shell: Shell, left: list[str]) -> tuple[str, str, list[str]]:
     """One end of messages: the process if it names one, the pattern for the bridge, and the words after it."""
-    if left[0] in OF_KEY:
+    if left[0] in (IT, *OF_KEY):
         place, left = shell.take_place(left)
         return place, shell.target.bridge(place), left
     word, *left = left

@@ -5,6 +5,7 @@ from typing import cast
 
 from ...actors.rules.ring import Ring
 from ...scenarios.stage import PHASES
+from ...scenarios.stepped import QUIET
 from ..outcomes import NO, Trouble
 from .lines import Wrong, number, seconds
 from .session import Call, Shell
@@ -118,6 +119,7 @@ def _simulation(shell: Shell) -> SimulatedTarget:
 
 def _tell_moment(shell: Shell) -> None:
     if shell.target.simulated:
-        over = _simulation(shell).story.over
+        story = _simulation(shell).story
+        over = story.over if story.scenario is not QUIET else ""
         shell.say(f"it is {shell.target.now():.3f} s" + (f"; {over}" if over else ""))
     shell.tell_ended()

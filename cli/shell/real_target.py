@@ -31,6 +31,8 @@ ASKED_SECONDS_MAX = 67.0
 COMPLETION_SECONDS_MAX = 1.0
 SAYS = re.compile(r"says: (?:ERR )?(.*?)\. Nothing was changed, and the same command would fail again\.", re.DOTALL)
 """What a node has said, in the text of an error."""
+WHY = re.compile(r"(?:was not done|is in doubt)[^:]*: (.*?)\. (?:Nothing was|Reading changes|It may have)", re.DOTALL)
+"""What stood in the way, in the text of an error."""
 
 
 class RealTarget(Target):
@@ -89,8 +91,8 @@ class RealTarget(Target):
         except CommandError as error:
             raise Trouble(said(error), REFUSED) from error
         except ClientError as error:
-            whose = node if where == "here" else f"{where}, asked by way of {node},"
-            raise Trouble(f"{whose} does not answer: {error}", REFUSED) from error
+            found = WHY.search(str(error))
+            raise Trouble(found[1] if found is not None else error, REFUSED) from error
 
     # Who there is
 

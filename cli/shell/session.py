@@ -1,10 +1,10 @@
 """Runs lines of commands: finds who is meant and what, says what came of it, and remembers the worst of it.
 
-    [AIM...] COMMAND [ARGUMENTS]        AIM: a node, ecs, all, owner-of KEY, successor-of KEY
+    [AIM...] COMMAND [ARGUMENTS]        AIM: a node, ecs, all, owner-of KEY, successor-of KEY, it
 
-An aim names the processes that a command is for. Answers go to standard output, whatever went wrong to standard error,
-in a sentence; the exit status is that of ``cli/outcomes.py``. A command that ends with ``&`` is begun and not waited
-for; ``waiting`` shows it, ``wait`` waits for it.
+An aim names the processes that a command is for; ``it`` is the one that was named last. Answers go to standard output,
+whatever went wrong to standard error, in a sentence; the exit status is that of ``cli/outcomes.py``. A command that
+ends with ``&`` is begun and not waited for; ``waiting`` shows it, ``wait`` waits for it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from rich.console import Console
 
 from ..outcomes import BUG, DONE, INTERRUPTED, REFUSED, USAGE, Trouble, keep_trace
 from .lines import Said, Wrong, commands, did_you_mean, first_word, words
-from .target import Pending, Target
+from .target import ECS, Pending, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from .about_traces import Traced
 
-AIMS = ("all", "owner-of", "successor-of")
+IT = "it"
+"""The process that was meant last."""
+AIMS = ("all", IT, "owner-of", "successor-of")
 """Words before a command that say for which processes it is, beside the names of processes."""
 OF_KEY = ("owner-of", "successor-of")
 PIPE_COLUMNS = 200
@@ -102,6 +104,8 @@ class Shell:
         self.trace: Traced | None = None
         """The last trace that was begun, unless it was ended."""
         self.traces = 0
+        self.it = ""
+        """The process that was meant last; "": none was yet."""
 
     # Saying
 
@@ -192,22 +196,13 @@ class Shell:
             key, rest = first_word(rest)
             if not key:
                 raise Wrong(f"{word} what? For example: {word} user:42 actors")
-            return [self.of_key(word, key)], rest
-        if word[:1].isdigit() or word == "ecs" or word.startswith(":") or self.target.is_place(word):
-            return [self.target.place(word)], rest
+            return [self.take_place([word, key])[0]], rest
+        if word[:1].isdigit() or word in (ECS, IT) or word.startswith(":") or self.target.is_place(word):
+            return [self.take_place([word])[0]], rest
         known = [*self.table, *AIMS]
         raise Wrong(f"there is no command {word!r}{did_you_mean(word, known)}; `help` lists them")
 
     # Who is meant
-
-    def of_key(self, word: str, key: str) -> str:
-        """The coordinator of a key, or its first successor. Raises Trouble."""
-        members = self.target.members(key)
-        if word == "owner-of":
-            return members[0]
-        if len(members) < 2:
-            raise Trouble(f"{key} has no successor that is up: {members[0]} alone has it", REFUSED)
-        return members[1]
 
     def places_in(self, call: Call, count: int = 1) -> list[str]:
         """Exactly so many processes that the arguments of a command name, or its aim. Raises Wrong, Trouble."""
@@ -222,11 +217,27 @@ class Shell:
 
     def take_place(self, left: list[str]) -> tuple[str, list[str]]:
         """The process that the first words name, and the words after it. Raises Wrong, Trouble."""
-        if left[0] in OF_KEY:
-            if len(left) < 2:
-                raise Wrong(f"{left[0]} what? It takes a key")
-            return self.of_key(left[0], left[1]), left[2:]
-        return self.target.place(left[0]), left[1:]
+        word, *left = left
+        if word == IT:
+            if not self.it:
+                raise Wrong(f"{IT} is the process that was named last, and none was yet")
+        elif word in OF_KEY:
+            if not left:
+                raise Wrong(f"{word} what? It takes a key")
+            key, *left = left
+            self.it = self._of_key(word, key)
+        else:
+            self.it = self.target.place(word)
+        return self.it, left
+
+    def _of_key(self, word: str, key: str) -> str:
+        """The coordinator of a key, or its first successor. Raises Trouble."""
+        members = self.target.members(key)
+        if word == "owner-of":
+            return members[0]
+        if len(members) < 2:
+            raise Trouble(f"{key} has no successor that is up: {members[0]} alone has it", REFUSED)
+        return members[1]
 
     # What is not waited for
 

@@ -28,8 +28,8 @@ def help_(shell: Shell, call: Call) -> None:
             shell.say(Text(theme, style="bold"))
         shell.say(f"  {command.name:<10}{command.help}")
     shell.say(
-        "before a command: a node (7001), ecs, all, owner-of KEY or successor-of KEY say for which processes it is; "
-        "`help COMMAND` has an example; Ctrl-C cancels, Ctrl-D ends"
+        "before a command: a node (7001), ecs, all, owner-of KEY, successor-of KEY or it (the last that was named) say "
+        "for which processes it is; `help COMMAND` has an example; Ctrl-C cancels, Ctrl-D ends"
     )
 
 

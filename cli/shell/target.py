@@ -90,7 +90,8 @@ class Target(ABC):
             try:
                 answers[place] = self.observe(place, word, **arguments)
             except Trouble as trouble:
-                troubles.append(f"{place}: {trouble.message}")
+                text = str(trouble.message)
+                troubles.append(text if text.startswith(place) else f"{place}: {text}")
         return answers, troubles
 
     # Who there is
