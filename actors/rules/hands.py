@@ -1,9 +1,9 @@
 """Says since which ring a node coordinates a slot, and by which write of the ring, for people who wonder why.
 
 A ring does not tell: it says who coordinates now. So whoever reads one ring after the other keeps in *hands* what it
-has seen change; in what lay before, or between two rings that it has read, the history in the ring says which writes
-gave some slot to another coordinator. One of them: it was that. Several: it was one of these. None that is remembered: it
-is longer ago than the history tells.
+has seen change. Of what lay before, or between two rings that it has read, the history in the ring says which writes
+gave some slot to another coordinator. One of them: it was that. Several: it was one of these. None that is remembered:
+it is longer ago than the history tells.
 """
 
 from collections.abc import Sequence

@@ -20,8 +20,7 @@ def read(*rings: Ring) -> tuple[Hand, ...]:
 
 
 RING = founded(3, replicas=3)
-FIRST = RING.coordinators[0]
-assert FIRST is not None
+FIRST = RING.lists[0][0]
 LATER = lost(RING, FIRST.id)
 
 
@@ -33,7 +32,7 @@ def test_who_has_read_every_ring_knows_by_which_write_it_was() -> None:
         f"{told['coordinator']} coordinates it, since it is the first of its list that is up: {FIRST.id} is down",
         f"since ring 2: {LATER.history[-1].what} (gone)",
     ]
-    other = next(slot for slot in range(SLOTS) if RING.coordinators[slot].id != FIRST.id)  # type: ignore[union-attr]
+    other = next(slot for slot in range(SLOTS) if RING.coordinators[slot] is not FIRST)
     told = why(hands, LATER, other)
     assert told["since"] == 1 and told["sentences"][0].endswith("since it is the first of its list")
 
@@ -71,7 +70,6 @@ def test_every_slot_is_in_one_hand_which_is_its_coordinators(deaths: list[str], 
         for slot in (hand.slots.first, hand.slots.last):
             node = rings[-1].coordinators[slot]
             assert hand.life == ((node.id, node.incarnation) if node is not None else None)
-            changed = [
-                n for n in range(1, len(rings)) if rings[n].coordinators[slot] != rings[n - 1].coordinators[slot]
-            ]
-            assert [write.epoch for write in hand.writes] == [rings[max(changed, default=0)].epoch]
+            whose = [ring.coordinators[slot] for ring in rings]
+            since = max((n for n in range(1, len(rings)) if whose[n] != whose[n - 1]), default=0)
+            assert [write.epoch for write in hand.writes] == [rings[since].epoch]
