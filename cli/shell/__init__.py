@@ -10,9 +10,10 @@ real_target       ... of processes, by way of their client ports
 simulated_target  ... of the simulation, whose time passes only as far as the shell lets it
 about_cluster     nodes, ring, status, changes, locate, put, get, delete, scan, wait
 about_actors      actors, top, inspect, tell, ask, stacks, py
-about_traces      trace, traced, untrace, events
+about_traces      trace, traced, untrace, why, events
 about_faults      hold, delay, drop, release, faults, kill, pause, resume, restart, cut, heal
 about_time        run, until; step, back, fork
+tour              a session that shows what it can do, played in both worlds
 
 The shell knows nothing of its own about a cluster: all that it shows and does goes through ``RING`` commands of the
 client port, ``RING OBSERVE`` above all, in the simulation as on real processes.

@@ -114,6 +114,19 @@ def _show(shell: Shell, word: str, form: str = "") -> None:
     shell.complain_all(troubles)
 
 
+def why(shell: Shell, call: Call) -> None:
+    """As the node that answers for the key has seen it: it knows best since when it does."""
+    [key] = call.words if len(call.words) == 1 else call.wrong()
+    words = ("RING", "WHY", os.fsencode(key))
+    try:
+        text = shell.target.execute_on(shell.target.members(key)[0], *words)
+    except Trouble:  # nobody answers, or not any more: the others know of that
+        text = shell.target.execute(*words)
+    told = json.loads(text)
+    shell.say(f"{key} is in slot {told['slot']} (ring epoch {told['epoch']})")
+    shell.say(*(f"  {sentence}" for sentence in told["sentences"]))
+
+
 def events(shell: Shell, call: Call) -> None:
     """Of all processes in order; of the same moment by process and number."""
     count, words = EVENTS_SHOWN, call.words

@@ -137,6 +137,10 @@ COMMANDS = (
         run=about_traces.untrace, theme=JOURNEYS,
     ),
     Command(
+        name="why", syntax="KEY", help="Who answers for a key, since when, by which change and cause.",
+        example="why user:42", run=about_traces.why, theme=JOURNEYS, arguments=("key", ""),
+    ),
+    Command(
         name="events", syntax="[NODE] [max N]", help="The last events of all processes, or of one, in order.",
         example="events max 50", run=about_traces.events, theme=JOURNEYS, arguments=("node", "max", ""), aimed=True,
     ),

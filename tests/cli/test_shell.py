@@ -1,16 +1,21 @@
 """The actor shell, line by line: on a simulated cluster, on one that is not there, and what it makes of nonsense."""
 
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from ringkeeper.cli.main import ringkeeper
-from ringkeeper.cli.outcomes import BUG, DONE, NO, REFUSED, USAGE
-from ringkeeper.cli.shell import lines, terminal
+from ringkeeper.cli.outcomes import BUG, DONE, INTERRUPTED, NO, REFUSED, USAGE
+from ringkeeper.cli.shell import lines, terminal, tour
 from ringkeeper.cli.shell.lines import Said, Wrong
 from ringkeeper.cli.shell.real_target import RealTarget
 from ringkeeper.cli.shell.session import Shell
@@ -196,6 +201,17 @@ def test_a_trace_ends_by_itself_and_is_shown_as_often_as_wanted(says: Says) -> N
         assert says(wrong)[0] == USAGE, wrong
 
 
+def test_the_tour_ends_well_in_the_simulation_and_readme_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    target = SimulatedTarget(7, None, lambda moment: None)
+    assert tour.play(target) == DONE
+    target.close()
+    said = capsys.readouterr().out
+    assert "Barbara: waits, for 0.30 s now" in said and said.count("---Append---") == 2
+    assert "since ring 2: 127.0.0.1:7001 down (127.0.0.1:7001 has ended" in said
+    readme = (Path(tour.__file__).parents[2] / "README.md").read_text()
+    assert [line for line in tour.LINES if f"> {line}\n" not in readme] == []
+
+
 # The simulation
 
 
@@ -224,6 +240,19 @@ def test_a_story_goes_on_as_far_as_time_is_let_pass() -> None:
     assert told.exit_code == DONE, told.output
     assert "127.0.0.1:7004 is killed" in told.stdout and "7004  down" in told.stdout
     assert told.stdout.rindex("is started again") < told.stdout.rindex("steady: after")
+
+
+def test_ctrl_c_cancels_what_is_waited_for_and_no_more(shell: Shell, says: Says) -> None:
+    assert isinstance(shell.target, SimulatedTarget)
+
+    def interrupt() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    shell.target.story.do(lambda stage: stage.cluster.world.loop.call_later(1.0, interrupt))
+    assert says("run 10h; put a b") == (INTERRUPTED, "cancelled\n")
+    assert says(f"get {KEY}")[0] == NO
+    moment = shell.target.now()
+    assert says("run 1s")[0] == DONE and shell.target.now() == pytest.approx(moment + 1.0)
 
 
 # As a command
@@ -304,6 +333,13 @@ def test_tab_completes_commands_nodes_actors_messages_fields_and_keys(
     found = [each.text for each in completer.get_completions(Document(typed), CompleteEvent())]
     assert (offered in found) if offered else found == []
     assert shell.target.now() == before, "looking takes no time of that world"
+
+
+def test_at_a_terminal_lines_are_read_until_ctrl_d(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text(f"put {KEY} Ada\rfly\x03py {{\ra = 6\ra * 7\r}}\rget {KEY}\r\x04")
+        terminal.read_lines(shell)
+    assert "Ada\n" in (said := capsys.readouterr()).out and ": 42\n" in said.out and not said.err
 
 
 def test_history_is_kept_where_others_cannot_read_it_or_nowhere(
