@@ -46,6 +46,10 @@ class ProcessConfig:
     """The host name that others reach this process by; the bind address where empty."""
     secret_file: Path | None = None
     """Holds the cluster secret that the processes prove to each other; mode 0600."""
+    metrics_port: int = 0
+    """Where Prometheus finds the figures of this process, and others whether it is well; 0: nowhere."""
+    metrics_bind: str = "127.0.0.1"
+    """The address for that; whoever reaches it reads without a password."""
     allow_faults: bool = False
     """Who may change the ring may also tell actors anything and hold, delay or drop messages between processes."""
     allow_code: bool = False
@@ -64,6 +68,8 @@ class ProcessConfig:
             )
         if self.session_timeout_seconds <= 0:
             raise ConfigError(f"a session timeout of {self.session_timeout_seconds} s makes no sense; use 2 to 60")
+        if not 0 <= self.metrics_port <= 65535:
+            raise ConfigError(f"figures cannot be served on port {self.metrics_port}: use 1 to 65535, or 0 for nowhere")
         if self.bind in ("0.0.0.0", "::") and not self.advertise:
             raise ConfigError(
                 f"--bind {self.bind} listens everywhere, but others need one name to reach this process by: "

@@ -58,13 +58,14 @@ nodes themselves which ring they hold, and waits a second for those that do not 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import Deposed, Elected
 from ..runtime.message import message
+from ..runtime.metrics import Metric, gauge
 from ..runtime.session import (
     Answered,
     ChildrenChanged,
@@ -1304,6 +1305,34 @@ class Ecs(Actor):
             "reports": self._reports,
             "trouble": self._trouble,
         }
+
+    def metrics(self) -> Iterator[Metric]:
+        yield gauge("ecs_leads", "Whether this control service leads.", self._leading)
+        yield gauge("ecs_registered", "Lives of nodes that are registered.", len(self._names))
+        yield gauge("ecs_trouble", "Whether no ring can be written.", bool(self._trouble))
+        ring = self.ring
+        if ring is None or not self._leading:
+            return
+        yield gauge("ring_epoch", "Of the newest ring that was read.", ring.epoch)
+        yield gauge("ring_serving", "Whether clients are to be answered.", ring.serving)
+        for state in ("up", "down", "returning", "out"):
+            count = sum(node.state == state for node in ring.nodes)
+            yield gauge("ring_nodes", "Nodes of the ring by their state.", count, state=state)
+        yield gauge("ring_copies_missing", "Copies of slots that are not up.", ring.copies_missing())
+        yield gauge("ring_slots_unserved", "Slots that nobody answers for.", ring.coordinators.count(None))
+        yield gauge("ring_change_in_flight", "Whether a change is in flight.", ring.change is not None)
+        yield gauge("ring_jobs_waiting", "Changes that wait for their turn.", len(ring.queue))
+        yield gauge(
+            "ring_keys_moved", "Keys that the change in flight has passed.", sum(p.keys for p in self.progress())
+        )
+        moved = sum(p.keys_total for p in self.progress())
+        yield gauge("ring_keys_to_move", "Keys that it has to pass.", moved)
+
+    def readiness(self) -> str:
+        """Why this control service neither leads nor could; empty when it does one of both."""
+        if not self._connected:
+            return "it has no ZooKeeper session"
+        return f"it writes no ring: {self._trouble}" if self._leading and self._trouble else ""
 
     def check(self) -> None:
         assert self._registrations.keys() <= self._names.keys()

@@ -30,6 +30,7 @@ Heartbeats name the ring that the sender has read; if that is newer than the rin
 Member looks for itself.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -37,6 +38,7 @@ from ..runtime.actor import Actor, Ref
 from ..runtime.bridge import LinkLost, LinkUp, PeerEnded
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
+from ..runtime.metrics import Metric, gauge
 from .messages import Heartbeat, LookForRing, PeerGone, PeersHeard, RingChanged, StreamSilent, Suspected
 from .rules.phi import Rhythm
 from .rules.ring import Node, Ring
@@ -285,6 +287,13 @@ class FailureDetector(Actor):
             "opinions": {f"{id} {incarnation}": opinion for (id, incarnation), opinion in self._opinions.items()},
             "ended": [f"{id} {incarnation}" for id, incarnation in sorted(self._ended)],
         }
+
+    def metrics(self) -> Iterator[Metric]:
+        now = self.now()
+        for (id, _), opinion in self._opinions.items():
+            silent = max(0.0, now - opinion.heard)
+            yield gauge("peer_silent_seconds", "Since a node was heard last.", silent, peer=id)
+            yield gauge("peer_suspected", "Whether it is suspected.", bool(opinion.why), peer=id)
 
     def check(self) -> None:
         assert {life for life, opinion in self._opinions.items() if opinion.ended} <= self._ended

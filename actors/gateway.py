@@ -33,8 +33,8 @@ import contextlib
 import hmac
 import json
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, assert_never
@@ -44,6 +44,7 @@ from ..runtime.election import LeaderChanged
 from ..runtime.hosts import is_loopback
 from ..runtime.looking import ObserveError
 from ..runtime.message import message
+from ..runtime.metrics import Histogram, Metric, counter, gauge, histogram
 from ..runtime.observer import OBSERVER, Observe, Observed, arguments_of
 from ..runtime.remote import SCHEME, parse_address, parse_process
 from ..runtime.resp import Connection, ConnectionLost, ConnectionMade, Requests, encode
@@ -200,6 +201,13 @@ class Gateway(Actor):
         self._places: dict[int, list[tuple[Exchange, int]]] = {}
         """Of these, where each of their replies belongs."""
         self._executes = 0
+        self._begun: dict[int, float] = {}
+        """When an Execute was sent that has not got all of its replies, by the stopwatch."""
+        self._requested: Counter[str] = Counter()
+        self._errors: Counter[bytes] = Counter()
+        """By the first word of the reply."""
+        self._at_once, self._later = Histogram(), Histogram()
+        """How long the requests took that the storage node answered in its turn, and those that waited for others."""
         self._questions: dict[int, tuple[Exchange, int, type, Callable[[Any], Reply]]] = {}
         self._described: dict[tuple[int | bytes, ...], bytes] = {}
         self._next_question = self.random.getrandbits(48)  # so that answers to a former life fit no question
@@ -346,6 +354,8 @@ class Gateway(Actor):
         if to_store:
             self._executes += 1
             self._at_storage[self._executes] = waiting
+            self._begun[self._executes] = self.system.stopwatch()
+            self._requested.update([command.name for command, _ in to_store])
             execute = Execute(
                 number=self._executes,
                 requests=to_store,
@@ -369,6 +379,8 @@ class Gateway(Actor):
         """A command that is not plainly the storage node's: answer it here, or say who will."""
         session, replies = exchange.session, exchange.replies
         command = resolve(args)
+        if isinstance(command, bytes) or not (command.name in ON_STORE or command.run is not None):
+            self._requested["unknown" if isinstance(command, bytes) else command.name] += 1
         if not session.connection.authenticated and (isinstance(command, bytes) or command.name not in BEFORE_AUTH):
             replies[index] = NOAUTH
         elif isinstance(command, bytes):
@@ -437,6 +449,7 @@ class Gateway(Actor):
         if message.later:
             self._executed_in_part(message)
             return
+        self._at_once.observe(self.system.stopwatch() - self._begun.pop(message.number), len(message.replies))
         replies = iter(message.replies)
         for exchange in self._at_storage.pop(message.number):
             into, on_store = exchange.replies, exchange.on_store
@@ -456,6 +469,7 @@ class Gateway(Actor):
         come = len(message.replies) - message.later
         if not come:
             return
+        self._at_once.observe(self.system.stopwatch() - self._begun[message.number], come)
         replies = iter(message.replies)
         for exchange in self._at_storage[message.number]:
             for index in exchange.on_store:
@@ -481,7 +495,9 @@ class Gateway(Actor):
             if not exchange.missing:
                 self._write(exchange.session)
             came[number] += 1
+        now = self.system.stopwatch()
         for number, replies in came.items():
+            self._later.observe(now - self._begun[number], replies)
             self._came(number, replies)
 
     def _places_of(self, number: int) -> list[tuple[Exchange, int]]:
@@ -500,7 +516,7 @@ class Gateway(Actor):
         if left > replies:
             self._left[number] = left - replies
         else:
-            del self._at_storage[number]
+            del self._at_storage[number], self._begun[number]
             self._places.pop(number, None)
 
     def _write(self, session: Session) -> None:
@@ -511,6 +527,8 @@ class Gateway(Actor):
             replies: list[Any] = exchange.replies
             if set(map(type, replies)) != ONLY_BYTES:  # something in it is spelt differently in RESP2 and RESP3
                 replies = [reply if type(reply) is bytes else encode(reply, exchange.protocol) for reply in replies]
+            if refused := [reply for reply in replies if reply[0] == 45]:  # b"-"
+                self._errors.update([reply[1:].split(None, 1)[0] for reply in refused])
             if sum(map(len, replies)) <= JOINED_BYTES_MAX:
                 connection.write(b"".join(replies), len(replies))
             else:  # one by one, so that the edge can cut off who asks for more than it reads
@@ -881,7 +899,21 @@ class Gateway(Actor):
             if everything or title.lower() in wanted
         )
 
+    def metrics(self) -> Iterator[Metric]:
+        took = "From the turn in which a request was read until it was answered."
+        yield histogram("request_seconds", took, self._at_once, answered="at once")
+        yield histogram("request_seconds", took, self._later, answered="after others")
+        for name, count in sorted(self._requested.items()):
+            yield counter("requests", "Requests of clients.", count, command=name)
+        for code, count in sorted(self._errors.items()):
+            yield counter("errors", "Requests that were answered by an error.", count, code=code.decode("latin-1"))
+        yield gauge("clients", "Connections of clients.", len(self._sessions))
+        yield counter("client_connections", "Connections that clients have made.", self.connections)
+        unanswered = sum(len(exchange.replies) for each in self._sessions.values() for exchange in each.queue)
+        yield gauge("requests_unanswered", "Requests whose replies cannot be written yet.", unanswered)
+
     def check(self) -> None:
+        assert self._begun.keys() == self._at_storage.keys(), "somebody's time is not taken, or for ever"
         for session in self._sessions.values():
             assert not session.queue or session.queue[0].missing, "a complete exchange was not written"
 

@@ -17,6 +17,8 @@ from ..runtime.actor import Actor, LocalRef, Ref
 from ..runtime.bridge import Bridge, BridgeConfig
 from ..runtime.election import Election, FollowLeader
 from ..runtime.message import message
+from ..runtime.metrics import LoopDelay, process_metrics
+from ..runtime.metrics_endpoint import MetricsEndpoint
 from ..runtime.network import TcpNetwork
 from ..runtime.observer import OBSERVER, Observer
 from ..runtime.process import Process
@@ -151,6 +153,24 @@ def bridge_of(process: Process, network: TcpNetwork, config: ProcessConfig, secr
         raise ConfigError(str(error)) from error
     with listening(checked.host, checked.port, "other processes"):
         return Bridge(process.system, network, checked)
+
+
+def metrics_of(process: Process, network: TcpNetwork, config: ProcessConfig, who: str) -> MetricsEndpoint | None:
+    """Measure the process, and serve its figures if wanted. ``who``: the actor that knows whether it is ready."""
+    system = process.system
+    delay = LoopDelay(process.loop)
+    system.metric_sources["process"] = process_metrics
+    system.metric_sources["loop"] = delay.metrics
+    if not config.metrics_port:
+        return None
+
+    def not_ready() -> str:
+        actor = system.actor(who)
+        return actor.readiness() if isinstance(actor, StorageNode | Ecs) else f"its {who} is gone"
+
+    host, port = config.metrics_bind, config.metrics_port
+    with listening(host, port, "Prometheus"):
+        return MetricsEndpoint(process.loop, network, host, port, system, delay, not_ready)
 
 
 @contextlib.contextmanager
@@ -469,6 +489,8 @@ class NodeProcess:
                 limits,
                 password_needed=bool(config.password),
             )
+        system.metric_sources["clients"] = self._server.metrics
+        self._metrics = metrics_of(process, network, config, "storage")
         serves = f"node {config.id} serves clients on port {config.port}, incarnation {folder.incarnation}"
         system.events.note("process", serves, log=log.info, pid=os.getpid(), incarnation=folder.incarnation)
 
@@ -503,6 +525,8 @@ class NodeProcess:
 
         def closed() -> None:
             self._server.close()
+            if self._metrics is not None:
+                self._metrics.close()
             self._bridge.close(done=done)
 
         self._process.system.spawn(Ending, syncer=self._syncer, watches=self._watches, done=closed, name="ending")
@@ -514,16 +538,20 @@ class EcsProcess:
     def __init__(self, process: Process, config: EcsConfig, secret: bytes) -> None:
         self._process = process
         system = process.system
+        network = TcpNetwork(process.loop)
         self._bridge = bridge_of(
-            process, TcpNetwork(process.loop), config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
+            process, network, config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
         )
         system.events.process = f"ecs {self._bridge.address}"  # of which a host may have several
         self._watches = watches_of(process, config)
         solver = system.spawn(Solver, name="solver", supervision=ESCALATE)
         spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches, solver=solver)
+        self._metrics = metrics_of(process, network, config, "ecs")
 
     def close(self, done: Callable[[], None]) -> None:
         def closed() -> None:
+            if self._metrics is not None:
+                self._metrics.close()
             self._bridge.close(done=done)
 
         self._process.system.spawn(Ending, syncer=None, watches=self._watches, done=closed, name="ending")

@@ -50,11 +50,13 @@ Invariants (``check``): no walk is over slots that this node coordinates; every 
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
+from ..runtime.metrics import Metric, gauge
 from ..runtime.store import Record, Store, StoreError
 from .damage import tell_damage
 from .messages import (
@@ -953,6 +955,11 @@ class Replica(Actor):
             "takeovers_waiting": len(self._questions),
             "trouble": self._trouble,
         }
+
+    def metrics(self) -> Iterator[Metric]:
+        yield gauge("streams_in", "Coordinators that stream to this node.", len(self._streams))
+        yield gauge("walks_in", "Runs of slots in which it is being made equal.", len(self._walks))
+        yield gauge("tail_operations", "Operations that not everybody may hold.", len(self._learned))
 
     def check(self) -> None:
         ring = self._ring

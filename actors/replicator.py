@@ -33,12 +33,14 @@ Invariants (``check``): numbers kept are without a gap; nobody holds what was no
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
+from ..runtime.metrics import Metric, gauge
 from ..runtime.system import Terminated
 from .messages import (
     Append,
@@ -525,6 +527,17 @@ class Replicator(Actor):
                 for stream in self._streams.values()
             ],
         }
+
+    def metrics(self) -> Iterator[Metric]:
+        now = self.now()
+        for stream in self._streams.values():
+            to = {"successor": stream.node}
+            lag = now - stream.kept[0].sent_at if stream.kept else 0.0
+            yield gauge("replication_lag_seconds", "Age of what a successor has not acknowledged.", lag, **to)
+            yield gauge("replication_lag_batches", "Batches that it may not hold.", self._batch - stream.batch, **to)
+            yield gauge("replication_waiting_messages", "What it has not acknowledged.", len(stream.kept), **to)
+            yield gauge("replication_waiting_bytes", "What it has not acknowledged.", stream.kept_bytes, **to)
+        yield gauge("replication_full", "Whether so much waits that nothing is stamped.", self._full)
 
     def check(self) -> None:
         for stream in self._streams.values():

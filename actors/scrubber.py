@@ -42,6 +42,7 @@ from typing import Any, NamedTuple, assert_never
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
+from ..runtime.metrics import Metric, counter, gauge
 from ..runtime.store import Corrupt, Store, StoreError
 from ..runtime.world import Timer
 from .damage import SCRUBBER
@@ -196,7 +197,7 @@ class Scrubber(Actor):
         self._verified: Round | None = None
         """The last round that somebody asked for, or the one under way."""
         self._comparison: Comparison | None = None
-        self._comparisons = 0
+        self._comparisons = self._keys_compared = self._differed = 0
         self._damage = ""
 
     def on_start(self) -> None:
@@ -317,6 +318,7 @@ class Scrubber(Actor):
         stretch = stretch._replace(upto=reached)
         self._pass(round, stretch)
         round.keys.update(() if stretch.alone else (slot for slot, _, _ in records))
+        self._keys_compared += len(records)
         numbers = self._store.numbers(stretch.after[0], reached[0] + bool(reached[1]))
         self._comparisons += 1
         self._comparison = Comparison(
@@ -392,6 +394,7 @@ class Scrubber(Actor):
             return
         self._note(f"scrub: {found.sentence}", log=log.critical)
         round.different += 1
+        self._differed += 1
         if len(round.differences) < DIFFERENCES_KEPT_MAX:
             round.differences.append(found)
         if not round.repair:
@@ -506,6 +509,13 @@ class Scrubber(Actor):
             "unreadable": round.damage or None,
             "differences": [_for_programs(each) for each in round.differences],
         }
+
+    def metrics(self) -> Iterator[Metric]:
+        yield counter("scrub_rounds", "Times through all slots that were begun.", self._rounds)
+        yield counter("scrub_comparisons", "Stretches of slots that were compared.", self._comparisons)
+        yield counter("scrub_keys", "Keys compared.", self._keys_compared)
+        yield counter("scrub_different", "Slots whose copies differed.", self._differed)
+        yield gauge("copy_damaged", "Whether the copy of this node is known to be damaged.", bool(self._damage))
 
     def check(self) -> None:
         assert self._comparison is None or self._comparison.number == self._comparisons

@@ -61,13 +61,14 @@ sealed ones, and writes only where enough members are up; stamps never go back; 
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
+from ..runtime.metrics import Metric, counter, gauge
 from ..runtime.store import Corrupt, Record, Store, StoreError
 from ..runtime.system import ESCALATE
 from .acknowledging import WHOLE, Acknowledging, Group, Waiting
@@ -1570,6 +1571,49 @@ class StorageNode(Actor):
             highest=[self._highest_of(first, last) for first, last in message.runs],
         )
         self.send(message.reply_to, figures)
+
+    def metrics(self) -> Iterator[Metric]:
+        yield gauge("keys", "Keys in the store, expired ones included.", self._store.keys)
+        yield gauge("store_bytes", "Keys and values in the store.", self._store.bytes)
+        yield gauge("ring_epoch", "Of the newest ring that was read.", self._epoch)
+        yield gauge("slots_led", "Slots whose coordinator this node is.", sum(r.size for r in self._own()))
+        yield gauge("slots_served", "Slots whose reads it answers now.", sum(self._reads))
+        yield counter("writes", "Writes that were stamped.", self._seq)
+        yield counter("batches", "Batches written to the store.", self._batch)
+        yield counter("refused", "Requests for slots that were not answered here.", self.refused)
+        yield gauge("batches_unsynced", "Batches that may not be on disk yet.", self._batch - self._synced)
+        yield gauge("parked", "Requests that wait for the ring or for other copies.", len(self._parked))
+        yield gauge("parked_bytes", "Requests that wait for the ring or for other copies.", self._parked_bytes)
+        yield counter("parked_ever", "Requests that have waited for it.", self.parked)
+        yield gauge("unacknowledged", "Replies that wait until others hold a write.", self._acknowledging.count)
+        yield counter("expired", "Keys deleted because their time was over.", self.expiry.deleted)
+        if self._ring is not None:
+            yield gauge("copies_missing", "Copies of its slots that are not up.", self._ring.copies_missing(self.id))
+        for move in self._part.moves.values() if self._part is not None else ():
+            if (far := move.progress) is not None:
+                to = {"slots": f"{far.first}-{far.last}", "target": far.target}
+                yield gauge("handoff_keys", "Keys that lie behind the cursor of a handoff.", far.keys, **to)
+                yield gauge("handoff_keys_of", "Keys that it has to pass.", far.keys_total, **to)
+                yield gauge("handoff_bytes", "What was sent of them.", far.bytes, **to)
+
+    def _own(self) -> tuple[Run, ...]:
+        return tuple(self._ring.coordinated_by(self.id)) if self._ring is not None and self._named else ()
+
+    def readiness(self) -> str:
+        """Why this node does not serve what is its own; empty when it does."""
+        me = self._ring.by_id.get(self.id) if self._ring is not None else None
+        if self._trouble:
+            return self._trouble
+        if self._ring is None or me is None:
+            return "it has no ring yet" if self._ring is None else "the ring does not name it"
+        if not self._named or me.state != "up":
+            return f"ring {self._ring.epoch} does not call this life up"
+        if not self._ring.serving:
+            return "the ring is stopped"
+        if self._takeover is not None:
+            return "it takes over slots"
+        own, served = sum(run.size for run in self._own()), sum(self._reads)
+        return "" if served >= own else f"reads of {own - served} of its {own} slots wait"
 
     def _report_loads(self, message: ReportLoads) -> None:
         now, own = self.now(), self.own_runs()

@@ -32,6 +32,18 @@ def process_options(command: Command) -> Command:
     for option in (
         setting(
             NodeConfig,
+            "metrics_bind",
+            help="The address for --metrics-port. Whoever reaches it reads figures (no keys) without a password.",
+        ),
+        setting(
+            NodeConfig,
+            "metrics_port",
+            type=int,
+            show_default="nowhere",
+            help="Serve /metrics for Prometheus, /healthz and /readyz there.",
+        ),
+        setting(
+            NodeConfig,
             "allow_code",
             is_flag=True,
             help="Let whoever may change the ring, and every process of the cluster, run code of theirs in this one.",

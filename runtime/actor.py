@@ -20,7 +20,7 @@ import logging
 import random as random_module
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import pykka
@@ -31,6 +31,7 @@ from .message import URGENT
 from .world import Timer
 
 if TYPE_CHECKING:
+    from .metrics import Metric
     from .system import ActorSystem
 
 log = logging.getLogger(__name__)
@@ -290,6 +291,10 @@ class _Inhabitant:
     def wall(self) -> float:
         """Seconds since the Unix epoch, as far as this machine knows."""
         return self.system.wall()
+
+    def metrics(self) -> Iterable[Metric]:
+        """The figures of this actor now (``metrics.py``); called on the loop thread when somebody looks."""
+        return ()
 
 
 class Actor(_Inhabitant, pykka.Actor):

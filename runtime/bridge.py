@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from .faults import Faults
 from .handshake import NONCE_BYTES, Acceptor, Dialer, Identity, Proven, Refusal
 from .hosts import is_loopback
 from .message import message
+from .metrics import Metric, counter, gauge
 from .peer import Peer
 from .post import Post
 from .remote import SCHEME, RemoteRef, parse_address, parse_process
@@ -200,6 +201,7 @@ class Bridge:
         self.post = Post(self)
         self.connections: set[Connection] = set()
         """Those whose sockets are not closed yet."""
+        self.bytes_in = self.bytes_out = 0
         self._network, self._entropy = network, entropy
         self._peers: dict[str, Peer] = {}
         self._refs: weakref.WeakValueDictionary[str, RemoteRef] = weakref.WeakValueDictionary()
@@ -217,6 +219,7 @@ class Bridge:
         system.resolver = self.ref
         system.bridge = self
         system.allow_code = system.allow_code or config.allow_code
+        system.metric_sources["bridge"] = self.metrics
 
     def ref(self, address: str) -> Ref:
         """The actor at ``ringkeeper://host:port/name``, here or elsewhere. Raises ValueError. Dials nobody."""
@@ -265,6 +268,18 @@ class Bridge:
             )
             for _, peer in sorted(self._peers.items())
         ]
+
+    def metrics(self) -> Iterator[Metric]:
+        """The figures of its links, by peer."""
+        for link in self.links():
+            to = {"peer": link.peer}
+            yield gauge("bridge_link_up", "Whether there is a link to a process.", link.up, **to)
+            yield gauge("bridge_waiting_messages", "What waits for the link.", link.waiting_messages, **to)
+            yield gauge("bridge_waiting_bytes", "What waits for the link.", link.waiting_bytes, **to)
+            yield gauge("bridge_rtt_seconds", "From a ping to its answer.", link.rtt_seconds, **to)
+            yield counter("bridge_links_lost", "How often the link was lost.", link.links_lost, **to)
+        yield counter("bridge_received_bytes", "Over all links.", self.bytes_in)
+        yield counter("bridge_sent_bytes", "Over all links.", self.bytes_out)
 
     def close(self, why: str = "the process is stopping", done: Callable[[], object] = lambda: None) -> None:
         """Stop listening, send what can still be sent, say goodbye; ``done`` is called when all connections are gone.

@@ -86,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._end_handshake(f"cannot connect to {self.where}: {error.strerror or error}", nobody_listens=refused)
 
     def data_received(self, chunk: bytes) -> None:
+        self._bridge.bytes_in += len(chunk)
         try:
             for content in self._frames.feed(chunk):
                 if self.phase is Phase.OPEN:
@@ -128,6 +129,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, content: bytes) -> None:
         assert self._transport is not None
+        self._bridge.bytes_out += len(content)
         self._transport.write(content)
 
     def end(self, goodbye: str = "") -> None:

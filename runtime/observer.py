@@ -28,6 +28,7 @@ from .actor import Actor, LoopFuture, Ref
 from .interfering import ask, fault, faults, release, tell
 from .looking import ObserveError, actors, events, inspect, stacks, types
 from .message import message
+from .metrics import metrics
 from .probes import hangs, py
 from .system import ActorSystem
 from .tracing import trace, traced, untrace
@@ -58,6 +59,7 @@ WORDS: dict[str, Word] = {
     "TRACE": trace,
     "TRACED": traced,
     "UNTRACE": untrace,
+    "METRICS": metrics,
 }
 """What every process answers."""
 

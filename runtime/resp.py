@@ -24,12 +24,13 @@ of the replies may wait for it, how long it may stay without authenticating.
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from pykka import ActorDeadError
 
+from .metrics import Metric, counter
 from .world import Loop, Network, Timer
 
 log = logging.getLogger(__name__)
@@ -765,6 +766,14 @@ class RespServer:
     @property
     def port(self) -> int:
         return self._listener.port
+
+    def metrics(self) -> Iterator[Metric]:
+        counted = self.counters
+        yield counter("client_received_bytes", "From clients.", counted.bytes_in)
+        yield counter("client_sent_bytes", "To clients.", counted.bytes_out)
+        yield counter("client_connections_refused", "Because there were too many.", counted.refused)
+        yield counter("client_protocol_errors", "Requests that are no RESP.", counted.protocol_errors)
+        yield counter("client_outputs_exceeded", "Clients cut off that did not read.", counted.outputs_exceeded)
 
     def close(self) -> None:
         """Stop listening and drop every connection."""

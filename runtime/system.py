@@ -38,6 +38,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 from .actor import Actor, Birth, BlockingActor, LocalRef, Mailbox, Ref, bear, turn_of
 from .events import Events
 from .message import message
+from .metrics import Source
 from .world import Loop
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class ActorSystem:
         """Whether people may interfere with messages, and have code of theirs run here."""
         self.events = Events(name, wall)
         """What has happened in this process, for whoever asks later."""
+        self.metric_sources: dict[str, Source] = {}
+        """Who has figures of this process besides its actors, by name."""
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""

@@ -40,7 +40,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,6 +69,7 @@ from kazoo.security import make_digest_acl  # type: ignore[import-untyped]
 from pykka import ActorDeadError
 
 from .actor import Actor, Ref
+from .metrics import Metric, gauge
 from .session import (
     Answered,
     ChildrenChanged,
@@ -351,6 +352,14 @@ class Watches(Actor):
 
     def on_start(self) -> None:
         self._begin()
+
+    def metrics(self) -> Iterator[Metric]:
+        for state in ("connected", "suspended", "reaching", "closed"):
+            here = self.state == state
+            yield gauge("zookeeper_session", "In which state the session is, by a 1.", here, state=state)
+        granted = self.session.timeout_seconds if self.session is not None else 0.0
+        yield gauge("zookeeper_session_timeout_seconds", "What the server has granted.", granted)
+        yield gauge("zookeeper_requests_waiting", "What it has not answered.", len(self.questions) + len(self.waiting))
 
     def on_stop(self) -> None:
         self._discard_client(lambda: None)

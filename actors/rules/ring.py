@@ -217,6 +217,15 @@ class Ring:
         """Each preference list with its slots, ascending. The seam cuts one list into two runs."""
         return tuple(list_runs(self.circle, self.replicas))
 
+    def copies_missing(self, coordinator: str = "") -> int:
+        """How many copies of slots are at members that are not up; with an id, of the slots that it coordinates."""
+        missing = 0
+        for run, members in self.list_runs:
+            leads = self.coordinators[run.first]
+            if not coordinator or (leads is not None and leads.id == coordinator):
+                missing += run.size * sum(node.state != "up" for node in members)
+        return missing
+
     @cached_property
     def lists(self) -> tuple[tuple[Node, ...], ...]:
         """Each slot's preference list. Slots of one run share one tuple."""

@@ -70,6 +70,24 @@ def test_code_is_run_beside_an_actor(cluster: SimulatedCluster) -> None:
     assert observe(cluster, "here", "HANGS") == {"working": [], "waits": [], "circles": [], "found": []}
 
 
+def test_the_figures_of_every_process_are_told(cluster: SimulatedCluster) -> None:
+    for number in range(20):
+        cluster.execute(NODE, "SET", f"key-{number}", "x")
+    told = observe(cluster, "here", "METRICS")
+    asked = {labels["command"]: count for labels, count in told["ringkeeper_requests_total"]}
+    answered = {labels["answered"]: count for labels, count in told["ringkeeper_request_seconds_count"]}
+    [moved] = [count for labels, count in told["ringkeeper_errors_total"] if labels["code"] == "MOVED"]
+    assert asked["set"] == 20
+    assert answered["after others"] == told["ringkeeper_writes_total"] == 20 - moved > 0
+    assert told["ringkeeper_keys"] > 0 and told["ringkeeper_copies_missing"] == 0
+    assert {labels["successor"] for labels, _ in told["ringkeeper_replication_lag_seconds"]} == {
+        "127.0.0.1:7002", "127.0.0.1:7003",
+    }  # fmt: skip
+    assert [{"state": "connected"}, True] in told["ringkeeper_zookeeper_session"]
+    leading = observe(cluster, "ecs", "METRICS")
+    assert leading["ringkeeper_ecs_leads"] and leading["ringkeeper_ring_slots_unserved"] == 0
+
+
 def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedCluster) -> None:
     cluster.kill("127.0.0.1:7003")
     said = {str(observe(cluster, where, "ACTORS")) for where in ("nowhere", "127.0.0.1:7003", "127.0.0.1:9")}
