@@ -201,6 +201,7 @@ class Gateway(Actor):
         self._places: dict[int, list[tuple[Exchange, int]]] = {}
         """Of these, where each of their replies belongs."""
         self._executes = 0
+        self._stopwatch = self.system.stopwatch
         self._begun: dict[int, float] = {}
         """When an Execute was sent that has not got all of its replies, by the stopwatch."""
         self._requested: Counter[str] = Counter()
@@ -354,8 +355,12 @@ class Gateway(Actor):
         if to_store:
             self._executes += 1
             self._at_storage[self._executes] = waiting
-            self._begun[self._executes] = self.system.stopwatch()
-            self._requested.update([command.name for command, _ in to_store])
+            self._begun[self._executes] = self._stopwatch()
+            names = [command.name for command, _ in to_store]
+            if names.count(names[0]) == len(names):  # as a rule; twice as fast as counting one by one
+                self._requested[names[0]] += len(names)
+            else:
+                self._requested.update(names)
             execute = Execute(
                 number=self._executes,
                 requests=to_store,
@@ -449,7 +454,7 @@ class Gateway(Actor):
         if message.later:
             self._executed_in_part(message)
             return
-        self._at_once.observe(self.system.stopwatch() - self._begun.pop(message.number), len(message.replies))
+        self._at_once.observe(self._stopwatch() - self._begun.pop(message.number), len(message.replies))
         replies = iter(message.replies)
         for exchange in self._at_storage.pop(message.number):
             into, on_store = exchange.replies, exchange.on_store
@@ -469,7 +474,7 @@ class Gateway(Actor):
         come = len(message.replies) - message.later
         if not come:
             return
-        self._at_once.observe(self.system.stopwatch() - self._begun[message.number], come)
+        self._at_once.observe(self._stopwatch() - self._begun[message.number], come)
         replies = iter(message.replies)
         for exchange in self._at_storage[message.number]:
             for index in exchange.on_store:
@@ -495,7 +500,7 @@ class Gateway(Actor):
             if not exchange.missing:
                 self._write(exchange.session)
             came[number] += 1
-        now = self.system.stopwatch()
+        now = self._stopwatch()
         for number, replies in came.items():
             self._later.observe(now - self._begun[number], replies)
             self._came(number, replies)
@@ -527,15 +532,20 @@ class Gateway(Actor):
             replies: list[Any] = exchange.replies
             if set(map(type, replies)) != ONLY_BYTES:  # something in it is spelt differently in RESP2 and RESP3
                 replies = [reply if type(reply) is bytes else encode(reply, exchange.protocol) for reply in replies]
-            if refused := [reply for reply in replies if reply[0] == 45]:  # b"-"
-                self._errors.update([reply[1:].split(None, 1)[0] for reply in refused])
             if sum(map(len, replies)) <= JOINED_BYTES_MAX:
-                connection.write(b"".join(replies), len(replies))
+                joined = b"".join(replies)
+                if b"-" in joined:
+                    self._count_errors(replies)
+                connection.write(joined, len(replies))
             else:  # one by one, so that the edge can cut off who asks for more than it reads
+                self._count_errors(replies)
                 for reply in replies:
                     connection.write(reply)
         if session.ending and not queue:
             connection.close_after_write()
+
+    def _count_errors(self, replies: list[bytes]) -> None:
+        self._errors.update([reply[1:].split(None, 1)[0] for reply in replies if reply.startswith(b"-")])
 
     # Questions to others
 
