@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from pykka import ActorDeadError
+
     from .actors.async_client import AsyncClient
     from .actors.client import Client
     from .actors.client_errors import ClientError, InDoubt, NotDone
@@ -38,6 +40,7 @@ _HOMES = {
     "NotDone": "actors.client_errors",
     "LocalCluster": "actors.local",
     "Actor": "runtime.actor",
+    "ActorDeadError": "runtime.actor",
     "BlockingActor": "runtime.actor",
     "Ref": "runtime.actor",
     "WouldDeadlock": "runtime.actor",
@@ -59,6 +62,7 @@ _HOMES = {
 
 __all__ = [
     "Actor",
+    "ActorDeadError",
     "ActorSystem",
     "AsyncClient",
     "BlockingActor",

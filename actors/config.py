@@ -75,6 +75,11 @@ class ProcessConfig:
                 f"--bind {self.bind} listens everywhere, but others need one name to reach this process by: "
                 "add --advertise HOST"
             )
+        if self.allow_code and self.secret_file is None:
+            raise ConfigError(
+                "--allow-code lets the cluster's other processes run code here, and without a secret anybody on this "
+                "machine could pass for one: add --secret-file FILE (the same content for all of them, mode 0600)"
+            )
         if not is_loopback(self.bind) and self.secret_file is None:
             raise ConfigError(
                 f"{self.bind} can be reached from other machines, and without a secret anybody could join the "

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECRET_BYTES_MIN = 16
-"""A shorter secret could be guessed by whoever has seen one handshake; required beyond loopback."""
+"""A shorter secret could be guessed by whoever has seen one handshake; required beyond loopback, and for code."""
 
 CLOSE_SECONDS_MAX = 2.0
 
@@ -144,6 +144,12 @@ class BridgeConfig:
             raise ValueError(
                 f"listening on {self.host} lets other machines in, and {have}: anybody could join the cluster. "
                 f"Give every process the same secret of at least {SECRET_BYTES_MIN} bytes, or listen on 127.0.0.1."
+            )
+        if self.allow_code and len(self.secret) < SECRET_BYTES_MIN:
+            raise ValueError(
+                "a process that allows code needs a secret, on loopback too, which all users of a machine share: any "
+                "of them could run programs in it. Give it and its peers the same secret, of at least "
+                f"{SECRET_BYTES_MIN} bytes."
             )
         if not self.advertise and self.host in ("", "0.0.0.0", "::"):
             raise ValueError(

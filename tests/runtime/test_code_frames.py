@@ -19,6 +19,8 @@ from ringkeeper.runtime.system import STOP, ActorSystem
 from ringkeeper.runtime.wire import WireError, pack
 from ringkeeper.tests.runtime.pipes import World
 
+SECRET = b"what all of them know"
+
 
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +78,8 @@ class UnluckyError(Exception):
 def pair() -> Iterator[tuple[ActorSystem, ActorSystem]]:
     """Two systems that allow code, on threads of their own."""
     with ExitStack() as stack:
-        yield tuple(  # type: ignore[misc]
-            stack.enter_context(running_system(BridgeConfig(cluster="test", node=node, allow_code=True), name=node))
-            for node in ("ann", "bob")
-        )
+        ann, bob = (BridgeConfig(cluster="test", node=node, secret=SECRET, allow_code=True) for node in ("ann", "bob"))
+        yield stack.enter_context(running_system(ann)), stack.enter_context(running_system(bob))
 
 
 def test_an_actor_is_spawned_in_another_process_and_supervised_there(pair: tuple[ActorSystem, ActorSystem]) -> None:
@@ -137,7 +137,7 @@ def test_what_an_asked_actor_raises_keeps_its_type_where_code_is_allowed(
 
 
 def test_a_process_without_allow_code_neither_takes_nor_sends_it(world: World) -> None:
-    ann, bob = world.home(7001, allow_code=True), world.home(7002)
+    ann, bob = world.home(7001, secret=SECRET, allow_code=True), world.home(7002, secret=SECRET)
     bob.system.spawn(Adder, name="adder")
     taken = ann.bridge.at("127.0.0.1:7002").spawn(Adder, name="new", block=False)
     called = ann.far(bob, "adder").ask(pykka.messages.ProxyGetAttr(attr_path=("sum",)), block=False)
@@ -156,8 +156,8 @@ def test_a_process_without_allow_code_neither_takes_nor_sends_it(world: World) -
 
 
 def test_broken_and_oversized_code_is_refused_and_the_link_lives(world: World) -> None:
-    ann = world.home(7001, allow_code=True, code_bytes_max=10_000)
-    bob = world.home(7002, allow_code=True, code_bytes_max=2_000)
+    ann = world.home(7001, secret=SECRET, allow_code=True, code_bytes_max=10_000)
+    bob = world.home(7002, secret=SECRET, allow_code=True, code_bytes_max=2_000)
     bob.system.spawn(Adder, name="adder")
     peer = ann.bridge.peer("127.0.0.1:7002")
     there = ann.bridge.at("127.0.0.1:7002")
@@ -211,3 +211,8 @@ def _parcel(frame: Any, world: World) -> Any:
     from ringkeeper.runtime.peer import Parcel
 
     return Parcel(pack(frame), lambda why: None, world.loop.time())
+
+
+def test_code_is_not_allowed_without_a_secret() -> None:
+    with pytest.raises(ValueError, match="a process that allows code needs a secret"):
+        BridgeConfig(cluster="test", node="ann", allow_code=True)
