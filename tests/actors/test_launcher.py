@@ -221,6 +221,18 @@ def test_with_a_zookeeper_of_ones_own_none_is_started(tmp_path: Path) -> None:
         assert program.arguments[program.arguments.index("--zookeeper") + 1] == "zk1:2181,zk2:2181"
 
 
+def test_what_people_may_do_to_a_cluster_is_said_anew_at_every_start(tmp_path: Path) -> None:
+    folder = ClusterFolder(tmp_path)
+    folder.prepare()
+    for faults, code in (True, False), (False, True), (False, False):
+        known = settle(folder, Wishes(nodes=1, allow_faults=faults, allow_code=code), {})
+        assert folder.cluster() == known
+        for program in programs_of(known, folder):
+            allowed = {"--allow-faults", "--allow-code"} & set(program.arguments)
+            wanted = {word for word, yes in (("--allow-faults", faults), ("--allow-code", code)) if yes}
+            assert allowed == (wanted if program.kind != "zookeeper" else set())
+
+
 def test_nodes_are_spread_over_the_addresses_of_this_machine_and_started_there(tmp_path: Path) -> None:
     hosts = ("10.0.0.100", "10.0.0.101", "10.0.0.102")
     spread = Cluster(host="10.0.0.1", node_hosts=hosts, node_ports=(7001, 7002), zookeeper_port=2181, ecs_port=2182)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.exceptions import MovedError
 from ringkeeper import Client, ClientError, LocalCluster
+from ringkeeper.actors.observing import Observing, Unobserved
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.tests.zookeepers import wait_until
 
@@ -54,6 +55,36 @@ def figures(cluster: LocalCluster, name: str) -> dict[str, int]:
 def keys_of(client: Client, node: str) -> list[str]:
     """Those of the test that this node coordinates."""
     return [key for key in VALUES if client.locate(key)[1] == node]
+
+
+def test_the_journey_of_a_put_is_seen_in_every_process_that_it_goes_through(cluster: LocalCluster) -> None:
+    with cluster.client() as client:
+        look = Observing(client.execute)
+        places = look.processes()
+        assert places[:4] == [*sorted(cluster.seeds), "ecs"] and len(places) == 5, "and the launcher"
+        key, node = next((key, client.locate(key)[1]) for key in VALUES)
+        trace = look.trace("key", key)
+        assert list(trace.refusals) == places[4:] and "say what to trace: one of actor, type" in str(trace.refusals)
+        client.set(key, VALUES[key])
+        hops = trace.end()
+        seen = [(hop.process.removeprefix("node "), hop.type) for hop in hops]
+        own = ["Requests", "Execute", "Follow", "Executed", *["Appended", "PeerHolds"] * 2, "Settled"]
+        assert sorted(kind for where, kind in seen if where == node) == sorted(own)
+        assert sorted(each for each in seen if each[0] != node) == [
+            (other, "Append") for other in sorted(cluster.seeds) if other != node
+        ]
+        assert not any(hop.under_way for hop in hops) and hops[-1].what == f"SET {key}: +OK"
+
+        actors = {actor["name"]: actor for actor in look.ask(node, "ACTORS")}
+        assert actors["syncer"]["blocking"] and actors["replicator"]["parent"] == "storage"
+        assert look.ask(places[4], "INSPECT", actor="launcher")["hears"]
+        assert any(
+            "uvloop" in call or "run_forever" in call for calls in look.ask("ecs", "STACKS").values() for call in calls
+        )
+        with pytest.raises(Unobserved, match="start it with --allow-faults"):
+            look.ask(node, "FAULT", action="drop")
+        told = json.loads(client.execute("RING", "WHY", key))
+        assert told["coordinator"] == node and told["since"] is not None
 
 
 def test_a_copy_is_on_every_node_and_the_cluster_says_so(cluster: LocalCluster) -> None:
