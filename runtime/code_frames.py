@@ -22,7 +22,7 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +104,32 @@ def load(content: bytes, resolve: Callable[[str], Ref]) -> Any:
         raise WireError(f"{len(content)} bytes of code cannot be read: {type(error).__name__}: {error}") from error
 
 
+_carried: set[str] = set()
+"""Names of the message types that came from other processes."""
+
+
+def register(messages: Iterable[tuple[type, bool]], forget: Callable[[str], None]) -> None:
+    """Know the messages of an actor that comes from elsewhere; ``forget`` what is known of an earlier one's.
+
+    A script that is run again brings the same names, and they mean its own types from then on. Raises TypeError when
+    this process has a message of that name itself.
+    """
+    for cls, urgent in messages:
+        name = cls.__name__
+        known = MESSAGES.get(name)
+        if known is cls:
+            continue
+        if known is not None and name not in _carried:
+            raise TypeError(f"this process has a message called {name} itself: give yours another name")
+        _carried.add(name)
+        MESSAGES.pop(name, None)
+        message(urgent=urgent)(cls)
+        forget(name)
+
+
 def perform(system: ActorSystem, name: str, order: Spawn | Beside | Introspect) -> Any:
     """Do what another process orders, on the loop thread, beside the actor of that name. Raises whatever that does."""
     if isinstance(order, Spawn):
-        for cls, urgent in order.messages:
-            message(urgent=urgent)(cls)
         if not (isinstance(order.cls, type) and issubclass(order.cls, Actor | BlockingActor)):
             raise TypeError(f"{order.cls!r} is no actor: subclass ringkeeper.Actor or ringkeeper.BlockingActor")
         return system.spawn(order.cls, *order.args, name=order.name, supervision=order.supervision, **order.kwargs)

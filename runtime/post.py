@@ -337,10 +337,12 @@ class Post:
             else:
                 self._deliver(peer, link, frame, order)
             return
-        from .code_frames import perform
+        from .code_frames import Spawn, perform, register
 
         future = LoopFuture()
         try:
+            if isinstance(order, Spawn):
+                register(order.messages, self._wire.forget)
             future.set(perform(self.system, frame.to, order))
         except (Exception, SystemExit) as error:
             _fail(future, error)

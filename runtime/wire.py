@@ -325,6 +325,10 @@ class Wire:
             raise WireError(f"{type_name} cannot travel: {error}") from error
         return decoder
 
+    def forget(self, type_name: str) -> None:
+        """Another type has this name from now on."""
+        self._decoders.pop(type_name, None)
+
     def _ref(self, wanted: type, address: Any) -> Ref:
         if wanted is not Ref or not isinstance(address, str):
             raise ValueError(f"expected the address of a {wanted.__name__}, got {type(address).__name__}")

@@ -84,6 +84,9 @@ def test_two_programs_ask_each_other_and_the_death_of_one_is_told(folder: Path) 
 def test_an_actor_is_sent_to_another_program(folder: Path) -> None:
     with started(folder, "home.py") as home:
         assert said_by(folder, "sender.py") == ["3", "3 True", "counter has counted 3"]
+        again = (folder / "sender.py").read_text().replace('"counter"', '"another"')  # its messages are other types
+        (folder / "again.py").write_text(again)
+        assert said_by(folder, "again.py") == ["3", "3 True", "another has counted 3"]
         assert rest(home) == []
 
 

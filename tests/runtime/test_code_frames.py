@@ -12,7 +12,8 @@ from pykka import ActorDeadError
 from ringkeeper.runtime import wire
 from ringkeeper.runtime.actor import Actor, Ref
 from ringkeeper.runtime.bridge import BridgeConfig
-from ringkeeper.runtime.message import message
+from ringkeeper.runtime.code_frames import register
+from ringkeeper.runtime.message import MESSAGES, message
 from ringkeeper.runtime.remote import CodeRefused, RemoteError
 from ringkeeper.runtime.running import running_system
 from ringkeeper.runtime.system import STOP, ActorSystem
@@ -100,6 +101,23 @@ def test_an_actor_is_spawned_in_another_process_and_supervised_there(pair: tuple
     with pytest.raises(ActorDeadError):
         for _ in range(1000):
             adder.ask(Add(n=1), timeout=10)
+
+
+def test_messages_that_come_with_an_actor_take_the_place_of_those_of_an_earlier_run_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(MESSAGES, "Weigh", int)
+    del MESSAGES["Weigh"]
+    runs: list[type] = [dataclass(frozen=True)(type("Weigh", (), {"__module__": "__main__"})) for _ in range(2)]
+    forgotten: list[str] = []
+    for run in runs:
+        for _ in range(2):
+            register([(run, False)], forgotten.append)
+            assert MESSAGES["Weigh"] is run
+    assert forgotten == ["Weigh", "Weigh"]
+    with pytest.raises(TypeError, match="this process has a message called Add itself"):
+        register([(type("Add", (), {"__module__": "__main__"}), False)], forgotten.append)
+    assert MESSAGES["Add"] is Add
 
 
 def test_a_proxy_reaches_attributes_and_methods_in_another_process(pair: tuple[ActorSystem, ActorSystem]) -> None:
