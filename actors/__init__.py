@@ -100,7 +100,7 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
     (``runtime/observer.py``).
 2.  `Observed` brings the answer, as JSON. Shell, ``top`` and ``events`` see and do all this way, in the simulation too.
 3.  ``TRACE`` has an observer follow a key, an actor or a type of message through its process (``runtime/tracing.py``).
-    What belongs to the journey of a key says `key_journey.py`; `observing.py` starts it in all processes, and
+    What belongs to the journey of a key says `key_journey.py`; whoever asks starts it in all processes, and
     ``rules/journey.py`` makes one story of what they have seen.
 
 *Somebody makes a backup*

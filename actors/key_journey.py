@@ -9,7 +9,7 @@ were told. So the journey can be followed through a process in which thousands o
     Requests -> Execute -> Follow -> Append -> Appended -> PeerHolds -> Settled
 
 One of these is what a trace of a key goes by in each process (``runtime/tracing.py``); it remembers what it has seen
-leave or come, for the answers. Where to look next: `observing.py` starts it everywhere and puts the parts together.
+leave or come, for the answers. Where to look next: `rules/journey.py` puts the parts of all processes together.
 """
 
 from collections.abc import Iterable, Sequence

@@ -33,8 +33,8 @@ CHARACTERS, CHARACTERS_MAX = 200, 10_000
 """So much of each text."""
 ATTRIBUTES_MAX = 100
 """So many attributes of each object."""
-VALUES_MAX = 20_000
-"""So many values of one actor at most, whatever was wished."""
+VALUES_MAX, CHARACTERS_TOTAL_MAX = 20_000, 1 << 20
+"""So many values of one actor, and so much text, at most, whatever was wished: 20 ms of a loop."""
 
 FRAMES_MAX = 60
 """So many of the innermost calls of each thread are shown."""
@@ -165,7 +165,7 @@ class Shower:
 
     def __init__(self, *, depth: int = DEPTH, items: int = ITEMS, characters: int = CHARACTERS) -> None:
         self._depth, self._items, self._characters = depth, items, characters
-        self._left = VALUES_MAX
+        self._left, self._characters_left = VALUES_MAX, CHARACTERS_TOTAL_MAX
 
     def state_of(self, actor: Actor | BlockingActor) -> Any:
         """What an actor says of itself, or else its attributes."""
@@ -264,15 +264,20 @@ class Shower:
 
     def _cut(self, text: str) -> str:
         cut = text[: self._characters].encode("utf-8", "replace").decode()
-        return cut if len(text) <= self._characters else f"{cut}... ({len(text)} characters)"
+        return self._counted(cut if len(text) <= self._characters else f"{cut}... ({len(text)} characters)")
 
     def _bytes(self, begin: bytes, length: int) -> str:
+        cut = length > len(begin)
         try:
-            text = begin.decode() if length <= self._characters else begin.decode("utf-8", "ignore")
-            text = text if text.isprintable() else repr(begin)
-        except UnicodeDecodeError:
-            text = repr(begin)
-        return text if length <= self._characters else f"{text}... ({length} bytes)"
+            text = begin.decode()
+        except UnicodeDecodeError as wrong:  # or the cut went through a character
+            text = begin[: wrong.start].decode() if cut and wrong.start > len(begin) - 4 else ""
+        text = text if text.isprintable() and (text or not begin) else repr(begin)
+        return self._counted(f"{text}... ({length} bytes)" if cut else text)
+
+    def _counted(self, text: str) -> str:
+        self._characters_left -= len(text)
+        return text if self._characters_left >= 0 else "..."
 
 
 # TYPES

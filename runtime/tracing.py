@@ -284,8 +284,8 @@ class Tracing:
             finally:
                 here.handling = before
         number, at, began = next(self._numbers), system.wall(), system.stopwatch()
-        # Simulated time stands still while an actor works, and its stopwatch always does; uvloop's clock has steps.
-        waited = max(began - stamp.stopwatch, system.loop.time() - stamp.loop_time) if stamp is not None else None
+        # The stopwatch of a simulated process stands still; uvloop's clock has steps of a millisecond.
+        waited = (began - stamp.stopwatch) or system.loop.time() - stamp.loop_time if stamp is not None else None
         try:
             return receive(message)
         finally:

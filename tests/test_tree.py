@@ -57,7 +57,6 @@ WIRING: Wiring = {
     "actors/client_links.py": ({"select", "socket", "threading", "time"}, "that program's connections, which block it"),
     "actors/client_pacing.py": ({"threading", "time"}, "times that program's calls, and budgets its threads"),
     "actors/local.py": ({"signal", "socket", "threading", "time"}, "an edge: a program's thread that blocks"),
-    "actors/observing.py": ({"secrets"}, "an edge: names a trace before it asks any process to follow it"),
     "actors/node_folder.py": ({"secrets"}, "makes a directory's id and a life's before there is any actor"),
     "actors/cluster_folder.py": ({"secrets"}, "makes the cluster's secret before there is any actor"),
 }

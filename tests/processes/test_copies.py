@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.exceptions import MovedError
 from ringkeeper import Client, ClientError, LocalCluster
-from ringkeeper.actors.observing import Observing, Unobserved
 from ringkeeper.cli.main import ringkeeper
+from ringkeeper.tests.observing import Observing, Unobserved
 from ringkeeper.tests.zookeepers import wait_until
 
 pytestmark = [

@@ -8,10 +8,10 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from hiredis import ReplyError
-from ringkeeper.actors.observing import Observing, Unobserved
 from ringkeeper.actors.rules.journey import Hop, as_diagram
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.simulated import SimulatedCluster
+from ringkeeper.tests.observing import Observing, Unobserved
 
 NODE = "127.0.0.1:7001"
 

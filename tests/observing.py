@@ -1,4 +1,4 @@
-"""Asks the observers of a cluster from outside: one of them, or all, and has them all follow the same trace.
+"""Asks the observers of a cluster for tests: one of them, or all, and has them all follow the same trace.
 
     look = Observing(lambda *words: client.execute(*words))
     look.ask("127.0.0.1:7002", "INSPECT", actor="replica")
@@ -7,15 +7,15 @@
     print(*as_diagram(trace.hops()), sep="\\n")
 
 Everything goes by ``RING OBSERVE`` over the client port of any node, so a simulated cluster is asked the same way:
-``Observing(lambda *words: cluster.execute(node, *words))``. For edges: shell, command line, tests.
+``Observing(lambda *words: cluster.execute(node, *words))``.
 """
 
 import json
-import secrets
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
-from .rules.journey import Hop, merged
+from ringkeeper.actors.rules.journey import Hop, merged
 
 Execute = Callable[..., Any]
 """Runs a command on any node: the reply, or an exception that is one, or that is raised."""
@@ -30,6 +30,7 @@ class Observing:
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
+        self._numbers = count(1)
 
     def ask(self, where: str, word: str, **arguments: Any) -> Any:
         """The answer of one process: ``here``, ``ecs``, a node's id or a bridge's host:port. Raises Unobserved.
@@ -66,7 +67,7 @@ class Observing:
 
         A process that cannot follow it (a key in a launcher, say) is left out. Raises Unobserved when none can.
         """
-        trace = RunningTrace(self, id or f"trace-{secrets.token_hex(4)}")
+        trace = RunningTrace(self, id or f"trace-{next(self._numbers)}")
         for where, answer in self.ask_all("TRACE", wheres, id=trace.id, **{kind: about}, **bounds).items():
             if isinstance(answer, Unobserved):
                 trace.refusals[where] = str(answer)
