@@ -9,7 +9,7 @@ target            what commands may ask of a cluster, whichever world it is in
 real_target       ... of processes, by way of their client ports
 simulated_target  ... of the simulation, whose time passes only as far as the shell lets it
 about_cluster     nodes, ring, status, changes, locate, put, get, delete, scan, wait
-about_actors      actors, top, inspect, tell, ask, stacks, py
+about_actors      actors, top, inspect, tell, ask, stacks, hangs, py
 about_traces      trace, traced, untrace, why, events
 about_faults      hold, delay, drop, release, faults, kill, pause, resume, restart, cut, heal
 about_time        run, until; step, back, fork

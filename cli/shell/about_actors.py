@@ -4,6 +4,7 @@ import ast
 import json
 import textwrap
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -55,9 +56,7 @@ SORTS: dict[str, Callable[[Seen], Any]] = {
 
 
 def actors(shell: Shell, call: Call) -> None:
-    if len(call.words) > (0 if call.aim else 1):
-        call.wrong()
-    places = call.aim or [shell.target.place(word) for word in call.words] or shell.target.places()
+    places = shell.processes(call, call.words)
     seen, troubles = _look(shell, places)
     if seen:
         shell.say(_table(shell, seen))
@@ -70,11 +69,9 @@ def top(shell: Shell, call: Call) -> None:
         by, words = words[1], words[2:]
     if by not in SORTS:
         raise Wrong(f"top sorts by {', '.join(SORTS)}, not by {by!r}{did_you_mean(by, SORTS)}")
-    if len(words) > (0 if call.aim else 1):
-        call.wrong()
-    places = call.aim or [shell.target.place(word) for word in words] or shell.target.places()
+    places = shell.processes(call, words)
     _look(shell, places)
-    if not shell.out.is_terminal:
+    if not shell.out.is_terminal or shell.target.simulated:  # there time passes too fast to be watched
         shell.target.let_pass(SAMPLE_SECONDS)
         seen, troubles = _look(shell, places)
         shell.say(_table(shell, sorted(seen, key=SORTS[by])[:TOP_ROWS]))
@@ -252,13 +249,28 @@ def _text(value: Any) -> str:
 
 
 def stacks(shell: Shell, call: Call) -> None:
-    if len(call.words) > (0 if call.aim else 1):
-        call.wrong()
-    places = call.aim or [shell.target.place(word) for word in call.words] or shell.target.places()
+    places = shell.processes(call, call.words)
     found, troubles = shell.target.everywhere(places, "STACKS")
     for place, threads in found.items():
         for thread, stack in threads.items():
             shell.say(f"{place} {thread}", *(f"  {line}" for line in stack))
+    shell.complain_all(troubles)
+
+
+def hangs(shell: Shell, call: Call) -> None:
+    """What the watchdogs have found: it has happened, and may be over."""
+    places = shell.processes(call, call.words)
+    found, troubles = shell.target.everywhere(places, "HANGS")
+    for place, told in found.items():
+        for each in told["found"]:
+            at = datetime.fromtimestamp(each["at"], UTC)
+            shell.say(f"{place} {at:%H:%M:%S}: {each['sentence']}")
+        for circle in told["circles"]:
+            shell.say(f"{place} now: asks wait on each other: {circle}")
+        for work in told["working"]:
+            shell.say(f"{place} now: {work['actor']} works on {work['message']}, for {work['seconds']:.1f} s")
+    if found and not any(any(told.values()) for told in found.values()):
+        shell.say("nothing hangs, and nothing has")
     shell.complain_all(troubles)
 
 

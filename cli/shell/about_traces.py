@@ -132,9 +132,7 @@ def events(shell: Shell, call: Call) -> None:
     count, words = EVENTS_SHOWN, call.words
     if len(words) >= 2 and words[-2] == "max":
         count, words = number(words[-1], "number of events", most=EVENTS_SHOWN_MAX), words[:-2]
-    if len(words) > (0 if call.aim else 1):
-        call.wrong()
-    places = call.aim or [shell.target.place(word) for word in words] or shell.target.places()
+    places = shell.processes(call, words)
     found: list[dict[str, Any]] = []
     troubles: list[str] = []
     for place in places:

@@ -1,7 +1,7 @@
 """A cluster of processes as the shell sees it: at the client ports of its nodes, and by signals on their own host.
 
-What befalls nodes are signals to the process that a node names as its own at its client port; so it works only on the
-node's host. Two processes of one host cannot be cut apart without network namespaces: both are told to drop what they
+What befalls nodes are signals to the process that listens at the node's client port; so it works only on the node's
+host. Two processes of one host cannot be cut apart without network namespaces: both are told to drop what they
 have to say to each other instead (``FAULT``), which their actors cannot tell from a cut.
 """
 
@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from ...actors.client import Client
 from ...actors.client_errors import ClientError, CommandError
 from ...actors.rules.ring import Ring
+from ...runtime.hosts import listening_process
 from ..outcomes import IN_DOUBT, NO, REFUSED, Trouble
 from .target import Pending, Target
 
@@ -51,8 +51,6 @@ class RealTarget(Target):
         self._threads: list[threading.Thread] = []
         self._cuts: list[tuple[str, int]] = []
         """Faults that stand for cuts, by node and number."""
-        self._pids: dict[str, int] = {}
-        """Of nodes that were paused."""
         self._began = time.monotonic()
 
     def close(self) -> None:
@@ -116,14 +114,12 @@ class RealTarget(Target):
 
     def kill(self, node: str) -> None:
         self._signal(node, signal.SIGKILL)
-        self._pids.pop(node, None)
 
     def pause(self, node: str) -> None:
-        self._pids[node] = self._signal(node, signal.SIGSTOP)
+        self._signal(node, signal.SIGSTOP)
 
     def resume(self, node: str) -> None:
         self._signal(node, signal.SIGCONT)
-        self._pids.pop(node, None)
 
     def restart(self, node: str) -> str:
         self.execute("RING", "RESTART", node, "FORCE")
@@ -143,26 +139,17 @@ class RealTarget(Target):
                 self.observe(node, "RELEASE", id=number)
         return "the network is whole" if healed else "nothing was cut by this shell"
 
-    def _signal(self, node: str, number: int) -> int:
-        """Signal the process of a node, and return its id. Raises Trouble."""
-        host = node.rpartition(":")[0]
-        if not _is_here(host):
-            raise Trouble(f"{node} runs on another host: its process can be signalled only there", REFUSED)
-        pid = self._pids.get(node) or self._pid_of(node)
+    def _signal(self, node: str, number: int) -> None:
+        """Signal the process that listens for the clients of a node: what it says of itself is not asked."""
         try:
+            pid = listening_process(self.ring().by_id[node].address)
+            if pid is None:
+                raise Trouble(f"no process of this host listens at {node}: it is dead, or on another host", NO)
             os.kill(pid, number)
         except ProcessLookupError:
-            raise Trouble(f"the process of {node} ({pid}) runs no more", NO) from None
-        except PermissionError:
-            raise Trouble(f"the process of {node} ({pid}) belongs to somebody else", REFUSED) from None
-        return pid
-
-    def _pid_of(self, node: str) -> int:
-        info = bytes(self.execute_on(node, "INFO", "server")).decode()
-        found = re.search(r"^process_id:([1-9]\d*)", info, re.MULTILINE)
-        if found is None:
-            raise Trouble(f"{node} does not say which process it is", REFUSED)
-        return int(found[1])
+            raise Trouble(f"the process of {node} has just ended", NO) from None
+        except PermissionError as refusal:
+            raise Trouble(f"the process of {node} cannot be signalled: {refusal}", REFUSED) from None
 
     # For completion
 
@@ -211,13 +198,3 @@ def said(error: CommandError) -> str:
 def _literal(text: str) -> str:
     """A text as a pattern that fits it alone."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)
-
-
-def _is_here(host: str) -> bool:
-    """Whether an address is one of this host's."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((host.strip("[]"), 0))
-    except OSError:
-        return False
-    return True

@@ -215,6 +215,17 @@ class Shell:
             call.wrong()
         return found
 
+    def processes(self, call: Call, words: list[str]) -> list[str]:
+        """The processes of an aim, or the one that words name, or all. Raises Wrong, Trouble."""
+        if call.aim is not None and not words:
+            return call.aim
+        if not words:
+            return self.target.places()
+        place, left = self.take_place(words)
+        if left or call.aim is not None:
+            call.wrong()
+        return [place]
+
     def take_place(self, left: list[str]) -> tuple[str, list[str]]:
         """The process that the first words name, and the words after it. Raises Wrong, Trouble."""
         word, *left = left

@@ -95,7 +95,7 @@ COMMANDS = (
     ),
     Command(
         name="top", syntax="[by rate|time|depth|restarts|name] [NODE]",
-        help="The busiest actors, again and again until Ctrl-C; once in a pipe.", example="top by time",
+        help="The busiest actors, again and again until Ctrl-C; once in a pipe or a simulation.", example="top by time",
         run=about_actors.top, theme=ACTORS, arguments=("by", "sort", "node", ""), aimed=True,
     ),
     Command(
@@ -115,6 +115,10 @@ COMMANDS = (
     Command(
         name="stacks", syntax="[NODE]", help="What every thread of a process does right now.", example="7001 stacks",
         run=about_actors.stacks, theme=ACTORS, arguments=("node", ""), aimed=True,
+    ),
+    Command(
+        name="hangs", syntax="[NODE]", help="What hangs or has hung: loops, long work, asks that wait on each other.",
+        example="hangs", run=about_actors.hangs, theme=ACTORS, arguments=("node", ""), aimed=True,
     ),
     Command(
         name="py", syntax="[at ACTOR] EXPRESSION | { LINES }",

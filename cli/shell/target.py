@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cloudpickle  # type: ignore[import-untyped]
+
 from ...actors.rules.ring import Ring
 from ...actors.rules.slots import slot
+from ...runtime.observer import OBSERVER
 from ..outcomes import NO, REFUSED, Trouble
-from .lines import Wrong, did_you_mean
+from .lines import Wrong, did_you_mean, shipped
 
 ECS = "ecs"
+NOTHING = cloudpickle.dumps(id)
+"""Code that does nothing."""
 LOOK_SECONDS = 0.02
 """The pause between two looks at what is waited for."""
 
@@ -176,6 +181,20 @@ class Target(ABC):
         return True
 
     # Interfering
+
+    def allowed(self) -> dict[str, bool]:
+        """What processes were started to let people do, as the first node that is up says."""
+        asked = {
+            "tell actors anything, and hold, delay or drop their messages": ("FAULTS", {}),
+            "run code": ("PY", {"actor": OBSERVER, "code": shipped(NOTHING)}),
+        }
+        yes = dict.fromkeys(asked, True)
+        for what, (word, arguments) in asked.items():
+            try:
+                self.observe(self.nodes()[0], word, **arguments)
+            except (Trouble, IndexError):
+                yes[what] = False
+        return yes
 
     def insist_on_interfering(self, what: str) -> None:
         """Raises Trouble unless the cluster was started to be interfered with, or somebody takes it upon himself."""

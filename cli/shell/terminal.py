@@ -34,6 +34,7 @@ def read_lines(shell: Shell) -> None:
     session: PromptSession[str] = PromptSession(
         history=history(), completer=ShellCompleter(shell), complete_while_typing=False
     )
+    greet(shell)
     while True:
         shell.tell_ended()
         try:
@@ -48,6 +49,20 @@ def read_lines(shell: Shell) -> None:
             shell.run(line)
         except EOFError:
             return
+
+
+def greet(shell: Shell) -> None:
+    """Say where one is, and how far one may interfere there."""
+    try:
+        ring = shell.target.ring()
+        up = sum(node.state == "up" for node in ring.circle)
+        shell.say(f"cluster {ring.cluster_name}, ring {ring.epoch}, {up} of {len(ring.circle)} nodes up")
+        allowed = [what for what, yes in shell.target.allowed().items() if yes]
+        if allowed:
+            shell.say(f"here you may {' and '.join(allowed)}: never where it matters")
+    except Trouble as trouble:
+        shell.complain(str(trouble.message))
+    shell.say("`help` lists the commands; Ctrl-D ends")
 
 
 def prompt_of(shell: Shell) -> str:

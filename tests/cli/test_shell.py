@@ -262,6 +262,10 @@ def test_in_a_pipe_the_exit_status_is_that_of_the_worst_answer() -> None:
     typed = f"# a comment\n\nput {KEY} Ada\nget nobody\nget {KEY}\n"
     told = CliRunner().invoke(ringkeeper, ["shell", "--simulate", "1"], input=typed)
     assert told.exit_code == NO and told.stdout.endswith("Ada\n") and told.stderr == "nobody is not there\n"
+    told = CliRunner().invoke(
+        ringkeeper, ["shell", "--simulate", "1"], input="7001 py {\n  a = 6\n  a * 7\n}\nput a b &\n"
+    )
+    assert told.exit_code == DONE and "127.0.0.1:7001: 42\nput a b: done, after " in told.stdout
     assert (
         CliRunner().invoke(ringkeeper, ["shell", "--simulate", "1", "-c", "fly; get nobody; exit; kill 7001"]).exit_code
         == 2
@@ -321,6 +325,9 @@ def test_nothing_is_interfered_with_unless_the_cluster_or_somebody_allows_it(
         ("owner-of us", KEY),
         ("until st", "steady"),
         ("top by de", "depth"),
+        ("trace ke", "key"),
+        ("trace key us", KEY),
+        ("traced as dia", "diagram"),
         ("help inv", ""),
     ],
 )
@@ -340,6 +347,10 @@ def test_at_a_terminal_lines_are_read_until_ctrl_d(shell: Shell, capsys: pytest.
         keys.send_text(f"put {KEY} Ada\rfly\x03py {{\ra = 6\ra * 7\r}}\rget {KEY}\r\x04")
         terminal.read_lines(shell)
     assert "Ada\n" in (said := capsys.readouterr()).out and ": 42\n" in said.out and not said.err
+    assert (
+        "3 of 3 nodes up\nhere you may tell actors anything, and hold, delay or drop their messages and run code"
+        in said.out
+    )
 
 
 def test_history_is_kept_where_others_cannot_read_it_or_nowhere(
