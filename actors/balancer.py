@@ -18,12 +18,16 @@ Who asked is answered within PLAN_SECONDS: TRYAGAIN if it takes longer. The answ
 for the next who asks the same of the same ring.
 
 By itself (``RING BALANCE AUTO ON``) it looks every few seconds, and wants a balance only if some share has been beyond
-the threshold at several looks on end, all nodes have been up for a while, nothing is in flight or waits, and it would
-be worth it (`rebalance.py`). After each change of the nodes it lets some time pass, in which rates of requests settle;
-after each search that led to no change twice as much, since a slot that nobody can divide stays hot.
+the threshold at all looks of SETTLED_SECONDS, no share has become much another in that time, the nodes are the same,
+all up, with nothing in flight or waiting; and if it would be worth it (`rebalance.py`). It waits for shares to stand
+still since rates of requests are smoothed: when the load has become another they are of both loads for a while, and
+right after a move the new coordinators have counted little. Tokens that were chosen by such rates would have to move
+again. Nor does it follow what is mere chance: few requests never stand still within a small threshold. After each
+search that led to no change the pause between looks is doubled, since a slot that nobody can divide stays hot.
 """
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
@@ -43,9 +47,10 @@ from .messages import (
     Solved,
 )
 from .rules.balancing import By
-from .rules.rebalance import AIM, Loads, farthest, rebalanced
+from .rules.rebalance import AIM, Loads, deviations, rebalanced
 from .rules.ring import Ring
 from .rules.slots import SLOTS
+from .slot_rates import SMOOTHED_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +67,11 @@ BUSY = f"TRYAGAIN {TASKS_MAX} balances are being looked for; ask again"
 LOOK_SECONDS, LOOK_SECONDS_MAX = 5.0, 600.0
 """The pause between two looks at the loads; doubled after each search until the nodes change, up to that."""
 
-LOOKS = 3
-"""So often on end some share must be beyond the threshold."""
+SETTLED_SECONDS = 2 * SMOOTHED_SECONDS
+"""So long some share must have been beyond the threshold, and all shares must have stood still."""
 
-CALM_SECONDS = 60.0
-"""So long nothing may have changed among the nodes; rates of requests are smoothed over half of that."""
+STILL = 0.5
+"""Shares stand still that change by no more than so much of the threshold."""
 
 
 @message
@@ -143,9 +148,8 @@ class Balancer(Actor):
         self._ring: Ring | None = None
         """To be kept in balance."""
         self._ecs: Ref | None = None
-        self._calm_since = 0.0
-        self._beyond = 0
-        """Looks on end at which some share was beyond the threshold."""
+        self._seen: deque[tuple[float, dict[str, float]]] = deque()
+        """When it has looked, and how far shares were off then, on end beyond the threshold, with the same nodes."""
         self._pause_seconds = LOOK_SECONDS
         self._looks = False
         """A look is due."""
@@ -214,7 +218,8 @@ class Balancer(Actor):
         before, self._ring, self._ecs = self._ring, message.ring, message.reply_to
         ring = self._ring
         if ring is not None and (before is None or _nodes_of(before) != _nodes_of(ring)):
-            self._calm_since, self._beyond, self._pause_seconds = self.now(), 0, LOOK_SECONDS
+            self._seen.clear()
+            self._pause_seconds = LOOK_SECONDS
         if ring is not None and not self._looks:
             self._look_later()
 
@@ -228,16 +233,23 @@ class Balancer(Actor):
             return
         self._look_later()
         calm = ring.change is None and not ring.queue and all(node.state == "up" for node in ring.circle)
-        if not calm or self.now() - self._calm_since < CALM_SECONDS or self._tasks:
+        if not calm or self._tasks:
             return
         balancing = ring.balancing
         self._begin(Question(ring, balancing.by, balancing.threshold, None, by_itself=True), [])
 
     def _is_beyond(self, question: Question, loads: Loads) -> bool:
-        """Whether a balance is called for, as at enough looks before this one."""
-        beyond = not loads.missing and farthest(question.ring, loads.of(question.by)) > question.threshold
-        self._beyond = self._beyond + 1 if beyond else 0
-        return self._beyond >= LOOKS
+        """Whether a balance is called for, has been for long enough, and would have been the same."""
+        off = deviations(question.ring, loads.of(question.by))
+        if loads.missing or max(map(abs, off.values())) <= question.threshold:
+            self._seen.clear()
+            return False
+        now, seen = self.now(), self._seen
+        seen.append((now, off))
+        while len(seen) > 1 and now - seen[1][0] >= SETTLED_SECONDS:
+            seen.popleft()
+        ranges = (max(each[id] for _, each in seen) - min(each[id] for _, each in seen) for id in off)
+        return now - seen[0][0] >= SETTLED_SECONDS and max(ranges) <= question.threshold * STILL
 
     # Tasks
 
@@ -296,7 +308,8 @@ class Balancer(Actor):
         task, found = self._tasks.pop(message.number), message.found
         assert isinstance(task.question, Question), "who wants loads only has nothing solved"
         if task.question.by_itself:
-            self._beyond, self._pause_seconds = 0, min(2 * self._pause_seconds, LOOK_SECONDS_MAX)
+            self._pause_seconds = min(2 * self._pause_seconds, LOOK_SECONDS_MAX)
+            self._seen.clear()
             if not found.is_worth_it:
                 log.info(
                     "the ring stays as it is: the busiest node has %.2f times its part, would have %.2f", *found.peaks

@@ -279,6 +279,11 @@ class Stage(ABC):
         self.say(f"the ring is to be balanced by {by}, the busiest node has {peaks}: {why}")
         return job
 
+    def balance_by_itself(self, by: By, threshold: float) -> None:
+        """Have the cluster keep shares even from now on. Raises RefusedByCluster."""
+        self._command("BALANCE", "AUTO", "ON", "BY", by, "THRESHOLD", f"{100 * threshold:g}")
+        self.say(f"the ring is to keep itself balanced by {by}, within {threshold:.0%}")
+
     def weigh(self, id: str, capacity: int) -> None:
         """Say how many times the load of others a node is to have. Raises RefusedByCluster."""
         self._command("BALANCE", "CAPACITY", id, str(capacity))
@@ -516,9 +521,10 @@ class Stage(ABC):
         keys: int = 20,
         operations_per_second: float = OPERATIONS_PER_SECOND,
         manner: Manner = "",
+        skew: float = 0.0,
     ) -> Load:
         """Begin a load. ``what``: one of MIXES, or a mix. ``operations_per_second``: of one client, about. ``manner``:
-        see `workload.py`; what is written in a manner is of no mix.
+        see `workload.py`; what is written in a manner is of no mix. ``skew``: as for a `Workload`.
 
         All loads of a story use the same keys, so that there is one history of each.
         """
@@ -528,13 +534,19 @@ class Stage(ABC):
         first = sum(len(load.workloads) for load in self.loads) + 1
         names = [f"client-{number}" for number in range(first, first + clients)]
         workloads = [
-            Workload(name, random_module.Random(f"{self.seed} {name}"), self._keys, mix, manner) for name in names
+            Workload(name, random_module.Random(f"{self.seed} {name}"), self._keys, mix, manner, skew) for name in names
         ]
         work = manner or (what if isinstance(what, str) else ", ".join(mix))
-        self.say(f"{_count(clients, 'client')} at work: {work}")
+        self.say(f"{_count(clients, 'client')} at work: {work}{f', skewed by {skew:g}' if skew else ''}")
         load = self._load(workloads, operations_per_second)
         self.loads.append(load)
         return load
+
+    def change_fashion(self, load: Load) -> None:
+        """From now on others of the keys are asked for most. For a load with a skew."""
+        for workload in load.workloads:
+            workload.fashion += max(1, len(self.keys().registers) // 3)
+        self.say("other keys are asked for most")
 
     def keys(self) -> Keys:
         """Those of the loads. To be asked when there is one."""

@@ -104,8 +104,20 @@ class Task:
 class Workload:
     """What one client asks. The same ``random`` gives the same tasks if the same is heard."""
 
-    def __init__(self, client: str, random: random_module.Random, keys: "Keys", mix: Mix, manner: Manner = "") -> None:
+    def __init__(
+        self,
+        client: str,
+        random: random_module.Random,
+        keys: "Keys",
+        mix: Mix,
+        manner: Manner = "",
+        skew: float = 0.0,
+    ) -> None:
+        """``skew``: of the keys of a kind the n-th is asked for as often as 1 / n**skew says; 0: all alike."""
         self.client, self.manner, self._random, self._keys = client, manner, random, keys
+        self.skew = skew
+        self.fashion = 0
+        """With a skew: which of the keys of a kind is the first now."""
         self._kinds, self._weights = tuple(mix), tuple(mix.values())
         self._number = 0
         self._seen: dict[bytes, bytes] = {}
@@ -159,7 +171,11 @@ class Workload:
         return f"{self.client}.{self._number}"
 
     def _one_of(self, keys: tuple[bytes, ...]) -> bytes:
-        return self._random.choice(keys)
+        if not self.skew:
+            return self._random.choice(keys)
+        weights = [(rank + 1) ** -self.skew for rank in range(len(keys))]
+        (rank,) = self._random.choices(range(len(keys)), weights)
+        return keys[(rank + self.fashion) % len(keys)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,19 +105,20 @@ class Rebalance:
         return self.moves and gain > self.threshold * (1 - AIM)
 
 
-def farthest(ring: Ring, load: Sequence[int] | None) -> float:
-    """How far from its part the load is that is farthest, in parts. A glance: one slot that weighs more than a part is
-    beyond it as well, and nobody can do anything about it."""
+def deviations(ring: Ring, load: Sequence[int] | None) -> dict[str, float]:
+    """How far each load is from its part, in parts, by id. A glance: one slot that weighs more than a part is beyond it
+    as well, and nobody can do anything about it."""
     capacity = sum(node.capacity for node in ring.circle)
-    whole = SLOTS if load is None else sum(load)
-    if not whole:
-        return 0.0
-    far = 0.0
-    for node in ring.circle:
-        part = whole * node.capacity / capacity
-        own = sum(run.size if load is None else sum(load[run.first : run.last + 1]) for run in ring.slots_of(node.id))
-        far = max(far, abs(own - part) / part if part else float(own > 0))
-    return far
+    loads = loads_at(_tokens(ring), load)
+    whole = sum(loads.values())
+    parts = {node.id: whole * node.capacity / capacity for node in ring.circle}
+    return {id: each / parts[id] - 1 if parts[id] else float(each > 0) for id, each in loads.items()}
+
+
+def farthest(ring: Ring, load: Sequence[int] | None) -> float:
+    """How far from its part the load is that is farthest, in parts; 0 where there is none."""
+    off = deviations(ring, load)
+    return max(map(abs, off.values()))
 
 
 def rebalanced(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ringkeeper.actors.balancer import CALM_SECONDS, LOOK_SECONDS, LOOKS, PLAN_SECONDS, Balancer, solved
+from ringkeeper.actors.balancer import LOOK_SECONDS, PLAN_SECONDS, SETTLED_SECONDS, Balancer, solved
 from ringkeeper.actors.messages import (
     BalancePlanned,
     BalanceWanted,
@@ -96,15 +96,27 @@ def even(slot: int) -> int:
     return 1000
 
 
-def test_a_load_that_has_moved_is_balanced_once_and_not_before_it_was_seen_several_times() -> None:
+def test_a_load_that_has_moved_is_balanced_once_and_not_before_it_was_seen_for_long_enough() -> None:
     stage = Stage(skewed)
     stage.lead(stage.ring)
-    assert stage.advance(CALM_SECONDS - LOOK_SECONDS) == []
-    (wanted,) = stage.advance(LOOKS * LOOK_SECONDS)
+    assert stage.advance(SETTLED_SECONDS) == []
+    (wanted,) = stage.advance(LOOK_SECONDS)
     assert isinstance(wanted, BalanceWanted) and wanted.found.is_worth_it
     assert wanted.found.found.deviation <= 0.05 and stage.solves == 1  # it aims at half of the threshold
     stage.carry_out(wanted)
-    assert stage.advance(10 * CALM_SECONDS) == [] and stage.solves == 1
+    assert stage.advance(10 * SETTLED_SECONDS) == [] and stage.solves == 1
+
+
+def test_while_shares_are_still_changing_nothing_is_wanted_however_far_they_are_off() -> None:
+    stage = Stage(skewed)
+    stage.lead(stage.ring)
+    stage.advance(SETTLED_SECONDS - LOOK_SECONDS)
+    for part in range(1, 6):  # what is smoothed becomes another load step by step
+        stage.load = lambda slot, part=part: 1000 + (2000 + 1000 * part if slot < SLOTS // 4 else 0)  # type: ignore[misc]
+        assert stage.advance(2 * LOOK_SECONDS) == []
+    assert stage.advance(SETTLED_SECONDS - 2 * LOOK_SECONDS) == [] and stage.solves == 0
+    (wanted,) = stage.advance(3 * LOOK_SECONDS)
+    assert wanted.found.found.deviation <= 0.05
 
 
 def test_a_load_that_wanders_within_the_threshold_moves_nothing() -> None:
@@ -116,10 +128,10 @@ def test_a_load_that_wanders_within_the_threshold_moves_nothing() -> None:
 def test_a_slot_that_nobody_can_divide_moves_nothing_and_is_looked_at_more_and_more_seldom() -> None:
     stage = Stage(lambda slot: 5_000_000 if slot == 7 else 100)
     stage.lead(stage.ring)
-    (wanted,) = stage.advance(CALM_SECONDS + LOOKS * LOOK_SECONDS)  # its neighbours are made even
+    (wanted,) = stage.advance(SETTLED_SECONDS + 2 * LOOK_SECONDS)  # its neighbours are made even
     stage.carry_out(wanted)
     solves = stage.solves
-    assert stage.advance(3600) == [] and solves < stage.solves <= solves + 8
+    assert stage.advance(3600) == [] and solves < stage.solves <= solves + 9
 
 
 @pytest.mark.parametrize("why", ["a node is down", "a wish waits", "it is off", "a node is silent"])
@@ -134,7 +146,7 @@ def test_nothing_is_wanted_while(why: str) -> None:
         case "a node is silent":
             stage.silent = {"127.0.0.1:7002"}
     stage.lead(stage.ring if why != "it is off" else None)
-    assert stage.advance(3 * CALM_SECONDS) == [] and stage.solves == 0
+    assert stage.advance(3 * SETTLED_SECONDS) == [] and stage.solves == 0
 
 
 def test_who_asks_is_answered_and_who_asked_for_too_long_finds_the_answer_the_next_time() -> None:

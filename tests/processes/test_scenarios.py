@@ -34,6 +34,7 @@ NOT_HERE = {
     "disk_lies",  # which cannot be arranged from outside; test_damage.py has it lie otherwise
     "hot_slots_spread",  # clients do not know there who has answered
     "balance_interrupted",  # the simulation shows more of it
+    "balances_by_itself",  # it takes minutes: the balancer is patient
     "disk_is_lost",  # everything in it is in other stories, or in the simulation
 }
 
