@@ -3,13 +3,14 @@
 import ast
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
 
 from ...runtime.observer import OBSERVER
+from ...runtime.watchdog import CIRCLE_SECONDS, Wait, circles
 from ..drawing import plain_table
 from ..following import number_text, seconds_text
 from ..outcomes import NO, REFUSED, Trouble
@@ -261,17 +262,24 @@ def hangs(shell: Shell, call: Call) -> None:
     """What the watchdogs have found: it has happened, and may be over."""
     places = shell.processes(call, call.words)
     found, troubles = shell.target.everywhere(places, "HANGS")
+    if found:
+        shell.say(*hang_lines(found))
+    shell.complain_all(troubles)
+
+
+def hang_lines(found: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What the watchdogs of some processes tell; asks that wait on each other across these processes as well."""
+    lines = []
     for place, told in found.items():
         for each in told["found"]:
-            at = datetime.fromtimestamp(each["at"], UTC)
-            shell.say(f"{place} {at:%H:%M:%S}: {each['sentence']}")
-        for circle in told["circles"]:
-            shell.say(f"{place} now: asks wait on each other: {circle}")
+            lines.append(f"{place} {datetime.fromtimestamp(each['at'], UTC):%H:%M:%S}: {each['sentence']}")
         for work in told["working"]:
-            shell.say(f"{place} now: {work['actor']} works on {work['message']}, for {work['seconds']:.1f} s")
-    if found and not any(any(told.values()) for told in found.values()):
-        shell.say("nothing hangs, and nothing has")
-    shell.complain_all(troubles)
+            lines.append(f"{place} now: {work['actor']} works on {work['message']}, for {work['seconds']:.1f} s")
+            lines += [f"  {line}" for line in work["stack"]]
+    waits = (Wait(**wait) for told in found.values() for wait in told["waits"])
+    for circle in circles(wait for wait in waits if wait.seconds >= CIRCLE_SECONDS):
+        lines.append(f"now: asks wait on each other: {', '.join(map(str, circle))}")
+    return lines or ["nothing hangs, and nothing has"]
 
 
 def py(shell: Shell, call: Call) -> None:

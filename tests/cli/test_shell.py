@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from prompt_toolkit.output import DummyOutput
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.cli.outcomes import BUG, DONE, INTERRUPTED, NO, REFUSED, USAGE
 from ringkeeper.cli.shell import lines, terminal, tour
+from ringkeeper.cli.shell.about_actors import hang_lines
 from ringkeeper.cli.shell.lines import Said, Wrong
 from ringkeeper.cli.shell.real_target import RealTarget
 from ringkeeper.cli.shell.session import Shell
@@ -199,6 +201,24 @@ def test_a_trace_ends_by_itself_and_is_shown_as_often_as_wanted(says: Says) -> N
         "traced as art",
     ):
         assert says(wrong)[0] == USAGE, wrong
+
+
+def test_hangs_are_told_by_process_and_circles_across_processes(says: Says) -> None:
+    assert says("hangs") == (DONE, "nothing hangs, and nothing has\n")
+    quiet: dict[str, Any] = {"working": [], "waits": [], "circles": [], "found": []}
+    blocked = {"at": 3600.0, "kind": "blocked", "sentence": "the loop of a is blocked for 2.0 s", "stacks": {}}
+    work = {"actor": "syncer", "message": "Sync", "seconds": 3.0, "stack": ["disk.py:1 sync: fsync(it)"]}
+    waits = [
+        {"waiting": f"ringkeeper://{one}/x", "asked": f"ringkeeper://{other}/x", "message": "Add", "seconds": 2.1}
+        for one, other in ("ab", "bc", "ca")
+    ]
+    assert hang_lines({"a": {**quiet, "found": [blocked]}, "b": {**quiet, "working": [work]}}) == [
+        "a 01:00:00: the loop of a is blocked for 2.0 s",
+        "b now: syncer works on Sync, for 3.0 s",
+        "  disk.py:1 sync: fsync(it)",
+    ]
+    (circle,) = hang_lines({place: {**quiet, "waits": [wait]} for place, wait in zip("abc", waits, strict=True)})
+    assert circle.startswith("now: asks wait on each other: ringkeeper://a/x waits for ringkeeper://b/x (Add, 2.1 s), ")
 
 
 def test_the_tour_ends_well_in_the_simulation_and_readme_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
