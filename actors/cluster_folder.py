@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +65,8 @@ class Cluster:
     zookeeper_port: int = 0
     """Of the embedded one."""
     ecs_port: int = 0
+    metrics_ports: Mapping[str, int] = field(default_factory=dict)
+    """By the names of its processes, where on loopback each serves its figures; who is not named does not."""
     place: str = "even"
     fsync: str = "everysec"
     store: str = "rocksdb"
@@ -149,9 +151,10 @@ class ClusterFolder:
             lists = {
                 "node_ports": tuple(map(int, fields["node_ports"])),
                 "node_hosts": (*fields.get("node_hosts", ()),),
+                "metrics_ports": {str(name): int(port) for name, port in fields.get("metrics_ports", {}).items()},
             }
             return Cluster(**{**known, **lists})
-        except (TypeError, KeyError, ValueError) as wrong:
+        except (TypeError, KeyError, ValueError, AttributeError) as wrong:
             raise self._damaged(f"its cluster is described wrongly: {wrong!r}") from None
 
     def running(self) -> dict[str, ProcessId]:

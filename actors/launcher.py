@@ -620,13 +620,28 @@ class Launcher(Actor):
 
     def _note_nodes(self, ports: Sequence[int]) -> str:
         """Write down which nodes there are from now on; returns why that failed, and nothing is changed then."""
-        cluster = replace(self.cluster, node_ports=tuple(ports))
+        cluster = replace(self.cluster, node_ports=tuple(ports), metrics_ports=self._metrics_ports(ports))
         try:
             self.folder.found(cluster)
         except FolderError as trouble:
             return str(trouble)
         self.cluster = cluster
         return ""
+
+    def _metrics_ports(self, ports: Sequence[int]) -> dict[str, int]:
+        """Where processes serve their figures, with these nodes; new ones do so above those that do already."""
+        known = self.cluster.metrics_ports
+        if not known:
+            return {}
+        names = ["ecs", *(f"node-{port}" for port in ports)]
+        found = {name: known[name] for name in names if name in known}
+        taken = {port + offset for port in ports for offset in (0, BRIDGE_PORT_OFFSET)} | set(known.values())
+        upwards = iter(range(max(known.values()) + 1, 65536))
+        for name in names:
+            if name not in found:
+                free = (port for port in upwards if port not in taken and self.is_free("127.0.0.1", port))
+                found[name] = next(free, 0)
+        return found
 
     def _forget(self, kept: _Kept) -> None:
         """Keep a node no longer."""
@@ -882,6 +897,7 @@ def programs_of(cluster: Cluster, folder: ClusterFolder, log_level: str = "info"
             *("--found-with", str(len(cluster.node_ports)), "--place", cluster.place),
             *("--replicas", str(cluster.replicas), "--min-copies", str(cluster.min_copies), "--acks", cluster.acks),
             *("--out-after", f"{cluster.out_after_seconds:g}"),
+            *_metrics(cluster, "ecs"),
         ),
     )
     nodes = (node_program(cluster, folder, port, log_level) for port in cluster.node_ports)
@@ -899,8 +915,14 @@ def node_program(cluster: Cluster, folder: ClusterFolder, port: int, log_level: 
             *("node", "--port", str(port), "--data", str(folder.node_folder(port))),
             *(*_common(cluster, folder, log_level, cluster.node_host(port)), "--fsync", cluster.fsync),
             *("--store", cluster.store, "--scrub-bytes-per-second", str(cluster.scrub_bytes_per_second)),
+            *_metrics(cluster, f"node-{port}"),
         ),
     )
+
+
+def _metrics(cluster: Cluster, name: str) -> tuple[str, ...]:
+    port = cluster.metrics_ports.get(name, 0)
+    return ("--metrics-port", str(port)) if port else ()
 
 
 def _common(cluster: Cluster, folder: ClusterFolder, log_level: str, host: str) -> tuple[str, ...]:

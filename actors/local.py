@@ -661,7 +661,7 @@ def settle(folder: ClusterFolder, wishes: Wishes, running: Mapping[str, ProcessI
         raise ConfigError(
             f"{cluster.zookeeper!r} does not say where ZooKeeper is; write host:port, or host:port,host:port"
         )
-    cluster = _with_own_ports(cluster, running)
+    cluster = _with_metrics_ports(_with_own_ports(cluster, running), running)
     for number in cluster.node_ports:
         if f"node-{number}" not in running:
             _check_free(cluster.node_host(number), number)
@@ -728,6 +728,21 @@ def _with_own_ports(cluster: Cluster, running: Mapping[str, ProcessId]) -> Clust
 
     zookeeper_port = 0 if cluster.zookeeper else own("zookeeper", cluster.zookeeper_port)
     return replace(cluster, zookeeper_port=zookeeper_port, ecs_port=own("ecs", cluster.ecs_port))
+
+
+def _with_metrics_ports(cluster: Cluster, running: Mapping[str, ProcessId]) -> Cluster:
+    """Where each process serves its figures: where it did if that is still free."""
+    names = ("ecs", *(f"node-{number}" for number in cluster.node_ports))
+    taken = {number + offset for number in cluster.node_ports for offset in (0, BRIDGE_PORT_OFFSET)}
+    taken |= {cluster.zookeeper_port, cluster.ecs_port}
+    ports: dict[str, int] = {}
+    for name in names:
+        number = cluster.metrics_ports.get(name, 0)
+        while not number or (name not in running and (number in taken or not is_free(HOST, number))):
+            number = _any_port(HOST)
+        ports[name] = number
+        taken.add(number)
+    return replace(cluster, metrics_ports=ports)
 
 
 def _any_port(host: str, beside: int = 0) -> int:

@@ -169,8 +169,14 @@ def metrics_of(process: Process, network: TcpNetwork, config: ProcessConfig, who
         return actor.readiness() if isinstance(actor, StorageNode | Ecs) else f"its {who} is gone"
 
     host, port = config.metrics_bind, config.metrics_port
-    with listening(host, port, "Prometheus"):
-        return MetricsEndpoint(process.loop, network, host, port, system, delay, not_ready)
+    try:
+        endpoint = MetricsEndpoint(process.loop, network, host, port, system, delay, not_ready)
+    except OSError as error:  # what nobody can look at may still serve
+        why = error.strerror or error
+        system.events.note("trouble", f"figures are not served on {host}:{port}: {why}", log=log.error)
+        return None
+    log.info("figures are served at http://%s:%d/metrics", host, port)
+    return endpoint
 
 
 @contextlib.contextmanager
