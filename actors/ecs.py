@@ -1110,12 +1110,13 @@ class Ecs(Actor):
         assert self._version is not None
         self._writing, self._being_written, self.stored = True, ring, None
         what = ring.history[-1] if ring.history else None
-        self.note(
+        self.system.events.note(
             "ring",
             f"ring {ring.epoch} is written: {what.what if what is not None else 'no history'}",
             cause=what.why if what is not None else "",
+            epoch=ring.epoch,
             log=log.info,
-            written=ring.epoch,
+            job=what.job if what is not None else 0,
         )
         path, content = paths.ring(self._cluster_name), ring.to_json()
         if self._version < 0:

@@ -9,6 +9,7 @@ from ..version import VERSION
 from .backup import backup, export, import_, restore
 from .changes import balance, jobs, limit, nodes, recover, replicas, start, stop
 from .data import delete, get, locate, put
+from .events import events
 from .load import load
 from .outcomes import Commands
 from .run import run
@@ -16,6 +17,7 @@ from .salvage import salvage
 from .serve import ecs, node, zookeeper
 from .shell.command import shell
 from .show import ring, status
+from .top import top
 from .up import down, up
 from .verify import verify
 
@@ -45,7 +47,22 @@ KEYS = (put, get, delete, locate, load)
 CHANGES = (nodes, jobs, replicas, balance, limit, start, stop, recover)
 BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
-for command in (up, down, status, ring, verify, salvage, *KEYS, *CHANGES, *BACKUPS, shell, run, *PROCESSES):
+for command in (
+    up,
+    down,
+    status,
+    ring,
+    top,
+    events,
+    verify,
+    salvage,
+    *KEYS,
+    *CHANGES,
+    *BACKUPS,
+    shell,
+    run,
+    *PROCESSES,
+):
     ringkeeper.add_command(command)
 
 

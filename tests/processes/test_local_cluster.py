@@ -1,14 +1,18 @@
 """A cluster as part of a program: three lines to have it, and nothing of it stays, however the program ends."""
 
+import json
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ringkeeper import LocalCluster
 from ringkeeper.actors.cluster_folder import LAUNCHER, PROGRAM, ClusterFolder, FolderError, FolderInUse
 from ringkeeper.actors.config import BRIDGE_PORT_OFFSET
+from ringkeeper.cli.main import ringkeeper
 from ringkeeper.runtime.children import ProcessId
 from ringkeeper.runtime.process import free_port
 from ringkeeper.tests.zookeepers import wait_until
@@ -28,6 +32,10 @@ def test_a_cluster_in_three_lines() -> None:
             cluster.seeds, key=lambda id: status_token(status, id)
         )
 
+        for name, port in ClusterFolder(folder).cluster().metrics_ports.items():  # type: ignore[union-attr]
+            assert found(port, "healthz")[0] == 200 and found(port, "readyz") == (200, "ready\n"), name
+            assert "ringkeeper_loop_delay_seconds_count" in found(port, "metrics")[1]
+
         before = next(process for process in cluster.processes() if process.name == "ecs")
         cluster.kill("ecs")
         wait_until(lambda: next(process for process in cluster.processes() if process.name == "ecs").restarts == 1)
@@ -37,9 +45,26 @@ def test_a_cluster_in_three_lines() -> None:
         assert [process.pid == 0 for process in cluster.processes() if process.kind == "node"] == [True, False]
         with pytest.raises(KeyError, match="no process of this cluster"):
             cluster.kill("nobody")
+        see_it(cluster)
     del running[PROGRAM]
     assert not [name for name, process in running.items() if process.lives()]
     assert not folder.exists(), "a temporary folder is removed"
+
+
+def found(port: int, path: str) -> tuple[int, str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+        return answer.status, answer.read().decode()
+
+
+def see_it(cluster: LocalCluster) -> None:
+    """What people are shown of a cluster whose first node is dead."""
+    environment = {"RINGKEEPER_CLUSTER": ",".join(cluster.seeds)}
+    events = CliRunner(env=environment).invoke(ringkeeper, ["events", "--kind", "process"])
+    assert events.exit_code == 0 and f"node {cluster.seeds[1]} serves clients on port" in events.stdout
+    assert f"ringkeeper: node {cluster.seeds[0]} does not answer: nobody listens there\n" in events.stderr
+    top = CliRunner(env=environment).invoke(ringkeeper, ["top", "--once", "--json"])
+    shown = {node["id"]: node["silent"] for node in json.loads(top.stdout)["nodes"]}
+    assert shown == {cluster.seeds[0]: "nobody listens there", cluster.seeds[1]: None}
 
 
 def status_token(status: dict[str, list[dict[str, str]]], id: str) -> str:

@@ -47,7 +47,7 @@ def test_what_has_happened_is_told_with_its_cause_by_the_nodes_and_the_leading_e
     assert down["sentence"] == "127.0.0.1:7003 is down (was up)" and down["cause"]
     assert {each["fields"]["by"] for each in after if each["kind"] == "suspicion"} == {NODE, "127.0.0.1:7002"}
     [written] = [each for each in after if each["kind"] == "ring"]
-    assert down["epoch"] == written["fields"]["written"]
+    assert down["epoch"] == written["epoch"]
     here = observe(cluster, "here", "EVENTS")["events"]
     assert {"session", "ring", "state", "takeover", "link"} <= {each["kind"] for each in here}
     assert all(each["process"].endswith(NODE) for each in here)
