@@ -45,8 +45,8 @@ WAITING_MAX = 10_000
 _WORLD = ("close", "cancel", "acquire", "call_soon", "spawn")
 """Methods of what belongs to the world: sockets, stores, timers, locks, loops, systems."""
 
-_SECRET = ("password", "secret")
-"""Part of the names of what is not shown to anybody."""
+_SECRET = ("password", "secret", "environment")
+"""Part of the names of what is not shown to anybody. Environments hold secrets of whoever has started the process."""
 
 _EVERY_ACTORS = frozenset(
     ("_actor_ref", "actor_inbox", "actor_stopped", "actor_urn", "name", "on_receive", "random", "ref", "system")

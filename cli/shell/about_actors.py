@@ -187,7 +187,7 @@ def _homes(shell: Shell, call: Call, name: str) -> list[str]:
         return [shell.target.place(place)]
     if call.aim:
         return call.aim
-    answers, troubles = shell.target.everywhere(shell.target.places(), "ACTORS")
+    answers, troubles = shell.target.everywhere(shell.target.everybody(), "ACTORS")
     homes = [place for place, listed in answers.items() if any(actor["name"] == bare for actor in listed)]
     if len(homes) > 1:
         raise Wrong(

@@ -27,7 +27,7 @@ def until(shell: Shell, call: Call) -> None:
     words, most = call.words, UNTIL_SECONDS_MAX
     if len(words) >= 2 and words[-2] == "within":
         words, most = words[:-2], seconds(words[-1])
-    holds = _condition(shell, words, call)
+    sentence, holds = _condition(shell, words, call)
     began = shell.target.now()
 
     def met() -> bool:
@@ -37,33 +37,38 @@ def until(shell: Shell, call: Call) -> None:
             return False
 
     if not shell.target.wait(met, most):
-        raise Trouble(f"in {most:g} s it did not come to that: {' '.join(words)}", NO)
-    shell.say(f"{' '.join(words)}: after {shell.target.now() - began:.2f} s")
+        raise Trouble(f"in {most:g} s it did not come to be that {sentence}", NO)
+    shell.say(f"{sentence}, after {shell.target.now() - began:.2f} s")
     shell.tell_ended()
 
 
-def _condition(shell: Shell, words: list[str], call: Call) -> Callable[[], bool]:
+def _condition(shell: Shell, words: list[str], call: Call) -> tuple[str, Callable[[], bool]]:
+    """What is waited for, in a sentence, and whether it is so. Raises Wrong, Trouble."""
     ring = shell.target.ring
     match words:
         case ["steady"]:
-            return lambda: _steady(ring())
+            return "all nodes are up and no change is left", lambda: _steady(ring())
         case ["serves"]:
-            return lambda: (now := ring()).serving and None not in now.coordinators
+            return "every slot is answered for", lambda: (now := ring()).serving and None not in now.coordinators
         case ["answered"]:
-            return lambda: all(pending.ended is not None for pending in shell.pending)
+            return "all is answered", lambda: all(pending.ended is not None for pending in shell.pending)
         case [("up" | "down") as state, *node] if node:
             place, left = shell.take_place(node)
             if left:
                 call.wrong()
-            return lambda: place in (now := ring()).by_id and now.by_id[place].state == state
+            return f"{place} is {state}", lambda: place in (now := ring()).by_id and now.by_id[place].state == state
         case ["epoch", word]:
             epoch = number(word, "epoch")
-            return lambda: ring().epoch >= epoch
+            return f"ring {epoch} is there", lambda: ring().epoch >= epoch
         case ["job", word]:
             job = number(word, "job")
-            return lambda: any(write.job == job and write.outcome for write in ring().history)
+            return f"job {job} has ended", lambda: any(w.job == job and w.outcome for w in ring().history)
         case ["phase", phase] if phase in PHASES:
-            return lambda: (change := ring().change) is not None and PHASES.index(change.phase) >= PHASES.index(phase)
+            least = PHASES.index(phase)
+            return (
+                f"a change is in {phase}",
+                lambda: (change := ring().change) is not None and PHASES.index(change.phase) >= least,
+            )
         case ["phase", *_]:
             raise Wrong(f"a change has the phases {', '.join(PHASES)}")
         case _:

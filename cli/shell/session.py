@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ..outcomes import BUG, DONE, INTERRUPTED, REFUSED, USAGE, Trouble, keep_trace
 from .lines import Said, Wrong, commands, did_you_mean, first_word, words
-from .target import ECS, Pending, Target
+from .target import ECS, LAUNCHER, Pending, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -197,7 +197,7 @@ class Shell:
             if not key:
                 raise Wrong(f"{word} what? For example: {word} user:42 actors")
             return [self.take_place([word, key])[0]], rest
-        if word[:1].isdigit() or word in (ECS, IT) or word.startswith(":") or self.target.is_place(word):
+        if word[:1].isdigit() or word in (ECS, LAUNCHER, IT) or word.startswith(":") or self.target.is_place(word):
             return [self.take_place([word])[0]], rest
         known = [*self.table, *AIMS]
         raise Wrong(f"there is no command {word!r}{did_you_mean(word, known)}; `help` lists them")
@@ -220,7 +220,7 @@ class Shell:
         if call.aim is not None and not words:
             return call.aim
         if not words:
-            return self.target.places()
+            return self.target.everybody()
         place, left = self.take_place(words)
         if left or call.aim is not None:
             call.wrong()

@@ -3,8 +3,8 @@
 Two things make a target: processes of real clusters (``real_target.py``) and the simulation (``simulated_target.py``).
 Whatever cannot be done, or is not answered, is a ``Trouble``: a sentence with the exit status of its kind.
 
-Processes go by *places*: the id of a node, ``ecs`` for the control service that leads, the address of a bridge. People
-may write less of an id, as long as one node alone can be meant (``7001``, ``:7001``).
+Processes go by *places*: the id of a node, ``ecs`` for the control service that leads, ``launcher`` where there is one,
+the address of a bridge. People may write less of an id, as long as one node alone can be meant (``7001``, ``:7001``).
 """
 
 import json
@@ -21,7 +21,7 @@ from ...runtime.observer import OBSERVER
 from ..outcomes import NO, REFUSED, Trouble
 from .lines import Wrong, did_you_mean, shipped
 
-ECS = "ecs"
+ECS, LAUNCHER = "ecs", "launcher"
 NOTHING = cloudpickle.dumps(id)
 """Code that does nothing."""
 LOOK_SECONDS = 0.02
@@ -74,6 +74,8 @@ class Target(ABC):
         known = self.ring().by_id
         if place in known:
             return self._observed(place, "here", word, arguments)
+        if place == LAUNCHER:
+            place = self.bridge(place)
         trouble = Trouble("no node of the cluster is up", REFUSED)
         for node in self.nodes():
             try:
@@ -117,10 +119,21 @@ class Target(ABC):
         """All processes that can be looked into: nodes that are up, and who leads."""
         return [*self.nodes(), ECS]
 
+    def everybody(self) -> list[str]:
+        """The same, and the launchers, which take no part in what nodes do."""
+        try:
+            launchers = self._launchers()
+        except Trouble:  # nobody leads who could tell
+            launchers = []
+        return [*self.places(), *([LAUNCHER] if len(launchers) == 1 else launchers)]
+
+    def _launchers(self) -> list[str]:
+        return sorted(self.status().get("launchers", {}).values())
+
     def place(self, word: str) -> str:
         """The process that a word means. Raises Wrong when it is none, or may be several."""
         ids = sorted(node.id for node in self.ring().circle)
-        if word == ECS or word in ids:
+        if word in (ECS, LAUNCHER) or word in ids:
             return word
         end = word if word.startswith(":") else f":{word}"
         meant = [id for id in ids if id.endswith(end) or (word.isdigit() and id.endswith(word))]
@@ -159,6 +172,11 @@ class Target(ABC):
             if not leader:
                 raise Trouble("no ECS leads at the moment; try again", REFUSED)
             return str(leader)
+        if place == LAUNCHER:
+            launchers = self._launchers()
+            if len(launchers) != 1:
+                raise Trouble(f"{len(launchers)} launchers are registered: say which, by its address", REFUSED)
+            return launchers[0]
         return place
 
     # Time

@@ -122,9 +122,10 @@ def test_an_actor_may_say_itself_what_is_worth_seeing(harness: Harness) -> None:
 
 def test_a_secret_is_shown_to_nobody(harness: Harness) -> None:
     notebook = harness.system.actor("notebook")
-    notebook._password, notebook.environment = b"tiger", {"RINGKEEPER_PASSWORD": "tiger", "PATH": "/bin"}
+    notebook._password, notebook.environment = b"tiger", {"SOMEBODYS_TOKEN": "tiger"}
+    notebook.settings = {"RINGKEEPER_PASSWORD": "tiger", "port": 7001}
     shown = observe(harness, "INSPECT", actor="notebook")["state"]
-    assert "tiger" not in str(shown) and shown["environment"]["PATH"] == "/bin"
+    assert "tiger" not in str(shown) and shown["settings"]["port"] == 7001
 
 
 def test_an_actor_that_blocks_is_shown_with_what_it_is_doing(harness: Harness) -> None:
