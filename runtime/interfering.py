@@ -156,8 +156,12 @@ def made(system: ActorSystem, cls: type, fields: Any, reply_to: Ref | None = Non
         prepared["reply_to"] = reply_to.address
     try:
         return msgspec.convert(prepared, cls, dec_hook=ref_of)
-    except Exception as failure:  # msgspec's own, and TypeError for what cannot be made of JSON at all
+    except msgspec.ValidationError as failure:
         raise ObserveError(f"{cls.__name__} cannot be made of that: {failure}") from failure
+    except Exception as failure:  # of types that msgspec does not know
+        raise ObserveError(
+            f"{cls.__name__} cannot be made of JSON: it carries objects that live in one process ({failure})"
+        ) from failure
 
 
 def _prepared(value: Any, hint: Any) -> Any:

@@ -139,7 +139,7 @@ def _behind(there: float | None, back: float | None) -> float:
 def as_table(hops: Sequence[Hop]) -> list[str]:
     """A line for each hop, under a heading: when, who, what, and where the time went."""
     if not hops:
-        return ["nothing was seen"]
+        return []
     begin = hops[0].at
     rows = [("at ms", "process", "actor", "message", "from", "way ms", "waited", "worked", "epoch", "what")]
     for hop in hops:

@@ -7,7 +7,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from ringkeeper.actors.gateway import QUESTION_SECONDS_MAX, Gateway
+from ringkeeper.actors.gateway import OBSERVE_SECONDS_MAX, QUESTION_SECONDS_MAX, Gateway
 from ringkeeper.actors.messages import (
     LATER,
     Execute,
@@ -23,6 +23,7 @@ from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.runtime.election import LeaderChanged
 from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.observer import Observed
 from ringkeeper.runtime.resp import ConnectionLost, ConnectionMade, Requests
 from ringkeeper.tests.actors.rules.rings import founded, lost
 
@@ -238,6 +239,33 @@ def test_the_next_turns_replies_wait_for_one_that_comes_later(stage: Stage) -> N
     assert ann.replies() == [b"OK", b"1"]
 
 
+def test_the_observer_of_any_process_is_asked_and_waited_for_as_long_as_its_word_may_take() -> None:
+    stage = Stage()
+    stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))
+    ann = stage.client()
+    for where, process in (
+        ("127.0.0.1:7002", "127.0.0.1:17002"), ("ecs", "127.0.0.1:9"), ("127.0.0.1:17003", "127.0.0.1:17003"),
+    ):  # fmt: skip
+        ((whom, asked),) = stage.send((ann, [f"RING OBSERVE {where} actors"]))
+        assert whom == f"ringkeeper://{process}/observer"
+        assert (asked.words, asked.text) == (("ACTORS",), "{}")
+        stage.harness.tell(Observed(question=asked.question, text="[]"))
+        assert ann.replies() == [b"[]"]
+    ((_, asked),) = stage.send((ann, ['RING OBSERVE ecs ASK {"seconds":30}']))
+    stage.harness.advance(OBSERVE_SECONDS_MAX + 29.0)
+    assert ann.replies() == []
+    stage.harness.advance(1.0)
+    assert str(ann.replies()[0]) == "TRYAGAIN the leading ECS did not answer within 35 s"
+    stage.harness.tell(Observed(question=asked.question, text="[]"))
+    assert ann.replies() == [], "that was too late"
+    for words, complaint in (
+        ("RING OBSERVE nowhere ACTORS", "ERR 'nowhere' is no process"),
+        ("RING OBSERVE here ACTORS [1]", "ERR the arguments are not a JSON object"),
+        ("RING OBSERVE here ACTORS {} {}", "ERR RING OBSERVE takes one JSON object"),
+    ):
+        assert str(stage.ask(ann, words)[0]).startswith(complaint)
+
+
 def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_password() -> None:
     stage = Stage()
     stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))
@@ -248,6 +276,7 @@ def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_pass
     (refused,) = stage.ask(far, "RING REMOVE 127.0.0.1:7002")
     assert str(refused).startswith("NOPERM")
     assert str(stage.ask(far, "RING RECOVER 127.0.0.1:7002")[0]).startswith("NOPERM")
+    assert str(stage.ask(far, "RING OBSERVE here ACTORS")[0]).startswith("NOPERM")
     assert [verb.verb for _, verb in stage.send((far, ["RING JOBS"]))] == ["JOBS"]
     stage.harness.stop()
     stage = Stage(password="open sesame")

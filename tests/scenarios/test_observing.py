@@ -232,3 +232,20 @@ def test_why_a_node_coordinates_a_key_is_told_with_its_cause(cluster: SimulatedC
     told = json.loads(cluster.execute("127.0.0.1:7003", "RING", "WHY", key))
     assert told["since"] > 1 and f"{NODE} is down" in told["sentences"][0]
     assert told["sentences"][1].startswith(f"since ring {told['since']}: ") and NODE in told["sentences"][1]
+
+
+def test_any_actor_of_any_process_can_be_asked(cluster: SimulatedCluster) -> None:
+    figures = observe(cluster, "127.0.0.1:7002", "ASK", actor="storage", type="ReportFigures", fields={"question": 7})
+    assert figures["type"] == "Figures" and figures["answer"]["Figures"]["node"] == "127.0.0.1:7002"
+    verb = {"question": 1, "verb": "JOBS", "arguments": []}
+    jobs = observe(cluster, "ecs", "ASK", actor="ecs", type="RunVerb", fields=verb)
+    assert jobs["type"] == "VerbRun" and json.loads(jobs["answer"]["VerbRun"]["text"]) == {"epoch": 1, "jobs": []}
+    refused = observe(cluster, "here", "TELL", actor="storage", type="Settle", fields={"epoch": 1, "runs": []})
+    assert "storage does not hear Settle; it hears" in str(refused)
+    told = observe(cluster, "127.0.0.1:7002", "TELL", actor="storage", type="RingChanged", fields={"ring": {}})
+    assert "RingChanged cannot be made of that" in str(told)
+    told = observe(
+        cluster, "here", "TELL", actor="storage", type="Execute", fields={"requests": [], "reply_to": "gateway"}
+    )
+    assert "Execute cannot be made of JSON: it carries objects that live in one process" in str(told)
+    assert cluster.serves()

@@ -85,4 +85,4 @@ def test_a_story_is_a_table_and_a_diagram() -> None:
         "      |            |            |<-Appended--|           9.000 ms",
         "      |            |            |...Append..x|          10.000 ms",
     ]
-    assert as_table([]) == ["nothing was seen"] and as_diagram([]) == []
+    assert as_table([]) == [] and as_diagram([]) == []
