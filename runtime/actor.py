@@ -5,9 +5,10 @@ own: actors and sockets of a process share one thread, a message costs an append
 is handled together. Pykka's extension points carry this (``_create_actor_inbox``, ``_create_future``,
 ``_start_actor_loop``): ``tell``, ``ask``, ``proxy``, ``stop`` and the ``ActorRegistry`` keep working from any thread.
 
-The actor is the state machine and the world is handed in: ``send``, ``after``, ``now``, ``wall`` and ``random`` are all
-it may use of its surroundings, and what they do is the system's business. Actors never wait for each other: a question
-is a message out and, later, an answer in. Waiting on the loop thread would be waiting for oneself, so it raises.
+The actor is the state machine and the world is handed in: ``send``, ``watch``, ``after``, ``now``, ``wall`` and
+``random`` are all it may use of its surroundings, and what they do is the system's business. Actors never wait for each
+other: a question is a message out and, later, an answer in. Waiting on the loop thread would be waiting for oneself, so
+it raises.
 
 Where to look next: ``system.py`` (mailboxes in turn, supervision), ``harness.py`` (one actor under test).
 """

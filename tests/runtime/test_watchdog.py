@@ -1,10 +1,12 @@
 """What hangs is found and named: a blocked loop, long work, and actors that ask each other."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pykka
 import pytest
 from ringkeeper.runtime import watchdog as watching
 from ringkeeper.runtime.actor import Actor, BlockingActor, Ref
@@ -48,7 +50,11 @@ class Worker(BlockingActor):
         if isinstance(message, AskOn):
             self.over.wait(0.2)  # until the other is at it, too
             onward = AskOn(first=message.then[0], then=message.then[1:]) if message.then else HoldUp()
-            return message.first.ask(onward, timeout=2.5)
+            future = message.first.ask(onward, block=False)
+            while not self.over.is_set():
+                with suppress(pykka.Timeout):
+                    return future.get(timeout=0.5)
+            return None
         return self.over.wait(10)
 
 
@@ -69,52 +75,46 @@ def test_a_blocked_loop_is_named_with_actor_message_and_stacks(
 ) -> None:
     with running_system(name="ann") as system:
         system.spawn(Sleeper, over, name="sleeper").tell(HoldUp())
-        wait_until(lambda: found(system, "blocked"), 5.0)
+        wait_until(lambda: found(system, "blocked"))
         assert "sleeper handles HoldUp" in found(system, "blocked")[0]
         assert "on_receive: self.over.wait(10)" in caplog.text
         over.set()
-        wait_until(lambda: len(system.events.since()["events"]) == 2, 5.0)
+        wait_until(lambda: len(system.events.since()["events"]) == 2)
     blocked, goes_on = system.events.since()["events"]
     assert blocked["kind"] == goes_on["kind"] == "hang"
     assert "goes on after" in goes_on["sentence"]
 
 
-def test_actors_that_ask_each_other_are_named(over: threading.Event) -> None:
-    with running_system(name="ann") as system:
-        a, b, c = (system.spawn(Worker, over, name=name) for name in "abc")
-        c.tell(HoldUp())
-        for one, other in ((a, b), (b, a)):
-            one.tell(AskOn(first=other))
-        wait_until(lambda: found(system, "circle"), 5.0)
-        (sentence,) = found(system, "circle")
-        assert sentence.startswith("asks wait on each other: a waits for b (HoldUp, ")
-        assert " s), b waits for a (HoldUp, " in sentence
-        assert {work["actor"] for work in system.watchdog.hangs()["working"]} == {"a", "b", "c"}  # type: ignore[union-attr]
-        over.set()
-
-
-def test_actors_of_two_processes_that_ask_each_other_are_named_by_both(over: threading.Event) -> None:
-    config: Callable[[str], BridgeConfig] = lambda node: BridgeConfig(cluster="test", node=node)  # noqa: E731
-    with running_system(config("ann"), name="ann") as ann, running_system(config("bob"), name="bob") as bob:
-        a, b = ann.spawn(Worker, over, name="a"), bob.spawn(Worker, over, name="b")
-        a.tell(AskOn(first=ann.resolve(b.address)))
-        b.tell(AskOn(first=bob.resolve(a.address)))
-        wait_until(lambda: found(ann, "circle") and found(bob, "circle"), 5.0)
-        assert f"a waits for {b.address} (HoldUp, " in found(ann, "circle")[0]
-        assert f"{b.address} waits for a (HoldUp, " in found(ann, "circle")[0]
-        waits = [Wait(**wait) for each in (ann, bob) for wait in each.watchdog.hangs()["waits"]]  # type: ignore[union-attr]
-        assert [len(circle) for circle in circles(waits)] == [2]
-        over.set()
-
-
-def test_long_work_is_reported_as_work(over: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_work_and_actors_that_ask_each_other_here_and_elsewhere_are_named(
+    over: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watching, "WORK_SECONDS", 1.0)
-    with running_system(name="ann") as system:
-        system.spawn(Worker, over, name="worker").tell(HoldUp())
-        wait_until(lambda: found(system, "working"), 5.0)
-        assert "worker has worked on HoldUp for" in found(system, "working")[0]
+    here, there = (BridgeConfig(cluster="test", node=node) for node in ("ann", "bob"))
+    with running_system(here, name="ann") as ann, running_system(there, name="bob") as bob:
+        a, b, c, worker = (ann.spawn(Worker, over, name=name) for name in ("a", "b", "c", "worker"))
+        d = bob.spawn(Worker, over, name="d")
+        for system, one, other in ((ann, a, b), (ann, b, a), (ann, c, d), (bob, d, c)):
+            one.tell(AskOn(first=system.resolve(other.address)))
+        worker.tell(HoldUp())
+
+        wait_until(lambda: len(found(ann, "circle")) > 1 and found(bob, "circle") and found(ann, "working"))
+        near, *_, far = sorted(found(ann, "circle"))
+        assert near.startswith("asks wait on each other: a waits for b (HoldUp, ")
+        assert " s), b waits for a (HoldUp, " in near
+        for sentence in (far, *found(bob, "circle")):
+            assert "c waits for " in sentence
+            assert "d waits for " in sentence
+        assert any("worker has worked on HoldUp for" in sentence for sentence in found(ann, "working"))
+
+        def hangs() -> list[dict[str, Any]]:
+            return [system.watchdog.hangs() for system in (ann, bob) if system.watchdog is not None]
+
+        assert {work["actor"] for each in hangs() for work in each["working"]} == {"a", "b", "c", "d", "worker"}
+        told = (Wait(**wait) for each in hangs() for wait in each["waits"])
+        assert all(len(circle) == 2 for circle in circles(told))
+
         over.set()
-        wait_until(lambda: not system.watchdog.hangs()["working"], 5.0)  # type: ignore[union-attr]
+        wait_until(lambda: not any(each["working"] for each in hangs()))
 
 
 def test_circles_are_found_once_and_what_leads_into_them_is_none() -> None:
