@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from ...actors.rules.journey import as_diagram, as_table, merged
+from ..observing import in_words
 from ..outcomes import NO, REFUSED, Trouble
 from .lines import Said, Wrong, did_you_mean, number, seconds, words
 from .session import Call, Shell
@@ -136,20 +136,15 @@ def events(shell: Shell, call: Call) -> None:
     found: list[dict[str, Any]] = []
     troubles: list[str] = []
     for place in places:
-        since = 0
-        while True:
+        more, since = True, 0
+        while more:
             answers, trouble = shell.target.everywhere([place], "EVENTS", since=since)
             troubles += trouble
-            if not answers or not answers[place]["events"]:
-                break
-            found += answers[place]["events"]
-            since = answers[place]["next"]
+            told = answers.get(place, {"events": [], "next": 0, "more": False})
+            found += told["events"]
+            more, since = told["more"], told["next"]
     found.sort(key=lambda event: (event["at"], event["process"], event["number"]))
-    for event in found[-count:]:
-        at = datetime.fromtimestamp(event["at"], UTC)
-        cause = f" ({event['cause']})" if event["cause"] else ""
-        moment = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
-        shell.say(f"{moment}  {event['process']}  {event['kind']}: {event['sentence']}{cause}")
+    shell.say(*map(in_words, found[-count:]))
     if not found and not troubles:
         raise Trouble("nothing has happened yet", NO)
     shell.complain_all(troubles)

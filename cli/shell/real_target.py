@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ OBSERVED_SECONDS_MAX = 7.0
 ASKED_SECONDS_MAX = 67.0
 """... and for what an actor or code was asked, as much longer as somebody wishes, at most a minute."""
 COMPLETION_SECONDS_MAX = 1.0
+ASKED_AT_ONCE_MAX = 32
 SAYS = re.compile(r"says: (?:ERR )?(.*?)\. Nothing was changed, and the same command would fail again\.", re.DOTALL)
 """What a node has said, in the text of an error."""
 WHY = re.compile(r"(?:was not done|is in doubt)[^:]*: (.*?)\. (?:Nothing was|Reading changes|It may have)", re.DOTALL)
@@ -91,6 +93,10 @@ class RealTarget(Target):
         except ClientError as error:
             found = WHY.search(str(error))
             raise Trouble(found[1] if found is not None else error, REFUSED) from error
+
+    def of_each(self, ask: Callable[[str], Any], places: list[str]) -> list[Any]:
+        with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as threads:  # who hangs keeps nobody waiting but itself
+            return list(threads.map(ask, places))
 
     # Who there is
 

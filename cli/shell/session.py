@@ -94,7 +94,7 @@ class Shell:
         self.out = Console(highlight=False)
         if not self.out.is_terminal:
             self.out.width = PIPE_COLUMNS
-        self.err = Console(highlight=False, soft_wrap=True, stderr=True)
+        self.err = Console(highlight=False, stderr=True)
         self.pending: list[Pending] = []
         """Commands that were not waited for, and nobody was told yet how they ended."""
         self.status = DONE
@@ -114,7 +114,7 @@ class Shell:
             self.out.print(each, markup=False, soft_wrap=isinstance(each, str))
 
     def complain(self, sentence: str) -> None:
-        self.err.print(sentence, markup=False)
+        self.err.print(sentence, markup=False, soft_wrap=True)
 
     def complain_all(self, sentences: Iterable[str]) -> None:
         """Of processes that did not answer."""

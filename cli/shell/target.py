@@ -91,15 +91,27 @@ class Target(ABC):
 
     def everywhere(self, places: Iterable[str], word: str, **arguments: Any) -> tuple[dict[str, Any], list[str]]:
         """The answers of several processes by place, and for those that give none a sentence."""
-        answers: dict[str, Any] = {}
-        troubles = []
-        for place in places:
+
+        def ask(place: str) -> Any:
             try:
-                answers[place] = self.observe(place, word, **arguments)
+                return self.observe(place, word, **arguments)
             except Trouble as trouble:
-                text = str(trouble.message)
-                troubles.append(text if text.startswith(place) else f"{place}: {text}")
-        return answers, troubles
+                return trouble
+
+        asked = list(places)
+        heard = dict(zip(asked, self.of_each(ask, asked), strict=True))
+        silent: dict[str, list[str]] = {}
+        for place, answer in heard.items():
+            if isinstance(answer, Trouble):
+                silent.setdefault(str(answer.message), []).append(place)
+        troubles = [
+            text if text.startswith(those[0]) else f"{', '.join(those)}: {text}" for text, those in silent.items()
+        ]
+        return {place: answer for place, answer in heard.items() if not isinstance(answer, Trouble)}, troubles
+
+    def of_each(self, ask: Callable[[str], Any], places: list[str]) -> list[Any]:
+        """What several processes say, in their order."""
+        return [ask(place) for place in places]
 
     # Who there is
 
@@ -227,8 +239,8 @@ class Target(ABC):
                 break
         if not self.interfere:
             raise Trouble(
-                f"{what}: not on a cluster that was not started for it ({why}). If you know what you do, start this "
-                "shell with --interfere",
+                f"{what} is for clusters that were started for it: {why}. A shell that was begun with --interfere does "
+                "it all the same",
                 REFUSED,
             )
 

@@ -317,7 +317,7 @@ def test_nothing_is_interfered_with_unless_the_cluster_or_somebody_allows_it(
         node = cluster.address(1)
         for line in (f"kill {node}", f"pause {node}", f"restart {node}", f"cut {node} {cluster.address(2)}"):
             assert shell.run(line) == REFUSED
-            assert "not on a cluster that was not started for it" in capsys.readouterr().err
+            assert "is for clusters that were started for it" in capsys.readouterr().err
         assert cluster.orders == []
         target.interfere = True
         assert shell.run(f"restart {node}") == DONE
