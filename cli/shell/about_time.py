@@ -107,6 +107,7 @@ def back(shell: Shell, call: Call) -> None:
     if moment > target.now():
         raise Wrong(f"it is {target.now():.3f} s: {moment:.3f} s is still to come")
     shell.pending.clear()
+    shell.counts.clear()
     target.story.back(moment)
     _tell_moment(shell)
 

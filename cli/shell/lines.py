@@ -18,6 +18,8 @@ UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 SECONDS_MAX = 86_400.0
 SPAN = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|m|h|)")
 
+FIRST_WORD = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|(\S+))""")
+
 
 class Wrong(Exception):
     """Raised for what makes no sense as it was typed; the text says why."""
@@ -83,8 +85,8 @@ def words(text: str) -> list[str]:
 
 def first_word(text: str) -> tuple[str, str]:
     """The first word of a text, without quotes, and what follows it as it was typed."""
-    word, _, rest = text.strip().partition(" ")
-    return word.strip("'\""), rest.strip()
+    found = FIRST_WORD.match(text)
+    return (found[1] or found[2] or found[3] or "", text[found.end() :].strip()) if found else ("", "")
 
 
 def message(text: str) -> tuple[str, dict[str, Any]]:

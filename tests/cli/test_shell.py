@@ -68,6 +68,12 @@ def test_a_line_is_taken_apart_where_nothing_is_quoted_or_in_brackets() -> None:
             lines.commands(broken)
 
 
+def test_the_first_word_may_stand_in_quotes() -> None:
+    assert lines.first_word("  py\t{\n a\n}") == ("py", "{\n a\n}")
+    assert lines.first_word("'a b' get") == ("a b", "get")
+    assert lines.first_word(" ") == ("", "")
+
+
 def test_a_message_is_made_of_literals_only() -> None:
     assert lines.message("Sync(batch=1, keys=[b'a', ('b', None)])") == (
         "Sync",
