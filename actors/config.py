@@ -138,6 +138,7 @@ class NodeConfig(ProcessConfig):
                 f"values of {self.value_bytes_max} bytes could not be sent to other nodes, whose frames hold less: use "
                 f"at most {VALUE_BYTES_MAX}"
             )
+        check_code(self.allow_code, self.password)
         check_scrub(self.scrub_bytes_per_second)
         if not 0 < self.scrub_pause_seconds < math.inf:
             raise ConfigError(f"copies cannot be compared every {self.scrub_pause_seconds:g} s; use a pause above 0")
@@ -199,6 +200,15 @@ def check_scrub(bytes_per_second: int) -> None:
     """Raises ConfigError when copies cannot be compared so fast."""
     if bytes_per_second < 0:
         raise ConfigError(f"copies cannot be compared at {bytes_per_second} bytes/s; use 0 for never, or more")
+
+
+def check_code(allowed: bool, password: str) -> None:
+    """Raises ConfigError when clients could run code that have proven nothing."""
+    if allowed and not password:
+        raise ConfigError(
+            "--allow-code lets clients run code in the nodes, and without a password every user of this machine is a "
+            "client: set RINGKEEPER_PASSWORD for the nodes, and for the shell"
+        )
 
 
 def check_store(store: str) -> None:

@@ -49,7 +49,7 @@ from ..runtime.watches import Watches
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError, check_copies, check_out_after, check_scrub, check_store
+from .config import BRIDGE_PORT_OFFSET, ConfigError, check_code, check_copies, check_out_after, check_scrub, check_store
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -228,6 +228,7 @@ class LocalCluster:
             raise RuntimeError("this cluster was started before; make another LocalCluster, with the same data")
         self.folder.lock()
         try:
+            check_code(self._wishes.allow_code, self._password)
             found = self.folder.running()
             self._cluster = settle(self.folder, self._wishes, found)
             if self._cluster.zookeeper:

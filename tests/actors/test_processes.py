@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringkeeper import LocalCluster
 from ringkeeper.actors import processes
 from ringkeeper.actors.config import ConfigError, EcsConfig, NodeConfig, ProcessConfig
 from ringkeeper.actors.messages import Sync, Synced
@@ -81,6 +82,15 @@ def test_a_node_is_not_named_by_what_addresses_cannot_hold(tmp_path: Path, host:
     config = NodeConfig(advertise=host, data=tmp_path) if host else NodeConfig(bind="::1", data=tmp_path)
     with pytest.raises(ConfigError, match="no IPv6 addresses"):
         config.check()
+
+
+def test_a_node_takes_no_code_from_clients_without_a_password(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    with pytest.raises(ConfigError, match="every user of this machine is a client"):
+        NodeConfig(data=tmp_path, secret_file=secret, allow_code=True).check()
+    NodeConfig(data=tmp_path, secret_file=secret, allow_code=True, password="sesame").check()
+    with pytest.raises(ConfigError, match="RINGKEEPER_PASSWORD"):
+        LocalCluster(allow_code=True, password="").start()
 
 
 def test_a_node_may_listen_on_an_ipv6_address_under_a_host_name(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
 def test_processes_are_looked_into_held_up_killed_and_brought_back(capsys: pytest.CaptureFixture[str]) -> None:
-    with LocalCluster(nodes=3, allow_faults=True, allow_code=True) as cluster:
-        target = RealTarget(",".join(cluster.seeds), None, 10.0)
+    with LocalCluster(nodes=3, allow_faults=True, allow_code=True, password="sesame") as cluster:
+        target = RealTarget(",".join(cluster.seeds), "sesame", 10.0)
         try:
             assert tour.play(target) == DONE
             said = capsys.readouterr().out
