@@ -102,6 +102,9 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
 3.  ``TRACE`` has an observer follow a key, an actor or a type of message through its process (``runtime/tracing.py``).
     What belongs to the journey of a key says `key_journey.py`; whoever asks starts it in all processes, and
     ``rules/journey.py`` makes one story of what they have seen.
+4.  What an actor has to say of itself are its ``metrics``, gathered when somebody asks (``runtime/metrics.py``;
+    Prometheus asks over HTTP, ``metrics_endpoint.py``). What has happened is noted where it happens
+    (``runtime/events.py``).
 
 *Somebody makes a backup*
 
