@@ -585,7 +585,7 @@ class Launcher(Actor):
         if not 1 <= count <= NODES_MAX - has:
             return [], f"{count} more nodes cannot be started here: there are {has}, and a host has {NODES_MAX} at most"
         found: list[int] = []
-        taken = {self.cluster.zookeeper_port, self.cluster.ecs_port}
+        taken = {self.cluster.zookeeper_port, self.cluster.ecs_port, *self.cluster.metrics_ports.values()}
         taken |= {port + offset for port in self.cluster.node_ports for offset in (0, BRIDGE_PORT_OFFSET)}
         first = max(self.cluster.node_ports) + 1
         for port in range(first, min(first + PORTS_TRIED_MAX, CLIENT_PORT_MAX + 1)):

@@ -394,6 +394,17 @@ def test_a_new_node_takes_neither_zookeepers_nor_the_ecs_port_though_they_do_not
     assert stage.start_nodes(1)[-1].ids == ("127.0.0.1:7004",)
 
 
+def test_a_new_node_serves_its_figures_where_nobody_else_listens(tmp_path: Path) -> None:
+    figures = {"ecs": 9001, "node-7001": 7003 + BRIDGE_PORT_OFFSET}
+    stage = Stage(tmp_path, Cluster(node_ports=(7001,), metrics_ports=figures)).raise_curtain()
+    stage.busy |= {7004 + BRIDGE_PORT_OFFSET}
+    assert stage.start_nodes(2)[-1].ids == ("127.0.0.1:7002", "127.0.0.1:7005")
+    cluster = stage.folder.cluster()
+    assert cluster is not None and cluster.metrics_ports == {**figures, "node-7002": 17006, "node-7005": 17007}
+    told = [" ".join(each.arguments).partition("--metrics-port ")[2] for each in programs_of(cluster, stage.folder)]
+    assert told == ["", "9001", "17003", "17006", "17007"]
+
+
 @pytest.mark.parametrize("count", [0, -1, NODES_MAX - 2, 10**9])
 def test_more_nodes_than_a_host_may_have_are_refused(stage: Stage, count: int) -> None:
     (answer,) = stage.start_nodes(count)
