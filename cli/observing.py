@@ -87,17 +87,17 @@ class Complaints:
     """Says once of each process that it does not answer, and that it does again."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        self._say = say
+        self.say = say
         self._silent: set[str] = set()
 
     def look_at(self, answers: Mapping[str, Any]) -> None:
         for name, answer in answers.items():
             if isinstance(answer, str) and name not in self._silent:
                 self._silent.add(name)
-                self._say(f"{name} does not answer: {answer}")
+                self.say(f"{name} does not answer: {answer}")
             elif not isinstance(answer, str) and name in self._silent:
                 self._silent.discard(name)
-                self._say(f"{name} answers again")
+                self.say(f"{name} answers again")
 
 
 class EventsOf:
@@ -128,6 +128,8 @@ class EventsOf:
         if known is not None and known[0] != began and known[1]:  # another life, or another leader, counts from 0
             self._places[name] = began, 0
             return True
+        if known is not None and told["lost"]:
+            self._complaints.say(f"{name} does not remember {told['lost']} more events: they came too fast")
         found += told["events"]
         self._places[name] = began, told["next"]
         return bool(told["more"])

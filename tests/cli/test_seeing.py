@@ -10,6 +10,7 @@ from rich.console import Console
 from ringkeeper.cli import top as top_module
 from ringkeeper.cli.events import KINDS
 from ringkeeper.cli.main import ringkeeper
+from ringkeeper.cli.observing import Complaints, EventsOf
 from ringkeeper.cli.top import frame, screen
 from ringkeeper.runtime.process import free_port
 from ringkeeper.tests.actors.fake_cluster import Refusal
@@ -77,6 +78,26 @@ def test_events_may_be_chosen_by_kind_and_number(cluster: Telling) -> None:
     assert type_(cluster, "events", "--last", "0").stdout == ""
     refused = type_(cluster, "events", "--kind", "nonsense")
     assert refused.exit_code == 2 and "'nonsense' is not one of 'ring'" in refused.stderr
+
+
+def test_who_follows_hears_of_a_new_life_and_of_what_is_gone() -> None:
+    told = [
+        (1.0, [event("n", 0, 1.0)], 0),
+        (1.0, [event("n", 7, 2.0)], 6),
+        (9.0, [], 0),
+        (9.0, [event("n", 0, 3.0)], 0),
+    ]
+
+    class Process:
+        def ask(self, word: str, since: dict[str, Any], launchers: bool) -> dict[str, Any]:
+            began, events, lost = told.pop(0)
+            following = events[-1]["number"] + 1 if events else 0
+            return {"n": {"began": began, "events": events, "next": following, "more": False, "lost": lost}}
+
+    said: list[str] = []
+    follower = EventsOf(Process(), Complaints(said.append))  # type: ignore[arg-type]
+    assert [[each["number"] for each in follower.new()] for _ in range(3)] == [[0], [7], [0]]
+    assert said == ["n does not remember 6 more events: they came too fast"]
 
 
 def test_where_there_is_no_cluster_that_is_said() -> None:
