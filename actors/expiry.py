@@ -120,7 +120,7 @@ class Expiry:
         looks, size = LOOKS_PER_SWEEP_MAX - len(self._met), BYTES_PER_SWEEP_MAX
         going = self._expired_of_met(now_ms)
         more = False
-        due = [slot for slot, soonest in enumerate(self._soonest) if soonest <= now_ms]
+        due = self._due(now_ms)
         first = bisect_left(due, self._at[0])
         for slot in chain(due[first:], due[:first]):
             if not self._node.serves_writes_of(slot):
@@ -147,6 +147,17 @@ class Expiry:
             self._wake(HURRIED_SECONDS if pays else SWEEP_SECONDS)
         elif min(self._soonest) < NEVER:
             self._wake(IDLE_SECONDS)
+
+    def _due(self, now_ms: int) -> list[int]:
+        """The slots to look at, ascending. Those that are new and empty, thousands after a takeover, are done with."""
+        due = []
+        for slot, soonest in enumerate(self._soonest):
+            if soonest <= now_ms:
+                if slot == self._at[0] or self._store.keys_in(slot):
+                    due.append(slot)
+                else:
+                    self._soonest[slot] = NEVER
+        return due
 
     def _expired_of_met(self, now_ms: int) -> Keys:
         met, self._met = self._met, {}

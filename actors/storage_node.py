@@ -776,6 +776,11 @@ class StorageNode(Actor):
             return []
         return [(run.first, run.last) for run in self._ring.coordinated_by(self.id)]
 
+    @property
+    def reads_served(self) -> bytes:
+        """1 for each slot whose reads it answers."""
+        return bytes(self._reads)
+
     def serves_reads_of(self, slot: int) -> bool:
         return bool(self._reads[slot])
 

@@ -41,7 +41,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..actors.client_requests import as_text
@@ -646,13 +646,15 @@ def no_foreign_slots(state: ClusterState) -> list[Violation]:
 
 def every_slot_served(state: ClusterState) -> list[Violation]:
     """The coordinator of each slot runs, has read the ring and answers for it, and nobody else does."""
-    serving: list[tuple[str, ...]] = [()] * SLOTS
-    for node in sorted(state.nodes, key=lambda node: node.id):
-        for run in node.serving:
-            serving[run.first : run.last + 1] = [(*names, node.id) for names in serving[run.first : run.last + 1]]
-    running = {(node.id, node.incarnation): node for node in state.nodes}
-    table = []
-    for coordinator, names in zip(state.ring.coordinators, serving, strict=True):
+    coordinators = state.ring.coordinators
+    nodes = sorted(state.nodes, key=lambda node: node.id)
+    running = {(node.id, node.incarnation): node for node in nodes}
+    edges = {run.first for run, _ in runs(coordinators)} | {SLOTS}
+    edges |= {edge for node in nodes for run in node.serving for edge in (run.first, run.last + 1)}
+    table: list[str] = []
+    for first, end in pairwise(sorted(edges)):
+        coordinator = coordinators[first]
+        names = [node.id for node in nodes if any(run.first <= first <= run.last for run in node.serving)]
         trouble = ""
         if coordinator is None:
             trouble = "have no coordinator"
@@ -666,7 +668,7 @@ def every_slot_served(state: ClusterState) -> list[Violation]:
             trouble = f"have the coordinator {coordinator.id}, which does not answer for them"
         elif len(names) > 1:
             trouble = f"are answered for by {', '.join(names)}"
-        table.append(trouble)
+        table += [trouble] * (end - first)
     return _bounded(
         "every_slot_served",
         [

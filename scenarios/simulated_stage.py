@@ -443,7 +443,7 @@ class SimulatedStage(Stage):
 def _serving_of(node: SimulatedNode) -> NodeState:
     """What a node does, without what it holds."""
     storage = node.actor("storage")
-    serving = [run for run, serves in runs([storage.serves_reads_of(slot) for slot in range(SLOTS)]) if serves]
+    serving = [run for run, serves in runs(storage.reads_served) if serves]
     return NodeState(
         id=node.machine.id,
         incarnation=node.incarnation,
