@@ -141,7 +141,11 @@ class NodeFolder:
         OSError."""
         if not self.answered_alone:
             self.answered_alone = True
-            self._write()
+            try:
+                self._write()
+            except OSError:
+                self.answered_alone = False  # so that the next attempt writes it, and is not taken at its word
+                raise
 
     def note_ended(self) -> None:
         """Write down that this life has ended in order, all that it wrote synced. Raises OSError."""

@@ -311,3 +311,15 @@ def test_that_a_node_has_answered_alone_is_known_to_its_next_lives_until_its_sto
     with closing(NodeFolder(tmp_path, ID)) as folder:
         folder.put_aside("a bit is flipped")
         assert not folder.answered_alone
+
+
+def test_what_could_not_be_written_down_is_not_taken_for_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(NodeFolder(tmp_path, ID)) as folder:
+        with monkeypatch.context() as full:
+            full.setattr(folder, "_write", lambda: os.open(tmp_path / "no such folder" / "x", os.O_CREAT))
+            for _ in range(2):
+                with pytest.raises(OSError, match="No such file"):
+                    folder.note_answered_alone()
+        folder.note_answered_alone()
+    with closing(NodeFolder(tmp_path, ID)) as again:
+        assert again.answered_alone
