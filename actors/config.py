@@ -20,8 +20,9 @@ VALUE_BYTES_MAX = 30 * 1024 * 1024
 """The largest value that fits into a frame between nodes, its key and figures included."""
 
 OUT_AFTER_SECONDS = 30.0
-SCRUB_BYTES_PER_SECOND = 1024 * 1024
 """Long enough for a node to be started again, so that this moves little."""
+
+SCRUB_BYTES_PER_SECOND = 1024 * 1024
 
 FSYNC_POLICIES = ("always", "everysec", "never")
 STORES = ("rocksdb", "json")
