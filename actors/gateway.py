@@ -607,7 +607,7 @@ class Gateway(Actor):
         wished = arguments.get("seconds") if name in PATIENT_WORDS else None
         seconds = OBSERVE_SECONDS_MAX
         if isinstance(wished, int | float) and wished > 0:
-            seconds += min(float(wished), ASKED_SECONDS_MAX)
+            seconds += min(wished, ASKED_SECONDS_MAX)  # not as a float: JSON has numbers that none can hold
         question = self._ask(exchange, index, Observed, lambda answer: _observed_reply(answer, whose, seconds), seconds)
         asked = Observe(question=question, words=(name,), text=json.dumps(arguments), reply_to=self.ref)
         self.send(observer, asked)

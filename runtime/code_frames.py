@@ -33,7 +33,7 @@ from pykka.messages import ProxyGetAttr, ProxySetAttr
 
 from .actor import Actor, BlockingActor, Ref, on_loop_thread
 from .message import MESSAGES, URGENT, message
-from .remote import RemoteRef, may_wait
+from .remote import RemoteRef, may_wait, text_of
 from .system import RESTART, ActorSystem, Supervision
 from .wire import WireError
 
@@ -89,7 +89,7 @@ def dump(value: Any, bytes_max: int) -> bytes:
     try:
         _Pickler(pickled).dump(value)
     except Exception as error:  # whatever a value's own way to be pickled raises
-        raise WireError(f"a {type(value).__name__} cannot travel: {error}") from error
+        raise WireError(f"a {type(value).__name__} cannot travel: {text_of(error)}") from error
     content = pickled.getvalue()
     if len(content) > bytes_max:
         raise WireError(f"a {type(value).__name__} of {len(content)} bytes is more code than {bytes_max} bytes")
@@ -101,7 +101,9 @@ def load(content: bytes, resolve: Callable[[str], Ref]) -> Any:
     try:
         return _Unpickler(content, resolve).load()
     except (Exception, SystemExit) as error:  # a pickle can call anything
-        raise WireError(f"{len(content)} bytes of code cannot be read: {type(error).__name__}: {error}") from error
+        raise WireError(
+            f"{len(content)} bytes of code cannot be read: {type(error).__name__}: {text_of(error)}"
+        ) from error
 
 
 _carried: set[str] = set()

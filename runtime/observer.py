@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 OBSERVER = "observer"
 """Its name in every process."""
 
+ARGUMENTS_CHARACTERS_MAX = 1 << 20
+"""What is longer is not looked at: to read JSON of 15 MiB can block a loop for seconds."""
+
 ANSWER_CHARACTERS_MAX = 8 << 20
 """What is longer is not sent; who asked is told to ask for less."""
 
@@ -139,11 +142,14 @@ class Observer(Actor):
             self._say(asked, text=text)
 
     def _say(self, asked: Observe, *, text: str = "", error: str = "") -> None:
+        error = error.encode("utf-8", "replace").decode()  # it may quote JSON, which has texts that are no Unicode
         self.send(asked.reply_to, Observed(question=asked.question, text=text, error=error))
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """The arguments of a word. Raises ObserveError when they are not a JSON object."""
+    """The arguments of a word. Raises ObserveError when they are not a JSON object, or too long."""
+    if len(text) > ARGUMENTS_CHARACTERS_MAX:
+        raise ObserveError(f"the arguments have {len(text)} characters, {ARGUMENTS_CHARACTERS_MAX} are allowed")
     try:
         arguments = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:

@@ -30,7 +30,7 @@ from . import wire
 from .actor import LoopFuture, Ref, blocking_actor_here
 from .message import URGENT
 from .peer import Parcel, Peer, Question
-from .remote import CODE_REFUSED, SCHEME, CodeRefused, RemoteError, RemoteRef, Unanswered, Unsent
+from .remote import CODE_REFUSED, SCHEME, CodeRefused, RemoteError, RemoteRef, Unanswered, Unsent, text_of
 from .system import Nobody, Terminated
 from .wire import LENGTH_BYTES, Lane, Wire, WireError, pack, shown
 
@@ -391,7 +391,7 @@ class Post:
 
     def _failure(self, number: int, error: BaseException) -> wire.Failure:
         """What was raised, as others are told it. Its type and its traceback only where code is allowed."""
-        name, text = type(error).__name__, str(error)[:FAILURE_CHARACTERS_MAX]
+        name, text = type(error).__name__, text_of(error)[:FAILURE_CHARACTERS_MAX]
         if not self.system.allow_code:
             return wire.Failure(number, name, text)
         from .code_frames import dump, with_trace

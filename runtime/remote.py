@@ -47,6 +47,14 @@ class CodeRefused(RemoteError):
         self.args = (text,)
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says. Others make exceptions as well, and theirs may raise when they are asked."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(it cannot say what: {type(failure).__name__})"
+
+
 def parse_process(address: str) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[host]:port``. Raises ValueError."""
     host, _, port = address.rpartition(":")

@@ -7,7 +7,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from ringkeeper.actors.gateway import OBSERVE_SECONDS_MAX, QUESTION_SECONDS_MAX, Gateway
+from ringkeeper.actors.gateway import ASKED_SECONDS_MAX, OBSERVE_SECONDS_MAX, QUESTION_SECONDS_MAX, Gateway
 from ringkeeper.actors.messages import (
     LATER,
     Execute,
@@ -258,6 +258,9 @@ def test_the_observer_of_any_process_is_asked_and_waited_for_as_long_as_its_word
     assert str(ann.replies()[0]) == "TRYAGAIN the leading ECS did not answer within 35 s"
     stage.harness.tell(Observed(question=asked.question, text="[]"))
     assert ann.replies() == [], "that was too late"
+    stage.send((ann, [f'RING OBSERVE ecs ASK {{"seconds":{10**400}}}']))
+    stage.harness.advance(OBSERVE_SECONDS_MAX + ASKED_SECONDS_MAX)
+    assert str(ann.replies()[0]) == "TRYAGAIN the leading ECS did not answer within 65 s"
     for words, complaint in (
         ("RING OBSERVE nowhere ACTORS", "ERR 'nowhere' is no process"),
         ("RING OBSERVE here ACTORS [1]", "ERR the arguments are not a JSON object"),

@@ -173,6 +173,34 @@ def test_a_process_without_allow_code_neither_takes_nor_sends_it(world: World) -
     assert [link.links_lost for link in ann.bridge.links()] == [0]
 
 
+def test_an_exception_that_cannot_say_what_it_is_about_is_told_and_the_link_lives(world: World) -> None:
+    ann, bob = (world.home(port, secret=SECRET, allow_code=True) for port in (7001, 7002))
+    bob.system.spawn(Adder, name="adder")
+    failed = ann.bridge.at("127.0.0.1:7002").beside("adder", lambda actor: _raise(Dumb()), block=False)
+    closure: Any = Unread()
+    unread = ann.bridge.at("127.0.0.1:7002").beside("adder", closure, block=False)
+    world.advance()
+    with pytest.raises(Dumb):
+        failed.get(timeout=0)
+    with pytest.raises(RemoteError, match="cannot be read: Dumb: .it cannot say what: KeyError"):
+        unread.get(timeout=0)
+    assert [link.links_lost for link in ann.bridge.links()] == [0]
+
+
+class Dumb(Exception):
+    def __str__(self) -> str:
+        raise KeyError("nothing")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class Unread:
+    def __reduce__(self) -> Any:
+        return _raise, (Dumb(),)
+
+
 def test_broken_and_oversized_code_is_refused_and_the_link_lives(world: World) -> None:
     ann = world.home(7001, secret=SECRET, allow_code=True, code_bytes_max=10_000)
     bob = world.home(7002, secret=SECRET, allow_code=True, code_bytes_max=2_000)

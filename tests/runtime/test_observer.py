@@ -9,7 +9,7 @@ import pytest
 from ringkeeper.runtime.actor import Actor, BlockingActor, Ref
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
-from ringkeeper.runtime.observer import Observe, Observed, Observer
+from ringkeeper.runtime.observer import ARGUMENTS_CHARACTERS_MAX, Observe, Observed, Observer
 from ringkeeper.tests.zookeepers import wait_until
 
 
@@ -73,9 +73,15 @@ def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known() -> Non
 
 def test_arguments_that_are_no_json_object_are_refused_in_a_sentence() -> None:
     harness = Harness(Observer, name="observer")
-    for text in ("{", "[1]", "[" * 100_000):
+    for text in ("{", "[1]", "[" * 100_000, '{"actor": "' + "x" * ARGUMENTS_CHARACTERS_MAX + '"}'):
         [(_, answer)] = harness.tell(Observe(question=1, words=("ACTORS",), text=text, reply_to=harness.probe("asker")))
-        assert answer.error.startswith("ERR the arguments are not")
+        assert answer.error.startswith(("ERR the arguments are not", "ERR the arguments have 1048589 characters"))
+
+
+def test_an_error_can_be_sent_whatever_it_quotes() -> None:
+    harness = Harness(Observer, name="observer", words={"\udc80": lambda system, arguments: {}[arguments["x"]]})
+    answer = observe(harness, "\udc80", x="\ud800")
+    assert answer.error.encode() == b"ERR ? failed: KeyError: '\\ud800'"
 
 
 def test_a_word_that_fails_is_the_askers_trouble_and_not_the_observers() -> None:
