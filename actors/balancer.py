@@ -70,8 +70,9 @@ LOOK_SECONDS, LOOK_SECONDS_MAX = 5.0, 600.0
 SETTLED_SECONDS = 2 * SMOOTHED_SECONDS
 """So long some share must have been beyond the threshold, and all shares must have stood still."""
 
-STILL = 0.5
-"""Shares stand still that change by no more than so much of the threshold."""
+STILL = 0.25
+"""Shares stand still that change by no more than so much of how far the farthest is off, or of twice the threshold. In
+two times of smoothing they change by six times of what is missing yet."""
 
 
 @message
@@ -241,7 +242,8 @@ class Balancer(Actor):
     def _is_beyond(self, question: Question, loads: Loads) -> bool:
         """Whether a balance is called for, has been for long enough, and would have been the same."""
         off = deviations(question.ring, loads.of(question.by))
-        if loads.missing or max(map(abs, off.values())) <= question.threshold:
+        farthest = max(map(abs, off.values()))
+        if loads.missing or farthest <= question.threshold:
             self._seen.clear()
             return False
         now, seen = self.now(), self._seen
@@ -249,7 +251,7 @@ class Balancer(Actor):
         while len(seen) > 1 and now - seen[1][0] >= SETTLED_SECONDS:
             seen.popleft()
         ranges = (max(each[id] for _, each in seen) - min(each[id] for _, each in seen) for id in off)
-        return now - seen[0][0] >= SETTLED_SECONDS and max(ranges) <= question.threshold * STILL
+        return now - seen[0][0] >= SETTLED_SECONDS and max(ranges) <= STILL * max(farthest, 2 * question.threshold)
 
     # Tasks
 
