@@ -14,8 +14,11 @@ the two. Everything here follows:
 *   Cut where end 0 stands at s, the best round is found by going along the ends once, with the best cost for each
     place that an end can take, over the window of those before it (`_cheapest_from`).
 *   If x is best for s, then for every higher s there is a best round nowhere below x, and for every lower one nowhere
-    above it. So the cuts are tried by halves, each time between the rounds found so far: all cuts together cost little
-    more than a few of them.
+    above it. So once the lowest and the highest cut that matter have been tried, all others are between two rounds,
+    and are tried by halves, each time between closer ones.
+*   Where two such rounds have some end in the same place, every cut between them has a best round with that end there:
+    cut there, one way along the ends finds the best of them all (`_cheapest_through`). What a cut does to the ends does
+    not reach far around the circle, so this is nearly always so, and five ways along the ends do.
 *   Ends that may stand anywhere (`least_shift`) cost no more than ends that may not. That bound is convex in s and
     leaves only the cuts that can still be best.
 
@@ -32,8 +35,9 @@ from .least_shift import cost_of_cuts, least_shift
 
 __all__ = ["Gap", "Slots"]
 
-PLACES_MAX = 4_000_000
-"""Once so many places of ends have been looked at, the best round found so far is good enough: some seconds."""
+PLACES_MAX = 16_000_000
+"""Once so many places of ends have been looked at, the best round found so far is good enough: ten seconds. A
+thousand nodes under a Zipf load, where one slot weighs more than the parts of many nodes, need 12 million."""
 
 LAPS = 4
 """Ends move within so many laps: one below 0, three above."""
@@ -166,7 +170,7 @@ class Slots:
             return None
         bound = _LowerBound(self, gaps, homes)
         best_cost, best = 0, None
-        worked, middle = 0, bound.lowest
+        worked, middle, skipping = 0, bound.lowest, False
         pending: list[tuple[int, int, list[int] | None, list[int] | None]] = [
             (homes[0] - self.count + 1, homes[0] + self.count - 1, None, None)
         ]
@@ -177,13 +181,27 @@ class Slots:
                 low, high = bound.cuts_below(best_cost, low, high)
             if low > high:
                 continue
+            if floor is not None and ceiling is not None and (common := _common(floor, ceiling)) is not None:
+                through = self._cheapest_through(common, (low, high), inner, homes, floor, ceiling)
+                if through is not None:
+                    worked += through[2]
+                    if best is None or through[0] < best_cost:
+                        best_cost, best = through[:2]
+                continue
             if best is not None and worked > PLACES_MAX:
                 return Round(best, False)
-            if best is not None or not low <= middle <= high:
+            if best is None and low <= middle <= high:
+                pass
+            elif ceiling is None and floor is not None:
+                middle = high  # so that all others are between two rounds
+            elif floor is None and ceiling is not None and not skipping:
+                middle = low
+            else:
                 middle = (low + high) // 2
             tops = [middle, *(ceiling[1:-1] if ceiling else [middle + self.count] * free), middle + self.count]
             allowed = self.greatest(inner, tops)
-            if allowed is None or allowed[0] < low:
+            skipping = allowed is None or allowed[0] < low
+            if allowed is None or skipping:
                 pending.append((middle + 1, high, floor, ceiling))
                 continue
             start = allowed[0]
@@ -195,6 +213,41 @@ class Slots:
                 best_cost, best = cost, found[1][:-1]
             pending += [(low, start - 1, floor, found[1]), (middle + 1, high, found[1], ceiling)]
         return None if best is None else Round(best, True)
+
+    def _cheapest_through(
+        self,
+        fixed: int,
+        cuts: tuple[int, int],
+        inner: Sequence[Gap],
+        homes: Sequence[int],
+        floor: Sequence[int],
+        ceiling: Sequence[int],
+    ) -> tuple[int, list[int], int] | None:
+        """What the cheapest round costs whose end 0 is one of the cuts, its ends, and how many places were looked at
+        for it: between two rounds that have the end ``fixed`` in the same place."""
+        lows, highs = [cuts[0], *floor[1:-1]], [cuts[1], *ceiling[1:-1]]
+        place = floor[fixed]
+        found = self._cheapest_from(
+            place,
+            place + self.count,
+            [*inner[fixed:], *inner[:fixed]],
+            self._from(fixed, homes)[1:-1],
+            self._from(fixed, lows),
+            self._from(fixed, highs),
+        )
+        if found is None:
+            return None
+        cost, ends, worked = found
+        first = len(homes) - fixed
+        return (
+            cost + self._passed(homes[fixed], place),
+            [*(end - self.count for end in ends[first:-1]), *ends[:first]],
+            worked,
+        )
+
+    def _from(self, fixed: int, ends: Sequence[int]) -> list[int]:
+        """The ends of a round from one of them to the same a lap further."""
+        return [*ends[fixed:], *(end + self.count for end in ends[: fixed + 1])]
 
     def _cheapest_from(
         self,
@@ -292,6 +345,11 @@ class Slots:
 
     def _passed(self, end: int, other: int) -> int:
         return abs(self._marks[other - self._first] - self._marks[end - self._first])
+
+
+def _common(floor: Sequence[int], ceiling: Sequence[int]) -> int | None:
+    """An end that two rounds have in the same place, other than end 0."""
+    return next((index for index in range(1, len(floor) - 1) if floor[index] == ceiling[index]), None)
 
 
 class _LowerBound:
