@@ -92,7 +92,7 @@ class Post:
             return self.ask_by_code(to, message, timeout)
         number, sender, future = next(self._numbers), self._sender(), _answer_of(to, message)
         try:
-            content = self._checked(self._wire.ask(number, to.name, sender, message), message)
+            content = self._checked(self._wire.ask(number, to.name, sender, message, self._blocks()), message)
         except WireError as error:
             _fail(future, error)
         else:
@@ -117,7 +117,7 @@ class Post:
         from .code_frames import dump
 
         code = dump(order, self._config.code_bytes_max)
-        return pack(wire.Code(code, number, to.name, sender, type(order).__name__))
+        return pack(wire.Code(code, number, to.name, sender, type(order).__name__, self._blocks()))
 
     def stop(self, to: RemoteRef, timeout: float | None) -> LoopFuture:
         number, future = next(self._numbers), LoopFuture()
@@ -135,6 +135,10 @@ class Post:
         on_loop = threading.get_ident() == self._thread
         sender = self.system.sender if on_loop else blocking_actor_here()
         return sender.name if sender is not None else ""
+
+    def _blocks(self) -> bool:
+        """Whether who sends now has a thread of its own."""
+        return threading.get_ident() != self._thread
 
     def _checked(self, content: bytes, message: Any) -> bytes:
         if len(content) - LENGTH_BYTES > self._config.frame_bytes_max:
@@ -313,7 +317,7 @@ class Post:
         else:
             answer = partial(self._here, self._answer, peer, link, lane, frame)
             future = cast(LoopFuture, ref.ask(message, block=False))
-            future.asker = _address(peer, frame.sender) if frame.sender else ""
+            future.asker = _address(peer, frame.sender) if frame.sender and frame.blocks else ""
             future.when_done(answer)
 
     def _coded(self, peer: Peer, lane: Lane, frame: wire.Code) -> None:

@@ -101,13 +101,15 @@ class Tell(_Frame, tag=16):
 
 
 class Ask(_Frame, tag=17):
-    """A message whose sender waits for the answer with this number."""
+    """A message whose sender wants the answer with this number."""
 
     number: int
     to: str
     sender: str
     type_name: str
     body: msgspec.Raw
+    blocks: bool = False
+    """The sender has a thread of its own, so it can wait for the answer, as no actor on a loop does."""
 
 
 class Answer(_Frame, tag=18):
@@ -185,6 +187,8 @@ class Code(_Frame, tag=27):
     to: str = ""
     sender: str = ""
     type_name: str = ""
+    blocks: bool = False
+    """As in Ask."""
 
     @property
     def body(self) -> bytes:
@@ -276,11 +280,11 @@ class Wire:
         except Exception as error:
             raise self._blame(message, error) from error
 
-    def ask(self, number: int, to: str, sender: str, message: Any) -> bytes:
+    def ask(self, number: int, to: str, sender: str, message: Any, blocks: bool = False) -> bytes:
         """An Ask frame, packed. Raises like ``tell``."""
         name = self._name(message)
         try:
-            return self._pack(Ask(number, to, sender, name, cast(msgspec.Raw, message)))
+            return self._pack(Ask(number, to, sender, name, cast(msgspec.Raw, message), blocks))
         except Exception as error:
             raise self._blame(message, error) from error
 

@@ -41,6 +41,13 @@ class Sleeper(Actor):
         self.over.wait(10)
 
 
+class Asker(Actor):
+    """Asks another and goes on, as everybody on a loop does."""
+
+    def on_receive(self, message: AskOn) -> None:
+        message.first.ask(HoldUp(), block=False)
+
+
 class Worker(BlockingActor):
     def __init__(self, over: threading.Event) -> None:
         super().__init__()
@@ -115,6 +122,23 @@ def test_long_work_and_actors_that_ask_each_other_here_and_elsewhere_are_named(
 
         over.set()
         wait_until(lambda: not any(each["working"] for each in hangs()))
+
+
+def test_who_waits_for_an_actor_that_goes_on_after_asking_it_something_is_in_no_circle(over: threading.Event) -> None:
+    here, there = (BridgeConfig(cluster="test", node=node) for node in ("ann", "bob"))
+    with running_system(here, name="ann") as ann, running_system(there, name="bob") as bob:
+        asker, worker = ann.spawn(Asker, name="asker"), bob.spawn(Worker, over, name="worker")
+        bob.bridge.faults.hold("HoldUp", to=asker.address)
+        worker.tell(AskOn(first=bob.resolve(asker.address)))
+
+        def waits() -> list[dict[str, Any]]:
+            return bob.watchdog.hangs()["waits"] if bob.watchdog is not None else []
+
+        wait_until(waits)
+        asker.tell(AskOn(first=ann.resolve(worker.address)))
+        wait_until(lambda: bob.counters()["worker"][0])
+        assert [wait["waiting"] for wait in waits()] == [worker.address]
+        over.set()
 
 
 def test_circles_are_found_once_and_what_leads_into_them_is_none() -> None:
