@@ -107,6 +107,8 @@ class EventsOf:
         self._observed, self._complaints = observed, complaints
         self._places: dict[str, tuple[float, int]] = {}
         """By process, which life of it was heard, and the number of the event that comes next."""
+        self._heard: dict[tuple[str, float], int] = {}
+        """The same of every life: a leader that follows another may have led before."""
 
     def new(self) -> list[dict[str, Any]]:
         """What has happened since the last time; whatever is gone meanwhile is complained about."""
@@ -125,13 +127,16 @@ class EventsOf:
     def _take(self, name: str, told: dict[str, Any], found: list[dict[str, Any]]) -> bool:
         """Whether there is more to be asked for."""
         began, known = told["began"], self._places.get(name)
-        if known is not None and known[0] != began and known[1]:  # another life, or another leader, counts from 0
-            self._places[name] = began, 0
-            return True
+        if known is not None and known[0] != began:  # another life, or another leader, has numbers of its own
+            heard = self._heard.get((name, began), 0)
+            if heard != known[1]:
+                self._places[name] = began, heard
+                return True
         if known is not None and told["lost"]:
             self._complaints.say(f"{name} does not remember {told['lost']} more events: they came too fast")
         found += told["events"]
         self._places[name] = began, told["next"]
+        self._heard[name, began] = told["next"]
         return bool(told["more"])
 
 

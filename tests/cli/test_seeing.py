@@ -100,6 +100,25 @@ def test_who_follows_hears_of_a_new_life_and_of_what_is_gone() -> None:
     assert said == ["n does not remember 6 more events: they came too fast"]
 
 
+def test_a_leader_that_leads_again_tells_nothing_twice() -> None:
+    lives = {1.0: [event("ecs", number, number) for number in range(2)], 2.0: [event("ecs", 0, 3.0)]}
+    leads = [1.0, 2.0, 1.0]
+
+    class Leader:
+        def ask(self, word: str, since: dict[str, Any], launchers: bool) -> dict[str, Any]:
+            began, number = leads[0], since.get("ecs", {"since": 0})["since"]
+            events = lives[began][number:]
+            return {"ecs": {"began": began, "events": events, "next": number + len(events), "more": False, "lost": 0}}
+
+    follower = EventsOf(Leader(), Complaints(str))  # type: ignore[arg-type]
+    told = []
+    while leads:
+        told += [(leads[0], each["number"]) for each in follower.new()]
+        lives[1.0].append(event("ecs", len(lives[1.0]), 4.0))
+        leads.pop(0)
+    assert told == [(1.0, 0), (1.0, 1), (2.0, 0), (1.0, 2), (1.0, 3)]
+
+
 def test_where_there_is_no_cluster_that_is_said() -> None:
     for command in ("events", "top"):
         ended = type_(f"127.0.0.1:{free_port()}", command, "--timeout", "0.5")
