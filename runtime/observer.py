@@ -1,12 +1,14 @@
 """Lets people look into a running process, and interfere with it where that is allowed: one actor, a table of words.
 
 Hears   Observe     from whoever may ask: a Gateway on behalf of a client, here or in another process
+        LookOn      from itself: others have had their turn
 Tells   Observed -> whoever asked
 
 A *word* says what is wanted (``ACTORS``, ``INSPECT``...); what goes with it is a JSON object, and the answer is JSON.
 Each word is a function of the system and these arguments. It returns what can be written as JSON, or a ``LoopFuture``
 of it when the answer comes later; it raises ``ObserveError`` with a sentence for people. Everything a word does it does
-in one turn, and bounded: looking at a process must never be what stops it.
+in one turn, and bounded, and between two words everybody else has a turn: looking at a process must never be what stops
+it.
 
     Observe -> word -> Observed                      at once
     Observe -> word -> future ... -> Observed        as soon as it is answered
@@ -20,9 +22,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from .actor import Actor, LoopFuture, Ref
 from .interfering import ask, fault, faults, release, tell
@@ -43,6 +46,9 @@ ARGUMENTS_CHARACTERS_MAX = 1 << 20
 
 ANSWER_CHARACTERS_MAX = 8 << 20
 """What is longer is not sent; who asked is told to ask for less."""
+
+WAITING_MAX = 100
+"""So many questions wait for their turn; who comes then is told to ask again."""
 
 Word = Callable[[ActorSystem, dict[str, Any]], Any]
 
@@ -91,26 +97,55 @@ class Observed:
     """Why there is no answer, in a sentence that begins with a code as in Redis' errors."""
 
 
+@message(urgent=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookOn:
+    """Answer the next question, if one waits. Observer -> Observer."""
+
+
 class Observer(Actor):
     """Answers questions about the process that it lives in."""
 
     def __init__(self, *, words: Mapping[str, Word] | None = None) -> None:
         super().__init__()
         self.words: dict[str, Word] = {**WORDS, **(words or {})}
+        self._waiting: deque[Observe] = deque()
+        self._looked = False
+        """A question was answered, and nobody else had a turn since."""
 
-    def on_receive(self, message: Observe) -> None:
+    def on_receive(self, message: Observe | LookOn) -> None:
+        match message:
+            case Observe():
+                self._observe(message)
+            case LookOn():
+                self._looked = False
+                if self._waiting:
+                    self._observe(self._waiting.popleft())
+            case _:
+                assert_never(message)
+
+    def _observe(self, asked: Observe) -> None:
+        """Answer, unless others have to have a turn before."""
+        if self._looked:
+            if len(self._waiting) < WAITING_MAX:
+                self._waiting.append(asked)
+            else:
+                self._say(asked, error=f"TRYAGAIN {WAITING_MAX} questions wait for an answer here already")
+            return
+        self._looked = True
+        self.after(0.0, LookOn())
         answer: Any
         try:
-            answer = self._answer(message)
+            answer = self._answer(asked)
         except ObserveError as refusal:
-            self._say(message, error=f"ERR {refusal}")
+            self._say(asked, error=f"ERR {refusal}")
         except Exception as failure:  # whoever looks must not restart the observer of somebody else
-            self._failed(message, failure)
+            self._failed(asked, failure)
         else:
             if isinstance(answer, LoopFuture):
-                answer.when_done(lambda future: self._later(message, future))
+                answer.when_done(lambda future: self._later(asked, future))
             else:
-                self._say_json(message, answer)
+                self._say_json(asked, answer)
 
     def _answer(self, asked: Observe) -> Any:
         name = asked.words[0].upper() if len(asked.words) == 1 else " ".join(asked.words)

@@ -9,7 +9,7 @@ import pytest
 from ringkeeper.runtime.actor import Actor, BlockingActor, Ref
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
-from ringkeeper.runtime.observer import ARGUMENTS_CHARACTERS_MAX, Observe, Observed, Observer
+from ringkeeper.runtime.observer import ARGUMENTS_CHARACTERS_MAX, WAITING_MAX, Observe, Observed, Observer
 from ringkeeper.tests.zookeepers import wait_until
 
 
@@ -63,7 +63,7 @@ def test_every_actor_of_the_process_is_listed() -> None:
     observe(harness, "ACTORS")
     [listed] = observe(harness, "ACTORS")
     assert listed["name"] == "observer" and listed["type"] == "Observer" and listed["alive"]
-    assert listed["messages"] == {"Observe": [1, 0.0]}
+    assert listed["messages"] == {"LookOn": [1, 0.0], "Observe": [1, 0.0]}
 
 
 def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known() -> None:
@@ -76,6 +76,32 @@ def test_arguments_that_are_no_json_object_are_refused_in_a_sentence() -> None:
     for text in ("{", "[1]", "[" * 100_000, '{"actor": "' + "x" * ARGUMENTS_CHARACTERS_MAX + '"}'):
         [(_, answer)] = harness.tell(Observe(question=1, words=("ACTORS",), text=text, reply_to=harness.probe("asker")))
         assert answer.error.startswith(("ERR the arguments are not", "ERR the arguments have 1048589 characters"))
+
+
+def test_between_two_questions_others_have_a_turn_and_too_many_are_told_to_ask_again() -> None:
+    said: list[str] = []
+    harness = Harness(Observer, name="observer", words={"SAY": lambda system, arguments: said.append("word")})
+    other = harness.system.spawn(Other, said, name="other")
+    harness.loop.run_until_idle()
+    asker = harness.probe("asker")
+    harness.ref.tell(Observe(question=0, words=("SAY",), reply_to=asker))
+    for question in range(1, 3 + WAITING_MAX):
+        harness.ref.tell(Observe(question=question, words=("SAY",), reply_to=asker))
+    other.tell(KeepNote(page=1, text=b""))
+    harness.advance(0)
+    assert said[:3] == ["word", "other", "word"] and said.count("word") == 1 + WAITING_MAX
+    refused = [answer for _, answer in harness.sent if answer.error]
+    assert [answer.question for answer in refused] == [1 + WAITING_MAX, 2 + WAITING_MAX]
+    assert refused[0].error == "TRYAGAIN 100 questions wait for an answer here already"
+
+
+class Other(Actor):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def on_receive(self, message: KeepNote) -> None:
+        self.said.append("other")
 
 
 def test_an_error_can_be_sent_whatever_it_quotes() -> None:
