@@ -16,7 +16,7 @@ archive     the folder that a backup is kept in
 show        ring (draw, restore), status
 events      events: what has happened
 top         top: the cluster at work, live
-observing   asks all processes at once, for these two
+observing   asks all processes at once, for these two and the shell
 shell       the actor shell: a terminal into a cluster, or into the simulation of one; a package of its own
 run         scenarios, on real processes and in the simulation
 drawing     a ring as a picture

@@ -1,4 +1,4 @@
-"""The command that shows a cluster at work, live: top.
+"""The command that shows a cluster at work, live: top. The shell's command of that name shows the same.
 
 A *frame* is what there is to be shown at one moment, as plain values (``--json``); ``screen`` makes of it what rich can
 print. Rates and times are those between two samples of the processes' figures. Whoever does not answer is a line that
@@ -7,18 +7,18 @@ says so.
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .observing import ECS, Complaints, EventsOf, Observed
+from .events import EventsOf
+from .observing import ECS, ClientProcesses, Processes, sentences
 from .options import cluster_options, json_option, opened
+from .outcomes import Trouble
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from ..actors.client import Client
+    from rich.console import Console, RenderableType
 
 REFRESH_SECONDS = 1.0
 
@@ -51,65 +51,73 @@ def top(once: bool, as_json: bool, cluster: str, password: str | None, timeout_s
       ringkeeper top --once
     """
     from rich.console import Console
-    from rich.live import Live
 
     with opened(cluster, password, min(timeout_seconds, ANSWER_SECONDS_MAX)) as client:
-        watched = Watched(client)
-        time.sleep(REFRESH_SECONDS)
-        shown = watched.frame()
+        watched = Watched(ClientProcesses(client))
         console = Console(highlight=False)
         try:
             if as_json:
-                click.echo(json.dumps(shown))
+                time.sleep(REFRESH_SECONDS)
+                click.echo(json.dumps(watched.frame()))
                 while not once:
                     time.sleep(REFRESH_SECONDS)
                     click.echo(json.dumps(watched.frame()))
-            elif once or not console.is_terminal:
-                console.print(screen(shown))
             else:
-                with Live(screen(shown), console=console, screen=True, auto_refresh=False) as live:
-                    while True:
-                        time.sleep(REFRESH_SECONDS)
-                        live.update(screen(watched.frame()), refresh=True)
+                show(console, lambda: screen(watched.frame()), time.sleep, once=once or not console.is_terminal)
         except KeyboardInterrupt:
             return
+
+
+def show(
+    console: "Console", picture: Callable[[], "RenderableType"], let_pass: Callable[[float], object], *, once: bool
+) -> None:
+    """Show a picture that is made anew again and again, until Ctrl-C; or once, as it is after a moment."""
+    from rich.live import Live
+
+    let_pass(REFRESH_SECONDS)
+    if once:
+        console.print(picture())
+        return
+    with Live(picture(), console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            let_pass(REFRESH_SECONDS)
+            live.update(picture(), refresh=True)
 
 
 class Watched:
     """A cluster that is looked at again and again."""
 
-    def __init__(self, client: "Client") -> None:
-        """Takes the first sample. Raises ClientError when nobody tells what the ring is."""
-        self._client = client
-        self._observed = Observed(client)
-        self._events = EventsOf(self._observed, Complaints(lambda sentence: None))
+    def __init__(self, processes: Processes) -> None:
+        """Takes the first sample. Raises Trouble when nobody tells what the ring is."""
+        self._processes = processes
+        self._events = EventsOf(processes, lambda sentence: None)
         self._last: list[dict[str, Any]] = []
-        self._sample: dict[str, Any] = {}
-        self._at = 0.0
-        self._take()
+        self._sample, self._at = self._taken()
 
     def frame(self) -> dict[str, Any]:
         """What is to be shown now."""
         before, since = self._sample, self._at
-        self._take()
+        self._sample, self._at = self._taken()
         new = [event for event in self._events.new() if not _crowds_out(event)]
         self._last = [*self._last, *new][-EVENTS_KEPT_MAX:]
-        return frame(self._status(), before, self._sample, self._at - since, self._last[-EVENTS_SHOWN:])
+        at, status = self._processes.wall(), self._status()
+        return frame(at, status, before, self._sample, self._at - since, self._last[-EVENTS_SHOWN:])
 
-    def _take(self) -> None:
-        self._observed.look_again()
-        self._sample, self._at = self._observed.ask("METRICS"), time.monotonic()
+    def _taken(self) -> tuple[dict[str, Any], float]:
+        """By place, the figures of a process, or a sentence that says why it told none; and when that was."""
+        processes = self._processes
+        figures, silent = processes.observe_all([*processes.known_nodes(), ECS], "METRICS")
+        why = {place: sentence for place, text in silent.items() for sentence in sentences({place: text})}
+        return {**figures, **why}, processes.now()
 
     def _status(self) -> dict[str, Any]:
         """RING STATUS, or what the ring says while nobody leads or answers."""
-        from ..actors.client_errors import ClientError
-
         try:
-            return dict(json.loads(self._client.execute("RING", "STATUS")))
-        except ClientError as trouble:
-            ring = self._observed.ring
-            nodes = [{"id": node["id"], "state": node["state"]} for node in ring["nodes"]]
-            return {"cluster": ring["cluster_name"], "epoch": ring["epoch"], "nodes": nodes, "trouble": str(trouble)}
+            return dict(self._processes.ask("STATUS"))
+        except Trouble as trouble:
+            ring = self._processes.known_ring()
+            nodes = [{"id": node.id, "state": node.state} for node in ring.nodes]
+            return {"cluster": ring.cluster_name, "epoch": ring.epoch, "nodes": nodes, "trouble": str(trouble.message)}
 
 
 def _crowds_out(event: Mapping[str, Any]) -> bool:
@@ -117,21 +125,22 @@ def _crowds_out(event: Mapping[str, Any]) -> bool:
 
 
 def frame(
+    at: float,
     status: Mapping[str, Any],
     before: Mapping[str, Any],
     now: Mapping[str, Any],
     seconds: float,
     events: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What there is to be shown, of two samples of figures so far apart."""
+    """What there is to be shown, of two samples of figures so far apart; ``at``: when that is."""
     return {
-        "at": time.time(),
+        "at": at,
         "cluster": status["cluster"],
         "epoch": status["epoch"],
         "leader": status.get("leader"),
         "trouble": status.get("trouble"),
         "nodes": [
-            _node(node, before.get(f"node {node['id']}"), now.get(f"node {node['id']}"), seconds)
+            _node(node, before.get(node["id"]), now.get(node["id"]), seconds)
             for node in status["nodes"]
             if node["state"] != "out"
         ],
@@ -227,7 +236,7 @@ def screen(shown: Mapping[str, Any]) -> "RenderableType":
         share = "-" if node["share"] is None else f"{node['share']:.1%}"
         if node["silent"]:
             if node["state"] != "down":  # else that is why
-                silent.append(f"{node['id']} does not answer: {node['silent']}")
+                silent.append(node["silent"])
             table.add_row(node["id"], state, share, *["-"] * 7)
             continue
         table.add_row(

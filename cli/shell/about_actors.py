@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
+from rich.console import Group
 
 from ...runtime.observer import OBSERVER
 from ...runtime.watchdog import CIRCLE_SECONDS, Wait, circles
 from ..drawing import plain_table
 from ..following import number_text, seconds_text
 from ..outcomes import NO, REFUSED, Trouble
+from ..top import Watched, screen, show
 from .lines import Wrong, did_you_mean, first_word, message, shipped
 from .session import Call, Shell
 
 TYPES_SHOWN, RATE_SHOWN_MIN = 3, 0.05
-SAMPLE_SECONDS = 1.0
-"""``top`` counts for so long before it shows anything, and between two pictures."""
 TOP_ROWS = 20
 WIDE_COLUMNS = 120
 INDENT = 2
@@ -65,6 +65,22 @@ def actors(shell: Shell, call: Call) -> None:
 
 
 def top(shell: Shell, call: Call) -> None:
+    """The cluster at work, as ``ringkeeper top`` shows it; the busiest actors, where one says by what, or whose."""
+    once = not shell.out.is_terminal or shell.target.simulated  # there time passes too fast to be watched
+    picture = _busiest(shell, call, once) if call.words or call.aim is not None else _cluster(shell)
+    try:
+        show(shell.out, picture, shell.target.let_pass, once=once)
+    except KeyboardInterrupt:
+        if once:
+            raise
+
+
+def _cluster(shell: Shell) -> Callable[[], Any]:
+    watched = Watched(shell.target)
+    return lambda: screen(watched.frame())
+
+
+def _busiest(shell: Shell, call: Call, once: bool) -> Callable[[], Any]:
     by, words = "rate", call.words
     if words[:1] == ["by"] and len(words) >= 2:
         by, words = words[1], words[2:]
@@ -72,23 +88,16 @@ def top(shell: Shell, call: Call) -> None:
         raise Wrong(f"top sorts by {', '.join(SORTS)}, not by {by!r}{did_you_mean(by, SORTS)}")
     places = shell.processes(call, words)
     _look(shell, places)
-    if not shell.out.is_terminal or shell.target.simulated:  # there time passes too fast to be watched
-        shell.target.let_pass(SAMPLE_SECONDS)
-        seen, troubles = _look(shell, places)
-        shell.say(_table(shell, sorted(seen, key=SORTS[by])[:TOP_ROWS]))
-        shell.complain_all(troubles)
-        return
-    from rich.console import Group
-    from rich.live import Live
 
-    with Live(console=shell.out, auto_refresh=False) as live:
-        try:
-            while True:
-                shell.target.let_pass(SAMPLE_SECONDS)
-                seen, troubles = _look(shell, places)
-                live.update(Group(_table(shell, sorted(seen, key=SORTS[by])[:TOP_ROWS]), *troubles), refresh=True)
-        except KeyboardInterrupt:
-            return
+    def picture() -> Any:
+        seen, troubles = _look(shell, places)
+        table = _table(shell, sorted(seen, key=SORTS[by])[:TOP_ROWS])
+        if not once:
+            return Group(table, *troubles)
+        shell.complain_all(troubles)
+        return table
+
+    return picture
 
 
 def _look(shell: Shell, places: list[str]) -> tuple[list[Seen], list[str]]:

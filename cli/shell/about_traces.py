@@ -4,11 +4,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ...actors.rules.journey import as_diagram, as_table, merged
-from ..observing import in_words
-from ..outcomes import NO, REFUSED, Trouble
+from ...actors.rules.journey import as_diagram, as_table
+from ..events import KINDS, EventsOf, in_words, of_kinds
+from ..observing import RunningTrace, sentences
+from ..outcomes import NO, Trouble
 from .lines import Said, Wrong, did_you_mean, number, seconds, words
 from .session import Call, Shell
 
@@ -21,10 +21,9 @@ EVENTS_SHOWN, EVENTS_SHOWN_MAX = 20, 10_000
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A trace that was begun."""
+    """A trace that was begun, and as what it is shown."""
 
-    id: str
-    places: tuple[str, ...]
+    trace: RunningTrace
     form: str
 
 
@@ -53,20 +52,18 @@ def trace(shell: Shell, call: Call) -> None:
         raise Wrong(f"a trace runs for {SECONDS_MAX:g} s at most")
     shell.traces += 1
     id = f"shell-{0 if shell.target.simulated else os.getpid()}-{shell.traces}"
-    begun, troubles = shell.target.everywhere(
-        call.aim or shell.target.places(), "TRACE", id=id, **{kind: about}, **bounds
-    )
-    if not begun:
-        raise Trouble(troubles[0] if troubles else "there is no process to follow it in", REFUSED)
-    shell.complain_all(troubles)
-    shell.trace = Traced(id, tuple(begun), form)
+    begun = RunningTrace(shell.target, call.aim or shell.target.places(), id, kind, about, **bounds)
+    shell.complain_all(sentences(begun.refusals))
+    shell.trace = Traced(begun, form)
     if command.strip():
         shell.run_one(Said(command.strip()))
         _show(shell, "UNTRACE", form)
         shell.trace = None
     else:
         bound = f"{bounds['seconds']:g} s or {bounds['messages_max']:g} messages"
-        shell.say(f"{kind} {about} is traced in {len(begun)} processes for {bound}; `traced` shows what was found")
+        shell.say(
+            f"{kind} {about} is traced in {len(begun.places)} processes for {bound}; `traced` shows what was found"
+        )
 
 
 def traced(shell: Shell, call: Call) -> None:
@@ -96,8 +93,7 @@ def _show(shell: Shell, word: str, form: str = "") -> None:
     known = shell.trace
     if known is None:
         raise Trouble("nothing is traced: `trace key KEY` begins to", NO)
-    parts, troubles = shell.target.everywhere(known.places, word, id=known.id)
-    hops = merged(parts.values())
+    hops, ended, troubles = known.trace.told(word)
     match form or known.form:
         case "json":
             lines: Sequence[str] = [json.dumps([hop.to_json() for hop in hops], indent=2)]
@@ -108,9 +104,9 @@ def _show(shell: Shell, word: str, form: str = "") -> None:
     shell.say(*lines)
     if not hops:
         shell.say("nothing was seen")
-    for place, part in parts.items():
-        if "record" in part["ended"] and word == "TRACED":
-            shell.complain(f"{place} tells no more: {part['ended']}")
+    for place, reason in ended.items():
+        if "record" in reason and word == "TRACED":
+            shell.complain(f"{place} tells no more: {reason}")
     shell.complain_all(troubles)
 
 
@@ -128,23 +124,20 @@ def why(shell: Shell, call: Call) -> None:
 
 
 def events(shell: Shell, call: Call) -> None:
-    """Of all processes in order; of the same moment by process and number."""
-    count, words = EVENTS_SHOWN, call.words
-    if len(words) >= 2 and words[-2] == "max":
-        count, words = number(words[-1], "number of events", most=EVENTS_SHOWN_MAX), words[:-2]
-    places = shell.processes(call, words)
-    found: list[dict[str, Any]] = []
+    """As ``ringkeeper events`` tells them."""
+    count, kinds, left = EVENTS_SHOWN, list[str](), call.words
+    while len(left) >= 2 and left[-2] in ("max", "kind"):
+        *left, option, value = left
+        if option == "max":
+            count = number(value, "number of events", most=EVENTS_SHOWN_MAX)
+        elif value in KINDS:
+            kinds.append(value)
+        else:
+            raise Wrong(f"{value!r} is no kind of event{did_you_mean(value, KINDS)}; there are {', '.join(KINDS)}")
+    places = shell.processes(call, left) if call.aim is not None or left else None
     troubles: list[str] = []
-    for place in places:
-        more, since = True, 0
-        while more:
-            answers, trouble = shell.target.everywhere([place], "EVENTS", since=since)
-            troubles += trouble
-            told = answers.get(place, {"events": [], "next": 0, "more": False})
-            found += told["events"]
-            more, since = told["more"], told["next"]
-    found.sort(key=lambda event: (event["at"], event["process"], event["number"]))
+    found = of_kinds(EventsOf(shell.target, troubles.append, places).new(), kinds)
     shell.say(*map(in_words, found[-count:]))
     if not found and not troubles:
-        raise Trouble("nothing has happened yet", NO)
+        raise Trouble("nothing of that kind has happened yet" if kinds else "nothing has happened yet", NO)
     shell.complain_all(troubles)

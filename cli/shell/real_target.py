@@ -11,33 +11,19 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
 
 from ...actors.client import Client
-from ...actors.client_errors import ClientError, CommandError
-from ...actors.rules.ring import Ring
+from ...actors.client_errors import ClientError
 from ...runtime.hosts import listening_process
-from ..outcomes import IN_DOUBT, NO, REFUSED, Trouble
+from ..observing import ASKED_SECONDS_MAX, OBSERVED_SECONDS_MAX, ClientProcesses
+from ..outcomes import NO, REFUSED, Trouble
 from .target import Pending, Target
 
-Answer = TypeVar("Answer")
-
-OBSERVED_SECONDS_MAX = 7.0
-"""A gateway waits for an observer for 5 s, and says so then."""
-ASKED_SECONDS_MAX = 67.0
-"""... and for what an actor or code was asked, as much longer as somebody wishes, at most a minute."""
 COMPLETION_SECONDS_MAX = 1.0
-ASKED_AT_ONCE_MAX = 32
-SAYS = re.compile(r"says: (?:ERR )?(.*?)\. Nothing was changed, and the same command would fail again\.", re.DOTALL)
-"""What a node has said, in the text of an error."""
-WHY = re.compile(r"(?:was not done|is in doubt)[^:]*: (.*?)\. (?:Nothing was|Reading changes|It may have)", re.DOTALL)
-"""What stood in the way, in the text of an error."""
 
 
-class RealTarget(Target):
+class RealTarget(ClientProcesses, Target):
     """By the addresses of some of its nodes (``host:port,...``). Raises ValueError when these make no sense."""
 
     simulated = False
@@ -46,14 +32,13 @@ class RealTarget(Target):
         def client(seconds: float) -> Client:
             return Client(cluster, password=password or None, timeout_seconds=seconds)
 
-        self._client = client(timeout_seconds)
-        self._patient = client(ASKED_SECONDS_MAX)
-        self._looker = client(OBSERVED_SECONDS_MAX)
+        super().__init__(
+            client(timeout_seconds), looker=client(OBSERVED_SECONDS_MAX), patient=client(ASKED_SECONDS_MAX)
+        )
         self._hasty = client(COMPLETION_SECONDS_MAX)
         self._threads: list[threading.Thread] = []
         self._cuts: list[tuple[str, int]] = []
         """Faults that stand for cuts, by node and number."""
-        self._began = time.monotonic()
 
     def close(self) -> None:
         for client in (self._client, self._patient, self._looker, self._hasty):
@@ -62,12 +47,6 @@ class RealTarget(Target):
             thread.join()
 
     # Asking
-
-    def execute(self, *words: str | bytes | int) -> Any:
-        return _in_words(lambda: self._client.execute(*words))
-
-    def execute_on(self, node: str, *words: str | bytes | int) -> Any:
-        return _in_words(lambda: self._client.execute_on(node, *words))
 
     def begin(self, text: str, *words: str | bytes | int) -> Pending:
         pending = Pending(text, self.now())
@@ -84,34 +63,7 @@ class RealTarget(Target):
         thread.start()
         return pending
 
-    def _observed(self, node: str, where: str, word: str, arguments: dict[str, Any]) -> Any:
-        client = self._patient if word in ("ASK", "PY") else self._looker
-        try:
-            return json.loads(client.execute_on(node, "RING", "OBSERVE", where, word, json.dumps(arguments)))
-        except CommandError as error:
-            raise Trouble(said(error), REFUSED) from error
-        except ClientError as error:
-            found = WHY.search(str(error))
-            raise Trouble(found[1] if found is not None else error, REFUSED) from error
-
-    def of_each(self, ask: Callable[[str], Any], places: list[str]) -> list[Any]:
-        with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as threads:  # who hangs keeps nobody waiting but itself
-            return list(threads.map(ask, places))
-
-    # Who there is
-
-    def ring(self) -> Ring:
-        return Ring.from_json(self.execute("RING", "SHOW"))
-
-    def status(self) -> dict[str, Any]:
-        from ..show import read_status
-
-        return _in_words(lambda: read_status(self._client))
-
     # Time
-
-    def now(self) -> float:
-        return time.monotonic() - self._began
 
     def let_pass(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -182,23 +134,6 @@ class RealTarget(Target):
                 if len(found) >= count:
                     break
         return found
-
-
-def _in_words(ask: Callable[[], Answer]) -> Answer:
-    try:
-        return ask()
-    except CommandError as error:
-        raise Trouble(said(error), REFUSED) from error
-    except ClientError as error:
-        raise Trouble(error, IN_DOUBT if error.happened == "maybe" else REFUSED) from error
-    except ValueError as error:
-        raise Trouble(error, REFUSED) from error
-
-
-def said(error: CommandError) -> str:
-    """What the node has said, without what every such error says."""
-    found = SAYS.search(str(error))
-    return found[1] if found is not None else str(error)
 
 
 def _literal(text: str) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
+from ..observing import ECS, LAUNCHER
 from ..outcomes import BUG, DONE, INTERRUPTED, REFUSED, USAGE, Trouble, keep_trace
 from .lines import Said, Wrong, commands, did_you_mean, first_word, words
-from .target import ECS, LAUNCHER, Pending, Target
+from .target import Pending, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

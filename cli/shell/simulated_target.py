@@ -5,12 +5,14 @@ and is done again when the shell goes back. What the shell needs for itself, the
 for completion, is looked up in the world's memory, where it leaves no trace.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ...actors.rules.ring import Ring
 from ...runtime.message import MESSAGES
+from ...runtime.simulation.process import EPOCH_SECONDS
 from ...runtime.simulation.resp_caller import ErrorReply, NoReply
 from ...runtime.simulation.world import SimulationFailed
 from ...scenarios.play import NotAScenario, Scenario, load_scenario
@@ -18,13 +20,13 @@ from ...scenarios.simulated_client import Outcome
 from ...scenarios.simulated_stage import SimulatedStage
 from ...scenarios.stage import Moment
 from ...scenarios.stepped import QUIET, SteppedStory, StoryFailed
+from ..observing import ASKED_SECONDS_MAX, OBSERVED_SECONDS_MAX, PATIENT_WORDS
 from ..outcomes import IN_DOUBT, NO, REFUSED, USAGE, Trouble
 from .target import Pending, Target
 
 CLIENT = "shell"
 """The process in the simulated world that asks."""
 EXECUTE_SECONDS_MAX = 10.0
-ASKED_SECONDS_MAX = 67.0
 KEYS_LOOKED_AT_MAX = 10_000
 
 
@@ -35,6 +37,7 @@ class SimulatedTarget(Target):
     interfere = True
 
     def __init__(self, seed: int, scenario: Path | None, tell: Callable[[Moment], object]) -> None:
+        super().__init__()
         try:
             chosen: Scenario = QUIET if scenario is None else load_scenario(scenario)
             self.story = SteppedStory(chosen, seed, tell=tell)
@@ -54,12 +57,19 @@ class SimulatedTarget(Target):
         return pending.reply
 
     def execute_on(self, node: str, *words: str | bytes | int) -> Any:
+        return self._execute_on(node, words, EXECUTE_SECONDS_MAX)
+
+    def _observed(self, node: str, where: str, word: str, arguments: Mapping[str, Any]) -> Any:
+        seconds = ASKED_SECONDS_MAX if word in PATIENT_WORDS else OBSERVED_SECONDS_MAX
+        return json.loads(self._execute_on(node, ("RING", "OBSERVE", where, word, json.dumps(arguments)), seconds))
+
+    def _execute_on(self, node: str, words: Sequence[str | bytes | int], seconds_max: float) -> Any:
         def execute(stage: SimulatedStage) -> Any:
             if node not in stage.cluster.machines:
                 raise Trouble(f"{node} is no node of this cluster", REFUSED)
-            return stage.cluster.execute(node, *words, seconds_max=ASKED_SECONDS_MAX)
+            return stage.cluster.execute(node, *words, seconds_max=seconds_max)
 
-        return _reply(self.do(execute), node)
+        return reply_of(self.do(execute), node)
 
     def begin(self, text: str, *words: str | bytes | int) -> Pending:
         pending = Pending(text, self.now())
@@ -96,6 +106,9 @@ class SimulatedTarget(Target):
 
     def now(self) -> float:
         return self.story.now
+
+    def wall(self) -> float:
+        return EPOCH_SECONDS + self.story.now
 
     def let_pass(self, seconds: float) -> None:
         self._pass(lambda: self.story.let_pass(seconds))
@@ -163,7 +176,8 @@ class SimulatedTarget(Target):
         return list(self.story.look(keys))
 
 
-def _reply(reply: Any, node: str) -> Any:
+def reply_of(reply: Any, node: str) -> Any:
+    """What a node has replied. Raises Trouble when that is an error, or nothing."""
     if isinstance(reply, NoReply):
         raise Trouble(f"{node} does not answer: {reply.why}", IN_DOUBT if reply.sent else REFUSED)
     if isinstance(reply, ErrorReply):

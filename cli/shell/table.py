@@ -95,8 +95,8 @@ COMMANDS = (
     ),
     Command(
         name="top", syntax="[by rate|time|depth|restarts|name] [NODE]",
-        help="The busiest actors, again and again until Ctrl-C; once in a pipe or a simulation.", example="top by time",
-        run=about_actors.top, theme=ACTORS, arguments=("by", "sort", "node", ""), aimed=True,
+        help="The cluster at work, live until Ctrl-C; with `by` or for a NODE the busiest actors.",
+        example="top by time", run=about_actors.top, theme=ACTORS, arguments=("by", "sort", "node", ""), aimed=True,
     ),
     Command(
         name="inspect", syntax="ACTOR", help="The state of an actor.", example="owner-of user:42 inspect storage",
@@ -145,8 +145,9 @@ COMMANDS = (
         example="why user:42", run=about_traces.why, theme=JOURNEYS, arguments=("key", ""),
     ),
     Command(
-        name="events", syntax="[NODE] [max N]", help="The last events of all processes, or of one, in order.",
-        example="events max 50", run=about_traces.events, theme=JOURNEYS, arguments=("node", "max", ""), aimed=True,
+        name="events", syntax="[NODE] [kind KIND]... [max N]",
+        help="The last events of all processes, or of one, in order.", example="events kind state max 50",
+        run=about_traces.events, theme=JOURNEYS, arguments=("node", "kind", "event kind", "max", ""), aimed=True,
     ),
     Command(
         name="hold", syntax="MESSAGE [from A] [to B]", help="Keep messages between processes back until `release`.",

@@ -16,6 +16,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ...scenarios.stage import PHASES
+from ..events import KINDS
 from ..outcomes import Trouble
 from .about_actors import SORTS
 from .about_time import CONDITIONS
@@ -197,6 +198,7 @@ SOURCES: Mapping[str, Callable[[ShellCompleter], Iterable[str]]] = {
     "sort": lambda completer: SORTS,
     "subject": lambda completer: SUBJECTS,
     "form": lambda completer: FORMS,
+    "event kind": lambda completer: KINDS,
     "trace option": lambda completer: ("for", "max", "as", "do", *FORMS),
     "condition": lambda completer: (*CONDITIONS, *PHASES),
 }

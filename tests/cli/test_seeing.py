@@ -2,18 +2,24 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 from ringkeeper.cli import top as top_module
-from ringkeeper.cli.events import KINDS
+from ringkeeper.cli.events import KINDS, EventsOf
 from ringkeeper.cli.main import ringkeeper
-from ringkeeper.cli.observing import Complaints, EventsOf
+from ringkeeper.cli.observing import ClientProcesses
+from ringkeeper.cli.options import opened
+from ringkeeper.cli.outcomes import USAGE, Trouble
+from ringkeeper.cli.shell.real_target import RealTarget
+from ringkeeper.cli.shell.session import Shell
+from ringkeeper.cli.shell.table import TABLE
 from ringkeeper.cli.top import frame, screen
 from ringkeeper.runtime.process import free_port
-from ringkeeper.tests.actors.fake_cluster import Refusal
+from ringkeeper.tests.actors.fake_cluster import SILENT, Refusal
 from ringkeeper.tests.cli.fake_ring import FakeRing
 
 
@@ -68,7 +74,7 @@ def test_events_of_all_processes_are_told_in_the_order_of_their_clocks(cluster: 
     assert [(each["process"], each["number"]) for each in events] == [
         ("node 1", 0), ("ecs", 0), ("node 1", 1), ("node 2", 0), ("node 1", 2), ("node 2", 1),
     ]  # fmt: skip
-    assert told.stderr == f"ringkeeper: node {cluster.address(2)} does not answer: nobody leads, or it is busy\n"
+    assert told.stderr == f"ringkeeper: {cluster.address(2)}: this node did not answer within 5 s\n"
 
 
 def test_events_may_be_chosen_by_kind_and_number(cluster: Telling) -> None:
@@ -89,13 +95,13 @@ def test_who_follows_hears_of_a_new_life_and_of_what_is_gone() -> None:
     ]
 
     class Process:
-        def ask(self, word: str, since: dict[str, Any], launchers: bool) -> dict[str, Any]:
+        def observe_all(self, places: list[str], word: str, since: dict[str, Any]) -> Any:
             began, events, lost = told.pop(0)
             following = events[-1]["number"] + 1 if events else 0
-            return {"n": {"began": began, "events": events, "next": following, "more": False, "lost": lost}}
+            return {"n": {"began": began, "events": events, "next": following, "more": False, "lost": lost}}, {}
 
     said: list[str] = []
-    follower = EventsOf(Process(), Complaints(said.append))  # type: ignore[arg-type]
+    follower = EventsOf(Process(), said.append, ["n"])  # type: ignore[arg-type]
     assert [[each["number"] for each in follower.new()] for _ in range(3)] == [[0], [7], [0]]
     assert said == ["n does not remember 6 more events: they came too fast"]
 
@@ -105,12 +111,12 @@ def test_a_leader_that_leads_again_tells_nothing_twice() -> None:
     leads = [1.0, 2.0, 1.0]
 
     class Leader:
-        def ask(self, word: str, since: dict[str, Any], launchers: bool) -> dict[str, Any]:
+        def observe_all(self, places: list[str], word: str, since: dict[str, Any]) -> Any:
             began, number = leads[0], since.get("ecs", {"since": 0})["since"]
-            events = lives[began][number:]
-            return {"ecs": {"began": began, "events": events, "next": number + len(events), "more": False, "lost": 0}}
+            events, following = lives[began][number:], number + len(lives[began][number:])
+            return {"ecs": {"began": began, "events": events, "next": following, "more": False, "lost": 0}}, {}
 
-    follower = EventsOf(Leader(), Complaints(str))  # type: ignore[arg-type]
+    follower = EventsOf(Leader(), str, ["ecs"])  # type: ignore[arg-type]
     told = []
     while leads:
         told += [(leads[0], each["number"]) for each in follower.new()]
@@ -129,8 +135,42 @@ def test_top_shows_one_frame_where_there_is_no_terminal(cluster: Telling, monkey
     monkeypatch.setattr(top_module, "REFRESH_SECONDS", 0.01)
     shown = type_(cluster, "top")
     assert shown.exit_code == 0, shown.output
-    assert f"{cluster.address(2)} does not answer: nobody leads, or it is busy" in shown.stdout
+    assert f"{cluster.address(2)}: this node did not answer within 5 s" in shown.stdout
     assert shown.stdout.splitlines()[0].endswith(f"cluster fake: ring 1; the ECS at {cluster.leader} leads")
+
+
+def test_the_shell_shows_and_tells_what_the_commands_do(
+    cluster: Telling, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_moments(text: str) -> list[str]:
+        return [line.partition("  ")[2] for line in text.splitlines()]
+
+    monkeypatch.setattr(top_module, "REFRESH_SECONDS", 0.01)
+    target = RealTarget(f"{cluster.address(0)},{cluster.address(1)}", None, 5.0)
+    try:
+        shell = Shell(target, TABLE)
+        shell.out.width = 80
+        for typed, command in (("top", "top"), ("events kind state max 3", "events --kind state --last 3")):
+            shell.run(typed)
+            said = without_moments(capsys.readouterr().out)
+            assert said == without_moments(type_(cluster, *command.split()).stdout) and len(said) >= 3
+        assert shell.run("events kind states") == USAGE and "did you mean state?" in capsys.readouterr().err
+    finally:
+        target.close()
+
+
+def test_who_was_silent_is_the_last_by_way_of_whom_others_are_asked(cluster: Telling) -> None:
+    with opened(cluster.address(1), None, 0.2) as client:
+        processes = ClientProcesses(client)
+        first = processes.nodes()[0]
+        index = [cluster.address(each) for each in range(3)].index(first)
+        cluster.script(index, "RING", SILENT)
+        answers, silent = processes.observe_all([first], "METRICS")
+        assert not answers and list(silent) == [first]
+        with suppress(Trouble):  # the third node refuses
+            processes.observe("ecs", "EVENTS")
+        asked = [who for who, words in cluster.log if words[:3] == (b"RING", b"OBSERVE", b"ecs")]
+        assert asked and index not in asked
 
 
 STATUS = {
@@ -152,7 +192,7 @@ def figures(requests: int, slow: int) -> dict[str, Any]:
 
 
 def test_rates_and_times_are_those_between_two_samples() -> None:
-    shown = frame(STATUS, {"node a:1": figures(1000, 0)}, {"node a:1": figures(1200, 20), "node b:2": "dead"}, 2.0, [])
+    shown = frame(1e9, STATUS, {"a:1": figures(1000, 0)}, {"a:1": figures(1200, 20), "b:2": "dead"}, 2.0, [])
     up, down = shown["nodes"]
     assert (up["requests_per_second"], up["keys"], up["lag_seconds"]) == (100, 1234, 0.5)
     assert up["p50_seconds"] < 0.001 < up["p99_seconds"] < 0.5
@@ -166,7 +206,7 @@ def test_rates_and_times_are_those_between_two_samples() -> None:
 
 
 def test_a_process_that_has_started_again_has_no_rate_yet() -> None:
-    shown = frame(STATUS, {"node a:1": figures(1000, 0)}, {"node a:1": figures(10, 0)}, 1.0, [])
+    shown = frame(1e9, STATUS, {"a:1": figures(1000, 0)}, {"a:1": figures(10, 0)}, 1.0, [])
     assert shown["nodes"][0]["requests_per_second"] is None
     assert shown["nodes"][0]["p50_seconds"] is not None
 

@@ -13,7 +13,9 @@ from redis.cluster import LoadBalancingStrategy, RedisCluster
 from redis.exceptions import MovedError
 from ringkeeper import Client, ClientError, LocalCluster
 from ringkeeper.cli.main import ringkeeper
-from ringkeeper.tests.observing import Observing, Unobserved
+from ringkeeper.cli.observing import ClientProcesses
+from ringkeeper.cli.outcomes import Trouble
+from ringkeeper.tests.observing import traced
 from ringkeeper.tests.zookeepers import wait_until
 
 pytestmark = [
@@ -59,14 +61,13 @@ def keys_of(client: Client, node: str) -> list[str]:
 
 def test_the_journey_of_a_put_is_seen_in_every_process_that_it_goes_through(cluster: LocalCluster) -> None:
     with cluster.client() as client:
-        look = Observing(client.execute)
-        places = look.processes()
-        assert places[:4] == [*sorted(cluster.seeds), "ecs"] and len(places) == 5, "and the launcher"
+        look = ClientProcesses(client)
+        assert look.everybody() == [*sorted(cluster.seeds), "ecs", "launcher"]
         key, node = next((key, client.locate(key)[1]) for key in VALUES)
-        trace = look.trace("key", key)
-        assert list(trace.refusals) == places[4:] and "say what to trace: one of actor, type" in str(trace.refusals)
+        trace = traced(look, "key", key)
+        assert list(trace.refusals) == ["launcher"] and "say what to trace: one of actor, type" in str(trace.refusals)
         client.set(key, VALUES[key])
-        hops = trace.end()
+        hops = trace.told("UNTRACE").hops
         seen = [(hop.process.removeprefix("node "), hop.type) for hop in hops]
         own = ["Requests", "Execute", "Follow", "Executed", *["Appended", "PeerHolds"] * 2, "Settled"]
         assert sorted(kind for where, kind in seen if where == node) == sorted(own)
@@ -75,14 +76,13 @@ def test_the_journey_of_a_put_is_seen_in_every_process_that_it_goes_through(clus
         ]
         assert not any(hop.under_way for hop in hops) and hops[-1].what == f"SET {key}: +OK"
 
-        actors = {actor["name"]: actor for actor in look.ask(node, "ACTORS")}
+        actors = {actor["name"]: actor for actor in look.observe(node, "ACTORS")}
         assert actors["syncer"]["blocking"] and actors["replicator"]["parent"] == "storage"
-        assert look.ask(places[4], "INSPECT", actor="launcher")["hears"]
-        assert any(
-            "uvloop" in call or "run_forever" in call for calls in look.ask("ecs", "STACKS").values() for call in calls
-        )
-        with pytest.raises(Unobserved, match="start it with --allow-faults"):
-            look.ask(node, "FAULT", action="drop")
+        assert look.observe("launcher", "INSPECT", actor="launcher")["hears"]
+        stacks = look.observe("ecs", "STACKS").values()
+        assert any("uvloop" in call or "run_forever" in call for calls in stacks for call in calls)
+        with pytest.raises(Trouble, match="start it with --allow-faults"):
+            look.observe(node, "FAULT", action="drop")
         told = json.loads(client.execute("RING", "WHY", key))
         assert told["coordinator"] == node and told["since"] is not None
 

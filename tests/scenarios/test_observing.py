@@ -10,8 +10,9 @@ import pytest
 from hiredis import ReplyError
 from ringkeeper.actors.rules.journey import Hop, as_diagram
 from ringkeeper.actors.rules.slots import slot
+from ringkeeper.cli.outcomes import Trouble
 from ringkeeper.scenarios.simulated import SimulatedCluster
-from ringkeeper.tests.observing import Observing, Unobserved
+from ringkeeper.tests.observing import SimulatedProcesses, traced
 
 NODE = "127.0.0.1:7001"
 
@@ -142,13 +143,13 @@ def story(hops: list[Hop]) -> list[tuple[str, str, str]]:
 
 
 def test_the_journey_of_a_put_is_followed_through_all_processes_and_back(cluster: SimulatedCluster) -> None:
-    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
-    trace = look.trace("key", key)
-    assert len(trace.wheres) == 4 and not trace.refusals
+    look, key = SimulatedProcesses(cluster, NODE), key_of(cluster)
+    trace = traced(look, "key", key)
+    assert len(trace.places) == 4 and not trace.refusals
     assert cluster.execute(NODE, "SET", key, "Ada") == b"OK"
     cluster.execute(NODE, "SET", key + "x", "Ada")
     cluster.run(0.1)
-    hops = trace.end()
+    hops = trace.told("UNTRACE").hops
     journey = story(hops)
     assert [each for each in journey if each[0] == NODE] == [
         (NODE, "gateway", "Requests"),
@@ -171,55 +172,55 @@ def test_the_journey_of_a_put_is_followed_through_all_processes_and_back(cluster
 
 
 def test_a_put_that_a_fault_holds_up_is_seen_where_it_waits(cluster: SimulatedCluster) -> None:
-    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
-    trace = look.trace("key", key, seconds=5)
-    look.ask(NODE, "FAULT", action="hold", type="Append", to="127.0.0.1:17002")
+    look, key = SimulatedProcesses(cluster, NODE), key_of(cluster)
+    trace = traced(look, "key", key, seconds=5)
+    look.observe(NODE, "FAULT", action="hold", type="Append", to="127.0.0.1:17002")
     answers: list[Any] = []
     cluster._caller("somebody else").call(NODE, ("SET", key, "Ada"), answers.append, 5.0)
     cluster.run(0.2)
-    assert ("127.0.0.1:7002", "replica", "Append, under way") in story(trace.hops()) and not answers
-    look.ask(NODE, "RELEASE")
+    assert ("127.0.0.1:7002", "replica", "Append, under way") in story(trace.told().hops) and not answers
+    look.observe(NODE, "RELEASE")
     cluster.run(0.2)
-    assert answers == [b"OK"] and story(trace.hops())[-1] == (NODE, "gateway", "Settled")
+    assert answers == [b"OK"] and story(trace.told().hops)[-1] == (NODE, "gateway", "Settled")
     cluster.run(5)
-    assert not trace.runs
+    assert all(trace.told().ended.values())
 
 
 def test_a_read_and_what_is_sent_elsewhere_are_followed_too(cluster: SimulatedCluster) -> None:
-    look, key = Observing(lambda *words: cluster.execute(NODE, *words)), key_of(cluster)
+    look, key = SimulatedProcesses(cluster, NODE), key_of(cluster)
     cluster.run(1)  # until there is a lease
-    trace = look.trace("key", key, wheres=[NODE, "127.0.0.1:7002"])
+    trace = traced(look, "key", key, NODE, "127.0.0.1:7002")
     cluster.execute(NODE, "GET", key)
     cluster.execute("127.0.0.1:7002", "GET", key)
-    said = sorted((hop.process, hop.what) for hop in trace.end() if hop.type == "Executed")
+    said = sorted((hop.process, hop.what) for hop in trace.told("UNTRACE").hops if hop.type == "Executed")
     assert said == [(NODE, f"GET {key}: nil"), ("127.0.0.1:7002", f"GET {key}: -MOVED {slot(key.encode())} {NODE}")]
 
 
 def test_the_copying_of_a_key_to_a_node_that_joins_is_followed(cluster: SimulatedCluster) -> None:
-    look = Observing(lambda *words: cluster.execute(NODE, *words))
+    look = SimulatedProcesses(cluster, NODE)
     keys = [str(number) for number in range(200)]
     for key in keys:
         cluster.execute(coordinator(cluster, key), "SET", key, "Ada")
-    traces = {key: look.trace("key", key, seconds=60, id=key) for key in keys[:5]}
+    traces = {key: traced(look, "key", key, seconds=60) for key in keys[:5]}
     newcomer = cluster.new_node()
     cluster.run_until(lambda: newcomer in {coordinator(cluster, key) for key in keys} and cluster.serves(), 60)
-    moved = [trace.hops() for trace in traces.values()]
+    moved = [trace.told().hops for trace in traces.values()]
     chunks = [(hop.sender_process, hop.process) for hops in moved for hop in hops if hop.type == "Chunk"]
     assert chunks, "some of these keys went to the newcomer"
     assert any(hop.type == "Replicated" for hops in moved for hop in hops)
 
 
 def test_an_actor_and_a_type_are_followed_over_the_bridge(cluster: SimulatedCluster) -> None:
-    look = Observing(lambda *words: cluster.execute(NODE, *words))
-    beats = look.trace("type", "Heartbeat", messages_max=6)
-    detector = look.trace("actor", "failure-detector", messages_max=10_000)
+    look = SimulatedProcesses(cluster, NODE)
+    beats = traced(look, "type", "Heartbeat", messages_max=6)
+    detector = traced(look, "actor", "failure-detector", messages_max=10_000)
     cluster.run(1)
-    arrived = [hop for hop in beats.hops() if not hop.under_way]
+    arrived = [hop for hop in beats.told().hops if not hop.under_way]
     assert arrived and all(hop.actor == hop.sender == "failure-detector" for hop in arrived)
-    assert {part["ended"] for part in beats.parts()} == {"it has its 6 records", ""}, "the ECS hears none"
-    assert {"Beat", "Heartbeat"} <= {hop.type for hop in detector.end()}
-    with pytest.raises(Unobserved, match="say what to trace: one of actor, key, type"):
-        look.trace("colour", "blue")
+    assert set(beats.told().ended.values()) == {"it has its 6 records", ""}, "the ECS hears none"
+    assert {"Beat", "Heartbeat"} <= {hop.type for hop in detector.told("UNTRACE").hops}
+    with pytest.raises(Trouble, match="say what to trace: one of actor, key, type"):
+        traced(look, "colour", "blue")
 
 
 def test_why_a_node_coordinates_a_key_is_told_with_its_cause(cluster: SimulatedCluster) -> None:
