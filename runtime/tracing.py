@@ -23,6 +23,7 @@ actors with a thread of their own that are spawned while it runs.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from .looking import ObserveError, number_of, text_of
 from .remote import SCHEME
 from .simulation.trace import writer_of
 from .system import ActorSystem
+
+log = logging.getLogger(__name__)
 
 MESSAGES, MESSAGES_MAX = 200, 10_000
 """So many records a trace takes, unless somebody wishes otherwise; and at most."""
@@ -152,6 +155,7 @@ class Tracing:
         self._stamps: dict[tuple[int, int], list[_Stamp]] = {}
         self._here = _Here()
         self._untap: list[Callable[[], object]] = []
+        self._tapped: set[Actor | BlockingActor] = set()
         self._numbers = itertools.count(1)
 
     # Traces
@@ -205,6 +209,7 @@ class Tracing:
         if not self._running:
             while self._untap:
                 self._untap.pop()()
+            self._tapped.clear()
             self._stamps.clear()
 
     # Taps
@@ -239,6 +244,9 @@ class Tracing:
             self._instead(post, "_deliver", _deliver)
 
     def _tap(self, actor: Actor | BlockingActor) -> None:
+        if actor in self._tapped:  # it was spawned by another thread at the same time, and was found before it began
+            return
+        self._tapped.add(actor)
         receive, inbox = actor.on_receive, actor.actor_inbox
         self._instead(actor, "on_receive", lambda message: self._handle(actor, receive, message))
         if isinstance(inbox, Mailbox):
@@ -316,7 +324,13 @@ class Tracing:
         concerned = []
         for trace in self._running:
             caused = cause.message if cause is not None and trace in cause.traces else None
-            what = trace.subject.concerns(message, caused, sender, to)
+            try:
+                what = trace.subject.concerns(message, caused, sender, to)
+            except Exception as failure:  # whoever looks on must not fail whoever works
+                log.exception("the trace %s cannot tell whether a %s concerns it", trace.id, type(message).__name__)
+                why = f"it failed on a {type(message).__name__}: {failure!r}"
+                self._system.loop.call_soon_threadsafe(self._end, trace, why)
+                continue
             if what is not None:
                 concerned.append((trace, what))
         return concerned
@@ -341,12 +355,19 @@ class Tracing:
                 "waited": waited,
                 "worked": worked,
                 "epoch": self._epoch(),
-                "what": (what or writer_of(type(message))(message).removeprefix(name).strip())[:WHAT_CHARACTERS_MAX],
+                "what": (what or _said_by(message, name))[:WHAT_CHARACTERS_MAX],
             }
         )
         if len(trace.records) >= trace.messages_max:
             why = f"it has its {trace.messages_max} records"
             self._system.loop.call_soon_threadsafe(self._end, trace, why)
+
+
+def _said_by(message: Any, name: str) -> str:
+    try:
+        return writer_of(type(message))(message).removeprefix(name).strip()
+    except Exception as failure:  # a message of others' may lack a field
+        return f"it cannot be read: {failure!r}"
 
 
 # The observer's words

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -141,6 +141,41 @@ def test_a_trace_follows_actors_that_fail_are_made_anew_or_come_later(world: Wor
     ]  # fmt: skip
     untrace(world.system, {"id": "t"})
     assert world.untouched()
+
+
+def test_an_actor_that_is_found_before_it_has_begun_is_followed_once(world: World) -> None:
+    trace(world.system, {"id": "t", "actor": "low"})
+    world.system._begin(world.system.actor("low"))
+    world.tell(world.low, 0)
+    assert len(untrace(world.system, {"id": "t"})["records"]) == 1
+    assert world.untouched()
+
+
+def test_no_actor_fails_because_it_is_looked_at(world: World) -> None:
+    @dataclass
+    class Blank:
+        never_set: int = field(init=False)
+
+    class Listener(Actor):
+        heard = 0
+
+        def on_receive(self, message: Any) -> None:
+            self.heard += 1
+
+    class Broken:
+        def concerns(self, message: Any, cause: Any, sender: str, to: str) -> str | None:
+            raise KeyError("who")
+
+    world.system.tracing = Tracing(world.system, subjects={"broken": lambda about: Broken()})
+    listener = world.system.spawn(Listener, name="listener")
+    trace(world.system, {"id": "t", "type": "Blank"})
+    trace(world.system, {"id": "u", "broken": ""})
+    listener.tell(Blank())
+    world.loop.run_until_idle()
+    assert world.system.actor("listener").heard == 1
+    [(_, _, what)] = world.seen()
+    assert what.startswith("it cannot be read: AttributeError")
+    assert traced(world.system, {"id": "u"})["ended"] == "it failed on a Blank: KeyError('who')"
 
 
 def test_questions_are_answered_while_a_trace_runs(world: World) -> None:
