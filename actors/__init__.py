@@ -14,9 +14,10 @@ A node process runs `Member`, `Gateway`, `StorageNode` (with `acknowledging.py`,
 `Handoff` for each run of slots that it makes another node equal for (paced by `pace.py`), and for a moment a
 `Takeover`; an ECS process runs `Ecs` (with `ecs_verbs.py`, `job_view.py` and `restoring.py`) and `Balancer`; both run
 `Watches`, which turns ZooKeeper into messages, and `Election`, which knows who leads. `Launcher` starts processes on
-one machine. What they say to each other is in `messages.py`; what they decide by is pure and in `rules/`; what they run
-on, knowing nothing of keys or rings, is in ``runtime/``. `processes.py` puts the parts of each process together by
-`config.py`; `node_folder.py` and `cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
+one machine. Every process has an `Observer`, by which people look into it. What they say to each other is in
+`messages.py`; what they decide by is pure and in `rules/`; what they run on, knowing nothing of keys or rings, is in
+``runtime/``. `processes.py` puts the parts of each process together by `config.py`; `node_folder.py` and
+`cluster_folder.py` keep what is on disk. A program meets all this through `local.py`,
 a cluster of its own, and `client.py` or `async_client.py`, over what these share: `client_engine.py` with its parts
 `client_requests.py`, `client_links.py`, `client_map.py`, `client_pacing.py`, `client_errors.py`.
 
@@ -96,15 +97,18 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
 *Somebody looks into a process*
 
 1.  ``RING OBSERVE where word`` reaches the `Gateway` of any node. It sends `Observe` to the `Observer` of the process
-    that is meant: its own, the leading ECS's, or any other, over the bridge. Every process has one
-    (``runtime/observer.py``).
-2.  `Observed` brings the answer, as JSON. Shell, ``top`` and ``events`` see and do all this way, in the simulation too.
+    that is meant (``runtime/observer.py``): its own, the leading ECS's, or any other, over the bridge.
+2.  `Observed` brings the answer, as JSON. Shell, ``top`` and ``events`` see and do all this way, in the simulation too
+    (``cli/observing.py``). ``TELL``, ``ASK`` and ``FAULT`` interfere (``runtime/interfering.py``), ``PY`` runs code
+    (``probes.py``), both only where a process was started for it.
 3.  ``TRACE`` has an observer follow a key, an actor or a type of message through its process (``runtime/tracing.py``).
     What belongs to the journey of a key says `key_journey.py`; whoever asks starts it in all processes, and
     ``rules/journey.py`` makes one story of what they have seen.
 4.  What an actor has to say of itself are its ``metrics``, gathered when somebody asks (``runtime/metrics.py``;
     Prometheus asks over HTTP, ``metrics_endpoint.py``). What has happened is noted where it happens
-    (``runtime/events.py``).
+    (``runtime/events.py``); what is new in a ring says ``rules/ring_news.py``. What hangs finds ``watchdog.py``.
+5.  ``RING WHY`` asks a node since when somebody coordinates a key: it keeps what it has seen change from ring to ring
+    (``rules/hands.py``).
 
 *Somebody makes a backup*
 

@@ -16,7 +16,8 @@ Knows nothing of keys' meaning, rings or Redis commands; everything here would s
 `resp.py`         the RESP edge: connections, requests, replies
 
 `observer.py`     lets people look into a process; `looking.py` and `interfering.py` have the words for that;
-                  `tracing.py` follows messages, `probes.py` runs code, `watchdog.py` finds what hangs
+                  `tracing.py` follows messages, `probes.py` runs code, `watchdog.py` finds what hangs,
+                  `events.py` remembers what has happened, `metrics.py` gathers figures (`metrics_endpoint.py`)
 
 ``zookeeper/``    the embedded ZooKeeper
 ``store/``        records on disk

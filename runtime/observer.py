@@ -32,9 +32,10 @@ from .interfering import ask, fault, faults, release, tell
 from .looking import ObserveError, actors, events, inspect, stacks, types
 from .message import message
 from .metrics import metrics
-from .probes import hangs, py
+from .probes import py
 from .system import ActorSystem
 from .tracing import trace, traced, untrace
+from .watchdog import hangs
 
 log = logging.getLogger(__name__)
 

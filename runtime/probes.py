@@ -1,4 +1,4 @@
-"""Runs code beside an actor, and tells what hangs: the observer's words that reach behind messages."""
+"""Runs code beside an actor: the observer's word that reaches behind messages."""
 
 from __future__ import annotations
 
@@ -42,10 +42,3 @@ def py(system: ActorSystem, arguments: dict[str, Any]) -> str:
     except (Exception, SystemExit) as error:
         raise ObserveError(f"the code raised {type(error).__name__}: {str(error)[:RESULT_CHARACTERS_MAX]}") from error
     return result if len(result) <= RESULT_CHARACTERS_MAX else f"{result[:RESULT_CHARACTERS_MAX]}..."
-
-
-def hangs(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:
-    """HANGS: what blocking actors work on and wait for now, and what the watchdog has found so far."""
-    if system.watchdog is None:  # simulated: nothing can hang there
-        return {"working": [], "waits": [], "circles": [], "found": []}
-    return system.watchdog.hangs()

@@ -581,10 +581,6 @@ class ActorSystem:
             else:
                 life.ref.stop(block=False)
 
-    def counters(self) -> dict[str, tuple[int, Counters]]:
-        """Per actor name: messages waiting now, and what it has done so far."""
-        return {state.name: (state.depth, state.counters) for state in self.actors()}
-
     def actors(self) -> list[ActorState]:
         """Every actor that is here now, by name."""
         now = self.loop.time()

@@ -244,6 +244,13 @@ class Watchdog:
         self._found.append({"at": at, "kind": kind, "sentence": sentence, "stacks": threads})
 
 
+def hangs(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:
+    """HANGS: what blocking actors work on and wait for now, and what the watchdog has found so far."""
+    if system.watchdog is None:  # simulated: nothing can hang there
+        return {"working": [], "waits": [], "circles": [], "found": []}
+    return system.watchdog.hangs()
+
+
 def circles(waits: Iterable[Wait]) -> list[list[Wait]]:
     """Every circle of those who wait for each other, beginning with its least address."""
     by_waiting: dict[str, Wait] = {}

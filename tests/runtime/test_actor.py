@@ -11,7 +11,7 @@ import pytest
 from ringkeeper.runtime.actor import Actor, BlockingActor, LoopFuture, Mailbox, WouldDeadlock
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
-from ringkeeper.runtime.system import ESCALATE, ActorSystem, Supervision, Terminated
+from ringkeeper.runtime.system import ESCALATE, ActorState, ActorSystem, Supervision, Terminated
 from ringkeeper.runtime.virtual import VirtualLoop
 from ringkeeper.tests.runtime.homes import Home
 
@@ -149,6 +149,10 @@ def test_a_reminder_comes_when_its_time_has_come_and_not_after_death() -> None:
     harness.stop()
 
 
+def state_of(system: ActorSystem, name: str) -> ActorState:
+    return next(state for state in system.actors() if state.name == name)
+
+
 def test_a_failed_actor_is_made_anew_under_its_ref_and_keeps_its_mail() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
@@ -156,12 +160,12 @@ def test_a_failed_actor_is_made_anew_under_its_ref_and_keeps_its_mail() -> None:
     for text in ("one", "fail", "two"):
         notebook.tell(Note(text=text))
     loop.run_until_idle()
-    assert system.counters()["notebook"][0] == 1  # "two" waits for the new one
+    assert state_of(system, "notebook").depth == 1  # "two" waits for the new one
     loop.advance(1.0)
     answer = notebook.ask("texts", block=False)
     loop.run_until_idle()
     assert answer.get(timeout=0) == ["two"]
-    assert system.counters()["notebook"][1].restarts == 1
+    assert state_of(system, "notebook").counters.restarts == 1
     system.stop()
 
 
@@ -221,7 +225,7 @@ def test_what_one_message_causes_is_handled_in_the_same_turn() -> None:
     loop.run_until_idle()
     ends: list[int] = []
     first.tell(Note(text="one"))
-    system.at_end_of_turn(lambda: ends.append(int(system.counters()["last"][1].messages[Note][0])))
+    system.at_end_of_turn(lambda: ends.append(int(state_of(system, "last").counters.messages[Note][0])))
     loop.run_until_idle()
     assert ends == [1]
     system.stop()

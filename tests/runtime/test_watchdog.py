@@ -136,7 +136,7 @@ def test_who_waits_for_an_actor_that_goes_on_after_asking_it_something_is_in_no_
 
         wait_until(waits)
         asker.tell(AskOn(first=ann.resolve(worker.address)))
-        wait_until(lambda: bob.counters()["worker"][0])
+        wait_until(lambda: next(state.depth for state in bob.actors() if state.name == "worker"))
         assert [wait["waiting"] for wait in waits()] == [worker.address]
         over.set()
 
