@@ -121,7 +121,8 @@ class Watched:
 
 
 def _crowds_out(event: Mapping[str, Any]) -> bool:
-    return event["kind"] in NOT_SHOWN or (event["process"].startswith("node ") and event["kind"] in NOT_SHOWN_OF_NODES)
+    others = NOT_SHOWN if event["process"].startswith("ecs") else NOT_SHOWN | NOT_SHOWN_OF_NODES
+    return event["kind"] in others
 
 
 def frame(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...actors.rules.journey import as_diagram, as_table
+from ...runtime.tracing import MESSAGES, MESSAGES_MAX, SECONDS, SECONDS_MAX
 from ..events import KINDS, EventsOf, in_words, of_kinds
 from ..observing import RunningTrace, sentences
 from ..outcomes import NO, Trouble
@@ -14,8 +15,6 @@ from .session import Call, Shell
 
 SUBJECTS = ("key", "actor", "type")
 FORMS = ("text", "json", "diagram")
-MESSAGES, MESSAGES_MAX = 200, 10_000
-SECONDS, SECONDS_MAX = 10.0, 600.0
 EVENTS_SHOWN, EVENTS_SHOWN_MAX = 20, 10_000
 
 
@@ -138,6 +137,10 @@ def events(shell: Shell, call: Call) -> None:
     troubles: list[str] = []
     found = of_kinds(EventsOf(shell.target, troubles.append, places).new(), kinds)
     shell.say(*map(in_words, found[-count:]))
-    if not found and not troubles:
+    if found:
+        for sentence in troubles:  # the others have told what there is
+            shell.complain(sentence)
+    elif troubles:
+        shell.complain_all(troubles)
+    else:
         raise Trouble("nothing of that kind has happened yet" if kinds else "nothing has happened yet", NO)
-    shell.complain_all(troubles)

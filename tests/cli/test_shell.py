@@ -174,6 +174,9 @@ def test_who_takes_over_after_a_death_is_seen(says: Says) -> None:
     assert says(f"put {KEY} Ada; kill owner-of {KEY}; until down 7001; until serves")[0] == DONE
     assert "127.0.0.1:7003 answers for it (ring epoch 2)" in says(f"locate {KEY}")[1]
     assert "7001 is down" in says("ecs events")[1]
+    status, said = says("top; events kind state max 1")
+    assert status == DONE and "127.0.0.1:7001 does not answer" in said
+    assert "ring 2 is written" in said and "ring 2: " not in said, "what nodes tell as well crowds out nothing"
     assert says("restart 7001; until up 7001; until steady")[0] == DONE
     assert says("pause 7002; until down 7002; resume 7002; until up 7002; cut 7001 7002; heal")[0] == DONE
     assert says("kill ecs")[0] == REFUSED
