@@ -14,6 +14,8 @@ import math
 import types as kinds
 import typing
 from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -125,8 +127,7 @@ def _kind(arguments: Mapping[str, Any]) -> type:
     name = text_of(arguments, "type")
     cls = MESSAGES.get(name)
     if cls is None:
-        near = sorted(known for known in MESSAGES if name.lower() in known.lower() or known.lower() in name.lower())
-        raise ObserveError(f"{name!r} is no message here" + (f"; there are {', '.join(near)}" if near else ""))
+        raise _no_message(name)
     return cls
 
 
@@ -188,6 +189,8 @@ def fault(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:
     if len(faults.rules) >= FAULTS_MAX:
         raise ObserveError(f"there are {FAULTS_MAX} faults already; release some")
     kind, sender, to = (text_of(arguments, name, "*") for name in ("type", "from", "to"))
+    if not any(fnmatchcase(name, kind) for name in MESSAGES):
+        raise _no_message(kind)
     match text_of(arguments, "action"):
         case "hold":
             made_fault = faults.hold(kind, sender=sender, to=to)
@@ -198,6 +201,12 @@ def fault(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:
         case other:
             raise ObserveError(f"{other!r} is no fault; there are hold, delay and drop")
     return _told(made_fault)
+
+
+def _no_message(name: str) -> ObserveError:
+    near = sorted(known for known in MESSAGES if name.lower() in known.lower() or known.lower() in name.lower())
+    near = near or get_close_matches(name, MESSAGES)
+    return ObserveError(f"{name!r} is no message here" + (f"; there are {', '.join(near)}" if near else ""))
 
 
 def release(system: ActorSystem, arguments: dict[str, Any]) -> list[dict[str, Any]]:

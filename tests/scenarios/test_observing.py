@@ -123,6 +123,8 @@ def test_a_message_that_is_held_between_nodes_holds_up_the_put_until_it_is_relea
     assert observe(cluster, "here", "RELEASE", id=again["id"])[0]["seconds"] == 0.1
     assert "there is no fault 77 here; there are: none" in str(observe(cluster, "here", "RELEASE", id=77))
     assert "'seconds' must be" in str(observe(cluster, "here", "FAULT", action="delay"))
+    mistyped = str(observe(cluster, "here", "FAULT", action="hold", type="Apend"))
+    assert "'Apend' is no message here" in mistyped and "Append" in mistyped
     assert "is no fault; there are hold" in str(observe(cluster, "here", "FAULT", action="bend"))
 
 
