@@ -167,8 +167,9 @@ class Observer(Actor):
             self._say_json(asked, answer)
 
     def _failed(self, asked: Observe, failure: Exception) -> None:
-        log.exception("the observer failed on %s", " ".join(asked.words), exc_info=failure)
-        self._say(asked, error=f"ERR {' '.join(asked.words)} failed: {type(failure).__name__}: {failure}"[:1000])
+        what = sayable(" ".join(asked.words))
+        log.exception("the observer failed on %s", what, exc_info=failure)
+        self._say(asked, error=f"ERR {what} failed: {type(failure).__name__}: {failure}"[:1000])
 
     def _say_json(self, asked: Observe, answer: Any) -> None:
         text = json.dumps(answer)
@@ -178,8 +179,12 @@ class Observer(Actor):
             self._say(asked, text=text)
 
     def _say(self, asked: Observe, *, text: str = "", error: str = "") -> None:
-        error = error.encode("utf-8", "replace").decode()  # it may quote JSON, which has texts that are no Unicode
-        self.send(asked.reply_to, Observed(question=asked.question, text=text, error=error))
+        self.send(asked.reply_to, Observed(question=asked.question, text=text, error=sayable(error)))
+
+
+def sayable(text: str) -> str:
+    """What can be sent and logged of a text that may quote JSON, in which there are texts that are no Unicode."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def arguments_of(text: str) -> dict[str, Any]:

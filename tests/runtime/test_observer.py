@@ -104,10 +104,11 @@ class Other(Actor):
         self.said.append("other")
 
 
-def test_an_error_can_be_sent_whatever_it_quotes() -> None:
+def test_an_error_can_be_sent_and_logged_whatever_it_quotes(caplog: pytest.LogCaptureFixture) -> None:
     harness = Harness(Observer, name="observer", words={"\udc80": lambda system, arguments: {}[arguments["x"]]})
     answer = observe(harness, "\udc80", x="\ud800")
     assert answer.error.encode() == b"ERR ? failed: KeyError: '\\ud800'"
+    assert b"the observer failed on ?" in caplog.text.encode()
 
 
 def test_a_word_that_fails_is_the_askers_trouble_and_not_the_observers() -> None:
