@@ -75,10 +75,11 @@ class Process:
         and call ``exec_again``.
         """
         main = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
         if main:
             with contextlib.suppress(ValueError, OSError):  # whose stderr is no file has nowhere to say it
                 faulthandler.enable()  # a death inside a library leaves the stacks of all threads in the log
-            for number in (signal.SIGTERM, signal.SIGINT):  # the loop hears no signal before it runs
+            for number in handlers:  # the loop hears no signal before it runs
                 signal.signal(number, lambda *_: self.loop.call_soon_threadsafe(self.close))
             self.loop.call_soon(self._hear_signals)
         try:
@@ -91,11 +92,11 @@ class Process:
             self._watchdog.stop()
             self.system.stop()
             if main:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    if not self.loop.remove_signal_handler(number):
-                        signal.signal(number, signal.SIG_DFL)
-                    if self._again:  # it counts until the very last moment
-                        signal.signal(number, lambda *_: self.close())
+                for number, before in handlers.items():
+                    self.loop.remove_signal_handler(number)
+                    # An order to end counts until the very last moment; whoever runs a process in a program of theirs
+                    # has their own handlers back.
+                    signal.signal(number, (lambda *_: self.close()) if self._again else before)
             self._end_tasks()
             self.loop.close()
         return self._status

@@ -18,8 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Workers side by side, and the processes that they start, look for free ports each in a range of its own."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number:
-        each = len(FREE_PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        first = FREE_PORTS[int(number) * each]
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        each = len(FREE_PORTS) // workers
+        first = FREE_PORTS[int(number) % workers * each]  # one that takes the place of a dead one has a higher number
         os.environ[FREE_PORTS_SETTING] = f"{first}-{first + each - 1}"
 
 

@@ -1,11 +1,14 @@
 """A process from outside: how it ends, and when it begins a next life."""
 
+import gc
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
-from ringkeeper.runtime.process import FREE_PORTS_SETTING, free_port
+from ringkeeper.runtime.process import FREE_PORTS_SETTING, Process, free_port
 
 pytestmark = pytest.mark.processes
 
@@ -70,6 +73,33 @@ finally:
 process.exec_again()
 print("ended", status, flush=True)
 '''
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_runs_a_process_in_a_program_has_their_signal_handlers_back(fails: bool) -> None:
+    class Contents:
+        def __init__(self, process: Process) -> None:
+            if fails:
+                raise RuntimeError("the port is taken")
+            process.loop.call_soon(process.close)
+
+        def close(self, done: Callable[[], None]) -> None:
+            done()
+
+    def mine(*_: object) -> None:
+        """What the program does on its own."""
+
+    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
+    thresholds = gc.get_threshold()
+    try:
+        with pytest.raises(RuntimeError, match="taken") if fails else nullcontext():
+            assert Process("example").run(Contents) == 0
+        assert {signal.getsignal(number) for number in before} == {mine}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 def run(*steps: str) -> tuple[int, list[str], str]:
