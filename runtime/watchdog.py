@@ -1,13 +1,14 @@
 """Finds what hangs in a process, and says where: a loop that is blocked, work that takes long, asks in a circle.
 
     a thread: every half second ...... ping the loop -> no answer for 2 s: the loop is blocked
-                                  '... look at the stacks of all blocking actors: who handles what, who waits for whom
+                                  '... look at all blocking actors: who handles what, who waits for whom
 
-Nothing is kept for this while messages are handled: who handles which message is read from the stack of the thread that
-does it, and whom a future's answer is expected of is written down by whoever asks, which is no hot path. What is found
-is logged with the stacks of all threads, noted as an event, and kept for the observer (HANGS); a process whose loop is
-blocked can say it only in its log. Time is counted in looks, not by the clock: a process that was itself paused has
-looked once, not a hundred times, and reports nothing on waking.
+On the loop nothing is kept for this while messages are handled: which actor handles which message is read from the
+stack. A blocking actor says what it handles, for whoever looks; that it waits for an answer is read from its stack, and
+whom that is expected of is written down by whoever asks. What is found is logged with the stacks of all threads, noted
+as an event, and kept for the observer (HANGS); a process whose loop is blocked can say it only in its log. Time is
+counted in looks, not by the clock: a process that was itself paused has looked once, not a hundred times, and reports
+nothing on waking.
 
 Actors on the loop never wait for each other (``WouldDeadlock``). Blocking actors may, and then each of them waits for
 one other at most: following that leads into a circle or out of it. A circle through other processes is named here if
@@ -29,7 +30,6 @@ from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pykka
 from pykka._envelope import Envelope
 
 from .actor import BlockingActor, LoopFuture
@@ -174,11 +174,14 @@ class Watchdog:
 
     def _look(self) -> None:
         now = monotonic()
+        frames = sys._current_frames()
         works = {}
-        for thread, frame in sys._current_frames().items():
-            work = self._work(thread, frame, now)
-            if work is not None:
-                works[work.actor.name] = self._continued(work)
+        for actor in self._system.inhabitants():
+            if isinstance(actor, BlockingActor) and (handling := actor.handling) is not None:
+                message, thread = handling
+                works[actor.name] = self._continued(
+                    _Work(actor, message, thread, _awaited(frames.get(thread)), now, now)
+                )
         self._works = works
         for work in works.values():
             if work.looks >= WORK_SECONDS / LOOK_SECONDS and not work.reported:
@@ -195,19 +198,6 @@ class Watchdog:
             self._circles[members] = ", ".join(map(str, circle)).replace(self._system.prefix, "")
             if members not in known:
                 self._report("circle", f"asks wait on each other: {self._circles[members]}")
-
-    def _work(self, thread: int, frame: FrameType, now: float) -> _Work | None:
-        """What an actor's thread is at, None for other threads and for those that wait for mail."""
-        awaits = None
-        for each in _outwards(frame):
-            if each.f_code is _GET and awaits is None and each.f_locals["self"].asked is not None:
-                awaits = each.f_locals["self"]
-            elif each.f_code is _HANDLE_RECEIVE:
-                actor = each.f_locals["self"]
-                if isinstance(actor, BlockingActor) and actor.system is self._system:
-                    return _Work(actor, each.f_locals["message"], thread, awaits, now, now)
-                return None
-        return None
 
     def _continued(self, work: _Work) -> _Work:
         """The same, with what is known of it from the looks before."""
@@ -271,7 +261,12 @@ def circles(waits: Iterable[Wait]) -> list[list[Wait]]:
 
 
 _GET = LoopFuture.get.__code__
-_HANDLE_RECEIVE = pykka.Actor._handle_receive.__code__
+
+
+def _awaited(frame: FrameType | None) -> LoopFuture | None:
+    """The answer of another actor that a thread waits for."""
+    futures = (each.f_locals["self"] for each in _outwards(frame) if each.f_code is _GET)
+    return next((future for future in futures if future.asked is not None), None)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
