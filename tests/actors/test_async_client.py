@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -32,23 +32,11 @@ from ringkeeper.tests.actors.fake_cluster import (
     SILENT,
     TRYAGAIN,
     FakeCluster,
-    open_sockets,
 )
 
+pytestmark = pytest.mark.usefixtures("no_socket_is_left_open")
+
 Story = Callable[[AsyncClient], Awaitable[Any]]
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left_open() -> Iterator[None]:
-    sockets = open_sockets()
-    yield
-    assert open_sockets() == sockets
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
-        yield cluster
 
 
 def play(cluster: FakeCluster, story: Story, *, loop: Any = asyncio.new_event_loop, **options: Any) -> Any:

@@ -51,21 +51,9 @@ from ringkeeper.tests.actors.fake_cluster import (
     TRYAGAIN,
     FakeCluster,
     encoded,
-    open_sockets,
 )
 
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left_open() -> Iterator[None]:
-    sockets = open_sockets()
-    yield
-    assert open_sockets() == sockets
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
-        yield cluster
+pytestmark = pytest.mark.usefixtures("no_socket_is_left_open")
 
 
 @pytest.fixture
