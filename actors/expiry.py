@@ -150,14 +150,11 @@ class Expiry:
 
     def _due(self, now_ms: int) -> list[int]:
         """The slots to look at, ascending. Those that are new and empty, thousands after a takeover, are done with."""
-        due = []
-        for slot, soonest in enumerate(self._soonest):
-            if soonest <= now_ms:
-                if slot == self._at[0] or self._store.keys_in(slot):
-                    due.append(slot)
-                else:
-                    self._soonest[slot] = NEVER
-        return due
+        come = [slot for slot, soonest in enumerate(self._soonest) if soonest <= now_ms]
+        empty = set(come).difference(self._store.with_keys(come), self._at[:1])  # one that is begun has to be ended
+        for slot in empty:
+            self._soonest[slot] = NEVER
+        return [slot for slot in come if slot not in empty] if empty else come
 
     def _expired_of_met(self, now_ms: int) -> Keys:
         met, self._met = self._met, {}

@@ -320,6 +320,11 @@ class Store:
         slots = self._slots
         return bytearray(map(bool, map(or_, slots.keys, slots.epochs)))
 
+    def with_keys(self, slots: Iterable[int]) -> list[int]:
+        """Those of some slots that have keys, counting what is staged."""
+        keys = self._slots.keys
+        return [slot for slot in slots if keys[slot]]
+
     def keys_in(self, slot: int) -> int:
         """How many keys the slot has, counting what is staged."""
         return self._slots.keys[slot]
