@@ -10,12 +10,14 @@ After the story the stage is calmed, and then every check of `checks.py` looks a
 hold, and ``check`` at whatever it likes. A run is *good* if no check found anything and nothing else went wrong.
 """
 
+import gc
 import importlib
 import importlib.util
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -121,7 +123,7 @@ def play(scenario: Scenario, stage: Stage) -> Played:
     began = time.perf_counter()
     violations: list[Violation] = []
     failure = kind = skipped = ""
-    with stage:
+    with _without_collections(stage), stage:
         try:
             scenario.setup(stage)
             scenario.story(stage)
@@ -149,3 +151,17 @@ def play(scenario: Scenario, stage: Stage) -> Played:
             timeline=tuple(stage.timeline),
             history=stage.history,
         )
+
+
+@contextmanager
+def _without_collections(stage: Stage) -> Iterator[None]:
+    """In a simulated story cyclic garbage waits for the end: looking for it, again and again in a world that is still
+    needed, took a fifth of the time. On real processes nothing is changed."""
+    changes = isinstance(stage, SimulatedStage) and gc.isenabled()
+    if changes:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if changes:
+            gc.enable()
