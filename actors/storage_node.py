@@ -800,6 +800,10 @@ class StorageNode(Actor):
             reply = self._refusals[slot] = refusal(self._refusal(slot))
         return reply
 
+    def _refuses(self, slot: int, reply: Reply) -> bool:
+        """Whether a reply says that this node does not serve the slot. It rests on nothing that was written."""
+        return reply is not None and reply is self._refusals.get(slot)
+
     def _refusal(self, slot: int) -> str:
         ring = self._ring
         if self._trouble:
@@ -1143,7 +1147,7 @@ class StorageNode(Actor):
                     batch = written.get(key, 0)
                 else:
                     batch = dirt(slot, command.keys(args))
-                if not batch or (writes and offset + index in eager):
+                if not batch or (writes and offset + index in eager) or self._refuses(slot, reply):
                     continue
                 group = group_of(slot)
                 if group is None:
@@ -1295,7 +1299,7 @@ class StorageNode(Actor):
             self._waits.append(now - each.asked.since)
             keys = each.command.keys(each.args)
             slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
-            if unsynced and self._acknowledging.group_of(slot) is not None:
+            if unsynced and self._acknowledging.group_of(slot) is not None and not self._refuses(slot, reply):
                 since, writes = each.asked.since, each.command.writes
                 self._acknowledging.hold(Waiting([each.asked], [reply], [slot], self._batch, since, writes))
             else:

@@ -83,6 +83,8 @@ def test_enough_copies_are_asked_for_at_the_moment_of_the_acknowledgement(trio: 
     trio.confirm_ring(A)
     assert trio.replies[read] is LATER and trio.ask(A, f"GET {key}") is LATER, "nobody else holds it"
     assert trio.ask(A, f"GET {trio.key(A, 'clean')}") is None
+    for line in (f"SET {key} 2", f"INCR {key}"):
+        assert trio.ask(A, line).startswith(b"-NOREPLICAS"), "nothing was done, whatever becomes of the write in doubt"
 
 
 def test_with_too_few_copies_up_nothing_is_stamped(trio: Trio) -> None:
