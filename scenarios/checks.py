@@ -191,25 +191,33 @@ def lives_of(
     have undone. ``values``: those at the end.
 
     A write of the last moments whose value was found after the cut has happened, and before it: what was lost cannot
-    come back later. A workload writes each value once.
+    come back later. A workload writes each value once, and no piece that it appends is a part of another.
     """
     lives = []
     for count, end in enumerate((*sorted(power_cuts), math.inf)):
         operations = [_cut_off(each, end) for each in history if each.invoked < end]
         for cut in sorted(power_cuts)[:count]:
-            kept = {(each.key, each.found[0]) for each in operations if each.found is not None and each.invoked > cut}
-            kept |= set(values.items()) if values is not None and end == math.inf else set()
+            kept: dict[bytes, set[bytes | None]] = defaultdict(set)
+            for each in operations:
+                if each.found is not None and each.invoked > cut:
+                    kept[each.key].add(each.found[0])
+            for key, value in values.items() if values is not None and end == math.inf else ():
+                kept[key].add(value)
             operations = [each if _outlived(each, cut, kept) else _in_doubt(each) for each in operations]
         lives.append(History(each for each in operations if each.outcome != "maybe" or each.kind not in READS))
     return lives
 
 
-def _outlived(operation: Operation, cut: float, kept: Collection[tuple[bytes, bytes | None]]) -> bool:
+def _outlived(operation: Operation, cut: float, kept: Mapping[bytes, Collection[bytes | None]]) -> bool:
     """Whether a power cut leaves no doubt of an operation. ``kept``: the values that were found after it, by key."""
     if operation.invoked > cut or _end(operation) < cut - UNSYNCED_SECONDS_MAX:
         return True
-    found = operation.argument is not None and (operation.key, operation.argument) in kept
-    return found and _end(operation) < cut and operation.may_write
+    if _end(operation) >= cut or not operation.may_write or not isinstance(operation.argument, bytes):
+        return False
+    found = kept.get(operation.key, ())
+    if operation.kind == "append":  # what was added is a part of what was found
+        return any(operation.argument in value for value in found if value is not None)
+    return operation.argument in found
 
 
 def _cut_off(operation: Operation, end: float) -> Operation:

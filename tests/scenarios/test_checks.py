@@ -384,6 +384,9 @@ def test_a_keeper_answers_for_its_list() -> None:
         (("a 1-2 incr 1 = 1", "a 8.9-9 incr 1 = 2", "a 11-12 incr 1 = 2"), b"2", set()),
         (("a 1-2 incr 1 = 1", "a 8.9-9 incr 1 = 2", "a 11-12 incr 1 = 1"), b"1", {"counters_exact", "linearizable"}),
         (("a 8.9-9 set v1",), b"v9", {"no_value_never_written", "linearizable"}),
+        (("a 1-2 append x; = 2", "a 8.9-9 append y; = 4", "a 11-12 append z; = 4"), b"x;z;", set()),
+        (("a 8.9-9 append x; = 2", "b 9.1-9.2 append y; = 4"), b"x;y;", set()),
+        (("a 8.9-9 append x; = 2", "b 9.1-9.2 append y; = 4"), b"y;x;", {"linearizable"}),
     ],
 )
 def test_a_power_cut_may_undo_the_last_of_what_was_acknowledged_and_nothing_else(
