@@ -1,6 +1,6 @@
 # make run    play the main job: a cluster takes in real files, is killed, comes back, and has lost nothing
 # make test   everything that must hold: style, types, fast tests, stories in the simulation, process tests
-# make fast   the tests that start no processes and play no whole stories (about a minute)
+# make fast   the tests that start no processes, play no whole stories and search no made-up cases (about a minute)
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ test: lint
 	$(BIN)/pytest -m "not processes" -n auto --dist worksteal
 
 fast: $(READY)
-	$(BIN)/pytest -m "not processes and not stories and not browser" -n auto
+	$(BIN)/pytest -m "not processes and not stories and not hypothesis and not browser" -n auto --dist worksteal
 
 # mypy does not follow an editable install whose package is the root folder; the link shows it the way.
 lint: $(READY)

@@ -124,6 +124,7 @@ def test_a_random_story_is_that_of_its_seed(folder: Path) -> None:
     assert one.stdout.splitlines()[-1] == other.stdout.splitlines()[-1]
 
 
+@pytest.mark.stories
 def test_random_stories_are_played_for_some_minutes(folder: Path) -> None:
     run = shell("--random", "--simulate", "--minutes", 0.05, "--seed", 100)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -131,6 +132,7 @@ def test_random_stories_are_played_for_some_minutes(folder: Path) -> None:
     assert "all as it must be" in run.stdout
 
 
+@pytest.mark.stories
 def test_a_failing_schedule_is_made_shorter_and_can_be_played_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

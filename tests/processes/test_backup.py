@@ -5,9 +5,12 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 from ringkeeper import LocalCluster
 from ringkeeper.cli.main import ringkeeper
+
+pytestmark = pytest.mark.processes
 
 KEYS = 1500
 
