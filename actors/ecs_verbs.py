@@ -38,9 +38,10 @@ from .rules.fields import MovedOn, RingError
 from .rules.placement import Place
 from .rules.plan import Plan, Transfer
 from .rules.rebalance import Loads, Rebalance, is_of, placed
-from .rules.ring import Node, Ring
+from .rules.ring import ACKS, Acks, Node, Ring
 from .rules.transitions import (
     abandoned,
+    acknowledged_by,
     begun,
     dismissed,
     given_up,
@@ -99,6 +100,7 @@ VERBS = frozenset(
         "START",
         "STOP",
         "LIMIT",
+        "DEFAULT",
         "BALANCE",
         "RECOVER",
         "RESTORE",
@@ -191,6 +193,8 @@ class Verbs:
                 self._recover(message, id, bool(rest))
             case "LIMIT", [name, word] if name.upper() == "BYTES_PER_SECOND" and (limit := _number(word)) is not None:
                 self._limit(message, limit)
+            case "DEFAULT", [name, word] if name.upper() == "ACKS" and word.lower() in ACKS:
+                self._set_acks(message, "one" if word.lower() == "one" else "all")
             case "BALANCE", [*rest]:
                 self._balance(message, rest)
             case (("START" | "STOP"), []):
@@ -661,6 +665,18 @@ class Verbs:
             written(self._ecs.known_ring())
         else:
             self.order(message, limit, written)
+
+    def _set_acks(self, message: RunVerb, acks: Acks) -> None:
+        def change(ring: Ring) -> Ring:
+            return acknowledged_by(ring, acks, why=ASKED, **self._ecs.write_fields())
+
+        def written(ring: Ring) -> None:
+            self._say(message, {"acks": ring.acks, "epoch": ring.epoch})
+
+        if self._ecs.known_ring().acks == acks:
+            written(self._ecs.known_ring())
+        else:
+            self.order(message, change, written)
 
     def _recover(self, message: RunVerb, id: str, dry_run: bool) -> None:
         """Go on with what one node holds of the slots that nobody answers for (R17), or say which these are."""

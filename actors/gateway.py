@@ -92,7 +92,7 @@ MINUS = ord("-")
 
 CHANGING_VERBS = frozenset(
     {"ADD", "REMOVE", "REPLACE", "REPLICAS", "RESTART", "CANCEL"}
-    | {"START", "STOP", "LIMIT", "BALANCE", "RECOVER", "RESTORE"}
+    | {"START", "STOP", "LIMIT", "DEFAULT", "BALANCE", "RECOVER", "RESTORE"}
 )
 """Verbs that change anything: for clients of this host, and for those that know the password."""
 
@@ -192,6 +192,7 @@ class Gateway(Actor):
         self.id, self._storage, self._scrubber, self._settings = id, storage, scrubber, settings
         self._password = password.encode()
         self._ring: Ring | None = None
+        self._default_acks = "all"
         self._hands: tuple[Hand, ...] = ()
         """Whose the slots are since when, as far as this process has seen it."""
         self._leader = ""
@@ -736,7 +737,7 @@ class Gateway(Actor):
 
     def _settle_acks(self, session: Session) -> None:
         """As the connection said, or else as the ring says."""
-        acks = session.acks or _acks_of(self._ring)
+        acks = session.acks or self._default_acks
         session.modes = session.modes & ~EAGER | (EAGER if acks == "one" else 0)
 
     def _time(self, session: Session, args: list[bytes]) -> Reply:
@@ -828,10 +829,24 @@ class Gateway(Actor):
 
     def _ring_changed(self, ring: Ring) -> None:
         self._hands = handed_on(self._hands, self._ring, ring)
-        acks_before, self._ring = _acks_of(self._ring), ring
-        if _acks_of(ring) != acks_before:
+        self._ring = ring
+        if ring.acks != self._default_acks:
+            self._default_acks = self._acks_of(ring)
             for session in self._sessions.values():
                 self._settle_acks(session)
+
+    def _acks_of(self, ring: Ring) -> str:
+        """As the ring says; but nothing is answered alone that this node could not note first."""
+        if ring.acks == "one":
+            try:
+                self._note_answered_alone()
+            except OSError as failure:
+                log.error(
+                    "%s answers writes once all copies have them, though the ring says one: it cannot be noted (%s)",
+                    self.id, failure,
+                )  # fmt: skip
+                return "all"
+        return ring.acks
 
     def _cluster_slots(self, session: Session, args: list[bytes]) -> Reply:
         return cluster_view.slots(self._ring) if self._ring is not None else []
@@ -938,11 +953,6 @@ def _replication(ring: Ring | None, myself: str) -> dict[str, object]:
     successors = cluster_view.successors(ring, myself) if ring is not None else ()
     lines = {f"slave{i}": f"ip={node.host},port={node.port},state=online" for i, node in enumerate(successors)}
     return {"role": "master", "connected_slaves": len(successors), **lines}
-
-
-def _acks_of(ring: Ring | None) -> str:
-    """When writes are answered unless a connection wants it otherwise."""
-    return ring.acks if ring is not None else "all"
 
 
 def _mark(

@@ -16,7 +16,7 @@ import click
 
 from ..actors.rules.balancing import BYS, CAPACITY_MAX
 from ..actors.rules.placement import PLACES, REPLICAS_MAX
-from ..actors.rules.ring import BYTES_PER_SECOND_MAX
+from ..actors.rules.ring import ACKS, BYTES_PER_SECOND_MAX
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
 
@@ -194,6 +194,34 @@ def replicas(copies: int, min_copies: int | None, dry_run: bool, **how: Any) -> 
     """
     words = [str(copies), *(["MIN", str(min_copies)] if min_copies is not None else [])]
     _change("REPLICAS", words, dry_run, **how)
+
+
+@click.command()
+@click.argument("acks", type=click.Choice(ACKS), required=False)
+@json_option
+@cluster_options
+def acks(acks: str | None, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+    """Say when writes are answered, or set it.
+
+    `all`: once every copy that is up has them; nothing that was answered is lost with a node. `one`: once their
+    coordinator has them, which is faster. For connections that say nothing else (`RING ACKS`), those that are open too.
+
+    \b
+    Examples:
+      ringkeeper acks
+      ringkeeper acks one
+    """
+    with opened(cluster, password, timeout_seconds) as client, doubts_explained("acks"):
+        if acks is None:
+            now = client.ring()
+            reply = {"acks": now["acks"], "epoch": now["epoch"]}
+        else:
+            reply = order(client, "DEFAULT", "ACKS", acks)
+    if as_json:
+        click.echo(json.dumps(reply, indent=2))
+        return
+    holders = "every copy that is up has them" if reply["acks"] == "all" else "their coordinator has them"
+    click.echo(f"ring {reply['epoch']}: writes are answered once {holders}")
 
 
 class Percent(click.ParamType[float]):

@@ -7,7 +7,7 @@ import click
 
 from ..version import VERSION
 from .backup import backup, export, import_, restore
-from .changes import balance, jobs, limit, nodes, recover, replicas, start, stop
+from .changes import acks, balance, jobs, limit, nodes, recover, replicas, start, stop
 from .data import delete, get, locate, put
 from .events import events
 from .load import load
@@ -44,7 +44,7 @@ def ringkeeper() -> None:
 
 
 KEYS = (put, get, delete, locate, load)
-CHANGES = (nodes, jobs, replicas, balance, limit, start, stop, recover)
+CHANGES = (nodes, jobs, replicas, acks, balance, limit, start, stop, recover)
 BACKUPS = (backup, restore, export, import_)
 PROCESSES = (node, ecs, zookeeper)
 for command in (

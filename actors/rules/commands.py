@@ -735,6 +735,11 @@ _RING = _command(
             "RING|CANCEL job", 3, "admin stale", "", "Give up a change of the ring: all stays as it was.", group="ring",
             since="0.1.0",
         ),
+        _command(
+            "RING|DEFAULT ACKS ALL | ONE", 4, "admin stale", "",
+            "When writes are answered on connections that did not say: once all copies have them, or one.",
+            group="ring", since="0.1.0", tips=(CHANGING,),
+        ),
         _command("RING|HELP", 2, "loading stale", "", "These lines.", group="ring", since="0.1.0"),
         _command(
             "RING|JOBS", 2, "stale", "", "Changes of the ring: waiting, in flight and lately ended, as JSON.",

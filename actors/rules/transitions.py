@@ -724,6 +724,17 @@ def limited(ring: Ring, bytes_per_second: int, *, why: str, nonce: str, wall_sec
     )
 
 
+def acknowledged_by(ring: Ring, acks: Acks, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which writes are answered like this on connections that say nothing else. Raises RingError when that
+    is so already."""
+    if ring.acks == acks:
+        raise RingError(f"acks is {acks} already")
+    holders = "every copy that is up has them" if acks == "all" else "their coordinator has them"
+    return ring.amended(
+        nonce=nonce, what=f"writes are answered once {holders}", why=why, wall_seconds=wall_seconds, acks=acks
+    )
+
+
 def set_balancing(ring: Ring, balancing: Balancing, *, why: str, nonce: str, wall_seconds: float) -> Ring:
     """The ring in which shares are kept even like this from now on. Raises RingError when that is so already."""
     if ring.balancing == balancing:

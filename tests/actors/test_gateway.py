@@ -68,10 +68,10 @@ class Edge:
 
 
 class Stage:
-    def __init__(self, password: str = "") -> None:
+    def __init__(self, password: str = "", **options: Any) -> None:
         self.harness = Harness(
             Gateway, id="127.0.0.1:7001", storage="probe:storage", settings={"port": "7001", "appendfsync": "everysec"},
-            password=password,
+            password=password, **options,
         )  # fmt: skip
         self.password = password
         self.clients = 0
@@ -334,6 +334,24 @@ def test_what_a_connection_has_not_said_is_as_the_ring_says(stage: Stage) -> Non
     assert bob.replies() == [b"OK"] and stage.ask(bob, "RING ACKS DEFAULT", "RING ACKS") == [b"OK", b"one"]
     stage.harness.tell(RingChanged(ring=replace(ring, epoch=3)))
     assert marked(stage.send((ann, ["SET a 1"]), (bob, ["SET b 1"]))) == (set(), set())
+
+
+def test_nothing_is_answered_alone_by_the_ring_that_could_not_be_noted_first() -> None:
+    troubles, noted = [OSError("no space left")], []
+
+    def note() -> None:
+        if troubles:
+            raise troubles.pop()
+        noted.append(True)
+
+    stage = Stage(note_answered_alone=note)
+    ann = stage.client()
+    ring = replace(founded(3), acks="one")
+    stage.harness.tell(RingChanged(ring=ring))
+    assert not noted and stage.ask(ann, "RING ACKS") == [b"all"]
+    stage.harness.tell(RingChanged(ring=replace(ring, epoch=2)))
+    assert noted and stage.ask(ann, "RING ACKS") == [b"one"]
+    stage.harness.stop()
 
 
 def test_reset_takes_both_modes_back(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from ringkeeper.actors.rules.transitions import found
 from ringkeeper.tests.actors.fake_cluster import FakeCluster, Refusal
 
 VALUE_BYTES_MAX = 100_000
-ORDERS = set(b"ADD REMOVE REPLACE REPLICAS RESTART CANCEL START STOP LIMIT BALANCE RECOVER RESTORE".split())
+ORDERS = set(b"ADD REMOVE REPLACE REPLICAS RESTART CANCEL START STOP LIMIT DEFAULT BALANCE RECOVER RESTORE".split())
 
 
 def ring_of(ports: list[int]) -> Ring:

@@ -517,6 +517,17 @@ def test_how_the_cluster_balances_itself_and_what_nodes_can_bear_is_set(cluster:
         assert type_(cluster, "balance", *nonsense).exit_code == 2
 
 
+# When writes are answered
+
+
+def test_when_writes_are_answered_is_said_and_set(cluster: FakeRing) -> None:
+    assert type_(cluster, "acks").stdout.endswith("writes are answered once every copy that is up has them\n")
+    cluster.reply = {"acks": "one", "epoch": 10}
+    assert type_(cluster, "acks", "one").stdout == "ring 10: writes are answered once their coordinator has them\n"
+    assert cluster.orders == [["DEFAULT", "ACKS", "one"]]
+    assert type_(cluster, "acks", "some").exit_code == 2
+
+
 # Limits
 
 
@@ -570,7 +581,7 @@ def test_restoring_the_ring_says_what_was_found_and_what_was_written(cluster: Fa
 @pytest.mark.parametrize(
     "words",
     [("nodes", name) for name in changes.nodes.commands]
-    + [("jobs", "cancel"), ("limit",), ("recover",), ("ring", "restore")],
+    + [("jobs", "cancel"), ("limit",), ("acks",), ("recover",), ("ring", "restore")],
 )
 def test_every_command_of_a_group_has_help_with_an_example(words: tuple[str, ...]) -> None:
     said = CliRunner().invoke(ringkeeper, [*words, "--help"])

@@ -1,7 +1,7 @@
 """Copies that are not what they should be, in the simulation: found, said, made anew (R25); what mirrors take (R17)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -211,7 +211,7 @@ def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -
         assert record(cluster, bad) == record(cluster, list_of(cluster)[0])
 
 
-def answered_alone(cluster: SimulatedCluster) -> str:
+def answered_alone(cluster: SimulatedCluster, before_it_dies: Callable[[], object] = lambda: None) -> str:
     """Has the coordinator of KEY answer alone and die, and KEY written anew without it; says who that was."""
     cluster.run_until(cluster.serves, 30)
     coordinator, *others = list_of(cluster)
@@ -221,6 +221,7 @@ def answered_alone(cluster: SimulatedCluster) -> str:
     cluster.run(1.0)
     cluster.partition(coordinator, tuple(others))
     cluster.execute(coordinator, "SET", KEY, "here alone")  # where all must hold it, it is in doubt, and here as well
+    before_it_dies()
     cluster.kill(coordinator)
     cluster.heal()
     cluster.run(5.0)
@@ -242,6 +243,23 @@ def test_what_the_coordinator_alone_has_answered_is_salvaged_when_it_returns() -
         others = list_of(cluster)[1:]
         assert not any(cluster.machines[id].disk.salvage.content for id in others)
         assert record(cluster, coordinator) == record(cluster, others[0])
+
+
+def test_what_was_answered_alone_while_the_ring_said_so_is_salvaged_though_it_says_all_by_then() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+
+        def default(acks: str) -> None:
+            reply = json.loads(cluster.execute(list_of(cluster)[1], "RING", "DEFAULT", "ACKS", acks))
+            ring = cluster.ring()
+            assert reply["acks"] == acks and ring is not None and ring.acks == acks
+            cluster.run(0.1)
+
+        default("one")
+        coordinator = answered_alone(cluster, lambda: default("all"))
+        cluster.start_node(coordinator)
+        cluster.run_until(cluster.serves, 60)
+        assert salvaged(cluster, coordinator) == [("k7", "here alone")]
 
 
 @pytest.mark.parametrize("asked", [False, True])
