@@ -150,6 +150,8 @@ class Expiry:
 
     def _due(self, now_ms: int) -> list[int]:
         """The slots to look at, ascending. Those that are new and empty, thousands after a takeover, are done with."""
+        if min(self._soonest) > now_ms:
+            return []
         come = [slot for slot, soonest in enumerate(self._soonest) if soonest <= now_ms]
         empty = set(come).difference(self._store.with_keys(come), self._at[:1])  # one that is begun has to be ended
         for slot in empty:

@@ -499,11 +499,12 @@ class Scrubber(Actor):
         state: dict[str, Any] = {"node": self.id, "damaged": self._damage or None, "slots_total": total}
         if round is None:
             return {**state, "state": "none"}
+        slots = round.slots()
         return {
             **state,
             "state": "done" if round.over else "running",
-            "slots": len(round.slots()),
-            "keys_by_slot": [[slot, round.keys[slot]] for slot in round.slots()] if round.over else None,
+            "slots": len(slots),
+            "keys_by_slot": [[slot, round.keys[slot]] for slot in slots] if round.over else None,
             "skipped": len(round.skipped),
             "different": round.different,
             "unreadable": round.damage or None,
