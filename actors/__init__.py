@@ -163,8 +163,8 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
 
 1.  The ring that took the list below ``min_copies`` has written down who was complete. The first of those that is back,
     returning, is named its *keeper* by the `Ecs`: it stamps nothing, and answers reads if nobody else was complete.
-2.  A change with the keeper as source raises all that are back and have caught up; with enough of them up the list
-    takes writes again.
+2.  A change with the keeper as source raises all that are back and have caught up. One that is raised with too few
+    beside it goes on as keeper, and shows nothing while others might be it; with enough of them up the list is as any.
 
 *A copy is not what it should be*
 

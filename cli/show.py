@@ -245,7 +245,9 @@ def troubles_of_lists(lists: Iterable[dict[str, Any]]) -> list[str]:
 def _trouble_of(each: dict[str, Any]) -> str:
     needed, up = each["copies_needed"], len(each["up"])
     if each["keeper"] is not None and len(each["complete"]) > 1:
-        return f"kept by {each['keeper']}, which is back; read and written again once {needed} copies are up"
+        others = [is_now for id, is_now in each["complete"].items() if id != each["keeper"]]
+        hint = "" if "returning" in others else f", or after `ringkeeper recover {each['keeper']} --accept-loss`"
+        return f"kept by {each['keeper']}, which is back; read and written again once {needed} copies are up{hint}"
     if each["keeper"] is not None:
         return (
             f"read at {each['keeper']}, which is back and held everything; written to again once {needed} copies are up"

@@ -158,11 +158,13 @@ def play(scenario: Scenario, stage: Stage) -> Played:
 
 @contextmanager
 def _without_collections(stage: Stage) -> Iterator[None]:
-    """In a simulated story cyclic garbage waits: looking for it, again and again in a world that is still needed, took a
-    fifth of the time. On real processes nothing is changed."""
+    """In a simulated story cyclic garbage waits: looking for it, again and again in a world that is still needed, took
+    a fifth of the time. On real processes nothing is changed."""
     changes = isinstance(stage, SimulatedStage) and gc.isenabled()
     if changes:
-        gc.collect(2 if gc.get_count()[2] >= WORLDS_KEPT_MAX else 1)  # all there is, which may be much of others, or not
+        gc.collect(
+            2 if gc.get_count()[2] >= WORLDS_KEPT_MAX else 1
+        )  # all there is, which may be much of others, or not
         gc.disable()
     try:
         yield

@@ -93,7 +93,7 @@ class Trouble:
     complete: tuple[tuple[str, str], ...]
     """Its complete members, (id, data_id) ascending."""
     keeper: str | None = None
-    """The complete member that is back and answers for the list (R15)."""
+    """The complete member that has answered for the list since nobody was up (R15): returning, or up by now."""
 
     def __post_init__(self) -> None:
         whole("first slot of a list in trouble", self.slots.first, 0, SLOTS - 1)
@@ -513,12 +513,13 @@ class Ring:
                     raise RingError(f"slots {each.slots}, written down as in trouble, do not belong to one list")
                 if not {(node.id, node.data_id) for node in members if node.state == "up"} <= set(each.complete):
                     raise RingError(f"slots {each.slots} have a member that is up and not complete")
-                if each.keeper is not None and self.by_id[each.keeper].state != "returning":
-                    raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, is not returning")
+                first_up = next((node.id for node in members if node.state == "up"), None)
+                if each.keeper is not None and first_up not in (each.keeper, None):
+                    raise RingError(f"slots {each.slots} have a keeper, {each.keeper}, and {first_up} is up")
+                if each.keeper is not None and self.by_id[each.keeper].state not in ("returning", "up"):
+                    raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, is not back")
                 if each.keeper is not None and self.by_id[each.keeper].data_id != dict(each.complete)[each.keeper]:
                     raise RingError(f"the keeper of slots {each.slots}, {each.keeper}, has another data directory")
-                if each.keeper is not None and any(node.state == "up" for node in members):
-                    raise RingError(f"slots {each.slots} have a keeper, {each.keeper}, and a member that is up")
         if left:
             raise RingError(f"slots {left[0].slots} are written down as in trouble and are not, or stand there twice")
 

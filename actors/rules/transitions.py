@@ -191,17 +191,18 @@ def kept(
 
 
 def abandoned(ring: Ring, id: str) -> tuple[Trouble, ...]:
-    """The lists that nobody answers for and that a node is a member of: what it could go on with alone (R17). Raises
-    RingError when there are none, or it is not back."""
+    """The lists that a node is a member of and that nobody answers for, or it keeps while others might: what it could
+    go on with alone (R17). Raises RingError when there are none, or it is not back."""
     node = _member(ring, id)
+    kept = ring.unsettled(id)
     lists = tuple(
         each
         for each in ring.trouble
-        if ring.coordinators[each.slots.first] is None and node in ring.lists[each.slots.first]
+        if each.slots in kept or (ring.coordinators[each.slots.first] is None and node in ring.lists[each.slots.first])
     )
     if not lists:
         raise RingError(f"nothing is to be recovered: somebody answers for each slot of {id}")
-    if node.state != "returning":
+    if node.state not in ("returning", "up"):
         raise RingError(f"{id} is {node.state}: it has to run, so that others can be made equal to it")
     return lists
 
@@ -317,7 +318,8 @@ def in_trouble(
     Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
     stays, together with whoever is up; when enough are up again it goes. Where a commit changes such a list, those stay
     complete that are still its members: below copies_needed nothing is written, so they lack nothing. A keeper answers
-    until its life ends or somebody is up (R15).
+    until its life ends or somebody is up; who is up then, too few of them for a write, is the keeper while others might
+    be instead: what it shows, they may lack (R15).
     """
     nodes = {node.id: node for node in after}
     circle = circle_of(nodes.values())
@@ -333,8 +335,10 @@ def in_trouble(
             were = record.complete if record is not None else _up(before.lists[stretch.first])
             ids = {node.id for node in members}
             complete = {id: data_id for id, data_id in were if id in ids} | up
-            keeper = record.keeper if record is not None and not up else None
-            if keeper is not None and (
+            keeper = record.keeper if record is not None else None
+            if record is not None and up and (keeper is not None or before.coordinators[stretch.first] is None):
+                keeper = next(iter(up)) if len(record.complete) > 1 else None
+            elif keeper is not None and (
                 keeper not in complete
                 or nodes[keeper].state != "returning"
                 or nodes[keeper].incarnation != before.by_id[keeper].incarnation

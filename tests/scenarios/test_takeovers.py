@@ -312,21 +312,45 @@ def test_the_last_that_is_up_does_not_read_what_no_other_complete_one_holds(copi
     assert copies.read() == OLD and copies.content(a) == copies.content(b) == copies.content(c)
 
 
-def test_who_is_the_first_to_be_back_shows_nothing_that_another_complete_one_may_lack(copies: Copies) -> None:
+@pytest.mark.parametrize("state", ["returning", "up"])
+def test_who_is_the_first_to_be_back_shows_nothing_that_another_complete_one_may_lack(
+    copies: Copies, state: str
+) -> None:
     """What is dirty was in the memory of the life before; a keeper may be followed by another of the same record."""
     a, b, c = copies.a, copies.b, copies.c
     write_where_nobody_else_is_left(copies)
     copies.die(a)
     seen = []
     for keeper in (a, b):
+
+        def reads(keeper: str = keeper) -> bool:
+            return copies.coordinator == keeper and copies.state(keeper) == state and copies.has_read(keeper)
+
         copies.cluster.start_node(keeper)
-        copies.until(lambda keeper=keeper: copies.coordinator == keeper and copies.has_read(keeper))  # type: ignore[misc]
+        copies.until(reads)
         assert copies.value(keeper, copies.x) == (NEW if keeper == a else OLD)
         seen.append(error(copies.ask(keeper, "GET", copies.x)))
         copies.die(keeper)
     assert seen == ["CLUSTERDOWN"] * 2
     copies.come_back(a, b, c)
     assert copies.content(a) == copies.content(b) == copies.content(c)
+
+
+def test_who_is_up_alone_after_all_had_died_reads_when_a_person_says_that_nobody_else_will_come(
+    copies: Copies,
+) -> None:
+    """What it holds is all there is from then on, so what it shows cannot be taken back (R17)."""
+    a, b, c = copies.a, copies.b, copies.c
+    write_where_nobody_else_is_left(copies)
+    copies.die(a)
+    copies.cluster.start_node(a)
+    copies.until(lambda: copies.state(a) == "up" and copies.has_read(a))
+    assert error(copies.ask(a, "GET", copies.x)) == "CLUSTERDOWN"
+    assert not isinstance(copies.ask(a, "RING", "RECOVER", a), ErrorReply)
+    copies.until(lambda: copies.has_read(a))
+    assert copies.ask(a, "GET", copies.x) == NEW
+    copies.come_back(b, c)
+    assert copies.read() == NEW and copies.content(a) == copies.content(b) == copies.content(c)
 
 
 def test_the_last_that_is_up_does_not_read_what_it_alone_had_of_the_dead(copies: Copies) -> None:

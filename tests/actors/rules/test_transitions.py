@@ -9,7 +9,7 @@ from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import Run
-from ringkeeper.actors.rules.transitions import downed, found, in_trouble, returned
+from ringkeeper.actors.rules.transitions import downed, found, in_trouble, recovered, returned
 from ringkeeper.actors.rules.transitions import kept as keep_lists
 from ringkeeper.tests.actors.rules.rings import (
     CLUSTER_ID,
@@ -291,6 +291,22 @@ def test_a_keeper_gives_way_to_a_member_that_is_up_which_then_counts_as_complete
     assert list(in_trouble(ring, (first, replace(second, state="up"), replace(third, state="up")))) == []
 
 
+def test_who_is_up_alone_after_nobody_was_keeps_the_list_while_others_might() -> None:
+    """R15: what was in doubt in its former life it cannot tell from the rest; shown, it might be gone with it."""
+    ring = kept(replicas=3)
+    first, second, third = ring.circle
+    assert all(len(each.complete) == 3 for each in ring.trouble)
+    up = replace(first, state="up"), second, third
+    alone = replace(ring, nodes=up, trouble=tuple(in_trouble(ring, up)))
+    assert {each.keeper for each in alone.trouble} == {first.id} and alone.unsettled(first.id)
+    assert not any(each.keeper for each in in_trouble(alone, (replace(first, state="down"), second, third)))
+    assert list(in_trouble(alone, (replace(first, state="up"), replace(second, state="up"), third))) == []
+    (was,) = {each.complete for each in alone.trouble}
+    after = recovered(alone, first.id, why="asked for", nonce=hex64(9), wall_seconds=1.0)
+    assert not after.unsettled(first.id) and {each.complete for each in after.trouble} == {((first.id, first.data_id),)}
+    assert set(after.left_behind) == set(was) - {(first.id, first.data_id)}
+
+
 def test_the_first_complete_member_that_is_back_is_named_keeper_of_several_lists_by_one_write() -> None:
     ring = lost(founded(3, replicas=2), *ids(3))
     id = ring.circle[0].id
@@ -306,7 +322,7 @@ def test_the_first_complete_member_that_is_back_is_named_keeper_of_several_lists
 
 @pytest.mark.parametrize(
     ("keeper", "message"),
-    [(B, "is not returning"), ("127.0.0.1:9999", "is not one of their complete members")],
+    [(B, "is not back"), ("127.0.0.1:9999", "is not one of their complete members")],
     ids=["down", "a stranger"],
 )
 def test_nobody_is_named_keeper_who_is(keeper: str, message: str) -> None:
