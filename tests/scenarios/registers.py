@@ -95,7 +95,8 @@ def ran(
     maybes: bool = True,
 ) -> History:
     """A history of one key that a register really had: each operation takes effect at one moment between invocation and
-    answer; a maybe at some moment after its invocation, or never; one that was not done never.
+    answer; a maybe at some moment after its invocation, or never; one that was not done never. Without ``maybes`` all
+    are answered.
 
     Time is counted in events. A client that got a maybe comes back under another name, as one that is not waiting.
     """
@@ -145,6 +146,8 @@ def ran(
                 later.append(apply)
         else:
             history.complete(number, "not", at=at)
+    for number, _, happened, answer in waiting.values() if not maybes else ():
+        history.complete(number, "ok" if happened else "not", at=at + 1, value=answer)
     return history
 
 
