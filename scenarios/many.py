@@ -6,7 +6,9 @@ are given out ahead, so that no worker waits, and few are played in vain when on
 
 import math
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -79,7 +81,7 @@ def in_workers(
     """
     deadline = time.monotonic() + seconds_max
     left = iter(items)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_alone)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_work)
     running: set[Future[T]] = set()
     try:
         while True:
@@ -97,6 +99,14 @@ def in_workers(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_alone() -> None:
-    """A Ctrl-C is for the parent, which then ends the workers."""
+def _begin_work() -> None:
+    """In each worker: a Ctrl-C is for the parent, which then ends the workers; one that is killed cannot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, name="waits for the parent's end", daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)

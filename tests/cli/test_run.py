@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,38 @@ def test_many_seeds_are_played_on_all_cores(folder: Path) -> None:
     run = shell("moody.py", "--simulate", "--seed", 5, "--seeds", 6)
     assert run.returncode == 0, run.stderr
     assert "6 runs" in run.stdout and "all as it must be" in run.stdout
+
+
+def test_workers_end_with_a_command_that_is_killed(folder: Path) -> None:
+    command = [sys.executable, "-m", "ringkeeper.cli.main", "run", str(NODE_JOINS), "--simulate", "--seeds", "100000"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        workers: set[int] = set()
+        deadline = time.monotonic() + 30
+        while len(workers) < (os.cpu_count() or 1) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            workers = {pid for pid in children_of(run.pid) if "spawn_main" in command_of(pid)}
+        assert workers, "it has begun"
+    finally:
+        run.kill()
+        run.wait()
+    while any(command_of(pid) for pid in workers) and time.monotonic() < deadline + 10:
+        time.sleep(0.05)
+    assert not any(command_of(pid) for pid in workers)
+
+
+def children_of(pid: int) -> set[int]:
+    return {
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    }
+
+
+def command_of(pid: int) -> str:
+    """Empty once it has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def test_the_first_seed_that_fails_ends_it_with_its_story(folder: Path) -> None:
