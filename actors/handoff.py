@@ -315,7 +315,8 @@ class Handoff(Actor):
                 if self._must_pause(self._pace.until_free(self.now())):
                     return
                 self._asked_at = self.now()
-                self._send_chunk()
+                if not self._send_chunk():
+                    return
             elif self._must_pause():
                 return
             else:
@@ -413,13 +414,14 @@ class Handoff(Actor):
         self._compared, self._newer, self._stay, self._known_upto = [], [], {}, message.upto
         self._go_on()
 
-    def _send_chunk(self) -> None:
-        """Compare own content with the learner's, as far as both are known and one chunk reaches; send what differs."""
+    def _send_chunk(self) -> bool:
+        """Compare own content with the learner's, as far as both are known and one chunk reaches; send what differs.
+        False: it cannot be read now."""
         try:
             own, reached = self._store.walk(self._cursor, self._known_upto, CHUNK_KEYS_MAX, CHUNK_BYTES_MAX)
         except StoreError as failure:
             self._give_pause(failure)
-            return
+            return False
         there: dict[tuple[int, bytes], Listed] = {}
         while self._known and self._known[0][:2] <= reached:
             known = self._known.popleft()
@@ -453,6 +455,7 @@ class Handoff(Actor):
         self._chunk_bytes += size
         self._put(Kept(self._number, chunk, size))
         self._pace.sent(size, self.now())
+        return True
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
         """The numbers of the slots that end between two positions, where there are any."""

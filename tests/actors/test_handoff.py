@@ -566,6 +566,35 @@ def test_what_a_learners_disk_refuses_leaves_nothing_of_the_chunk_behind() -> No
     pair.stop()
 
 
+@pytest.mark.parametrize("learned", [0, 40])
+def test_a_source_that_cannot_read_what_it_is_to_hand_over_tries_again_now_and_then(pair: Pair, learned: int) -> None:
+    filled(pair)
+    for number in range(learned):
+        pair.learned.put(_slot(f"key{number}"), f"key{number}".encode(), Record(b"old", 1, 1, 0))
+    pair.learned.commit()
+    pair.pass_time(5.0)  # nobody looks for what has expired from then on
+    walk, tries = pair.store.walk, []
+
+    def fail(*_: Any) -> Any:
+        tries.append(True)
+        assert len(tries) < 50, "it gives nobody else a turn"
+        raise StoreError("input/output error")
+
+    pair.store.walk = fail  # type: ignore[method-assign]
+    pair.begin()
+    pair.read()
+    pair.deliver()
+    for _ in range(20):
+        pair.pass_time(0.1)
+        pair.deliver()
+    assert 2 <= len(tries) < 10 and "input/output error" in pair.handoffs()[0]._trouble
+    pair.store.walk = walk  # type: ignore[method-assign]
+    for _ in range(4):
+        pair.pass_time(1.0)
+        pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
 def test_a_handoff_that_did_not_hear_that_it_was_disowned_is_told_again() -> None:
     disk = MemoryDisk()
     pair = Pair(learned=Store(disk))
