@@ -580,7 +580,7 @@ def test_a_source_that_cannot_read_what_it_is_to_hand_over_tries_again_now_and_t
         assert len(tries) < 50, "it gives nobody else a turn"
         raise StoreError("input/output error")
 
-    pair.store.walk = fail  # type: ignore[method-assign]
+    pair.store.walk = fail  # type: ignore[assignment,method-assign]
     pair.begin()
     pair.read()
     pair.deliver()
