@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,7 +69,7 @@ def verify(repair: bool, as_json: bool, cluster: str, password: str | None, time
 
 def compare(client: "Client", repair: bool) -> dict[str, Any]:
     """Have every node compare what it answers for, and wait for all of them; what they have found."""
-    from ..actors.client_errors import ClientError
+    from ..actors.client_errors import ClientError, InDoubt, Unavailable
     from ..actors.rules.ring import Ring
     from ..actors.rules.slots import SLOTS
 
@@ -79,7 +80,8 @@ def compare(client: "Client", repair: bool) -> dict[str, Any]:
     said: dict[str, dict[str, Any]] = {}
     heard = dict.fromkeys(left, time.monotonic())
     for id in left:
-        client.execute_on(id, "RING", "VERIFY", "START", *(["REPAIR"] if repair else []))
+        with suppress(Unavailable, InDoubt):  # another has met damage in its copy just now, and it begins anew
+            client.execute_on(id, "RING", "VERIFY", "START", *(["REPAIR"] if repair else []))
     while left:
         time.sleep(LOOK_SECONDS)
         for id in list(left):

@@ -4,6 +4,7 @@ import json
 from typing import Any, cast
 
 from ringkeeper.actors.client import Client
+from ringkeeper.actors.client_errors import Unavailable
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.cli.verify import compare
 from ringkeeper.tests.actors.rules.rings import founded, ids
@@ -33,6 +34,19 @@ def test_a_slot_that_two_have_compared_counts_once_and_hides_none_that_nobody_ha
     found = compare(cast(Client, Nodes({A: half, B: half})), repair=False)
     assert (found["slots"], found["keys"], found["not_compared"]) == (SLOTS // 2, SLOTS // 2, SLOTS // 2)
     assert not found["equal"]
+
+
+def test_a_node_that_begins_anew_as_it_is_asked_has_compared_nothing_and_the_others_have() -> None:
+    class Anew(Nodes):
+        def execute_on(self, id: str, *words: str) -> str:
+            if id == A:
+                return super().execute_on(id, *words)
+            if "START" in words:
+                raise Unavailable(f"{id} broke the connection", address=id)
+            return json.dumps({"state": "none"})
+
+    found = compare(cast(Client, Anew({A: dict.fromkeys(range(9000), 1)})), repair=False)
+    assert (found["slots"], found["not_compared"], found["equal"]) == (9000, SLOTS - 9000, False)
 
 
 def test_what_all_together_have_compared_is_all() -> None:
