@@ -117,6 +117,10 @@ RECONNECT_SECONDS_MAX = 1.0
 REACH_SECONDS_MAX = 30.0
 """A client that has no session after so long is replaced: whatever it waits for, another may do better."""
 
+NEW_SESSION_SECONDS = 2.0
+"""A new session may take so long, at the first try, and twice as long at each that follows: a server that takes the
+connection as it starts and never answers is left, one whose disk is slow is waited for in the end."""
+
 RENEW_SECONDS, RENEW_SECONDS_MAX = 0.1, 5.0
 """The pause before a new client, doubling from the first to the second while none of them reaches a session."""
 
@@ -826,15 +830,17 @@ def open_kazoo(
         },
         logger=kazoo_log,
     )
-    granted_seconds = session_timeout_seconds
+    granted_seconds, patience_seconds = session_timeout_seconds, NEW_SESSION_SECONDS
     invoke = client._connection._invoke
 
     def overhear(timeout: float, request: Any, xid: int | None = None) -> Any:
-        nonlocal granted_seconds
+        nonlocal granted_seconds, patience_seconds
         if not isinstance(request, Connect):
             return invoke(timeout, request, xid)
-        if request.session_id:  # to make a new one takes a server as long as its disk does, and nothing is lost by it
+        if request.session_id:
             timeout = min(timeout, granted_seconds / BEATS_PER_SESSION)
+        else:  # to make a new one takes a server as long as its disk does, and nothing is lost by it
+            timeout, patience_seconds = min(timeout, patience_seconds), patience_seconds * 2
         answer = invoke(timeout, request, xid)
         granted_seconds = answer[0].time_out / 1000.0
         return answer

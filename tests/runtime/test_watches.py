@@ -1107,6 +1107,24 @@ def test_a_server_that_takes_a_connection_as_it_starts_and_never_answers_it_does
         assert ann.of(Connected, Suspended, Lost) == [session, Suspended(), session]
 
 
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_server_that_never_answers_the_first_word_is_left_and_tried_again(
+    home: WatchingHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    monkeypatch.setattr(watches_module, "NEW_SESSION_SECONDS", 0.2)
+    with contextlib.ExitStack() as stack:
+        gate = Gate(stack.enter_context(embedded(tmp_path, limits=Limits(session_ticks_max=100))).port)
+        stack.callback(gate.close)
+        gate.freeze()
+        ann = Ear("ann")
+        home.watches(gate.hosts, 20.0).tell(Subscribe(reply_to=ann))
+        for _ in range(tries):
+            assert gate.swallowed.wait(10)
+            gate.swallowed.clear()
+        gate.thaw()
+        until(lambda: ann.of(Connected))
+
+
 def test_a_change_made_while_disconnected_is_told_after_the_reconnection(
     home: WatchingHome, embedded_zookeeper: Any, gate: Gate
 ) -> None:
