@@ -184,7 +184,14 @@ class SimulatedStage(Stage):
         ring = self.ring()
         if ring is None:
             raise NotInTime("there is no ring")
-        return ClusterState(ring=ring, nodes=tuple(_state_of(node) for node in self.cluster.nodes()))
+        return ClusterState(ring=ring, nodes=tuple(map(_state_of, self._readable(ring))))
+
+    def _readable(self, ring: Ring) -> list[SimulatedNode]:
+        """All nodes, but who is out of the ring and holds what it cannot read: it keeps that, and its log says so."""
+        inside = {node.id for node in ring.circle}
+        return [
+            node for node in self.cluster.nodes() if node.machine.id in inside or not node.actor("scrubber")._damage
+        ]
 
     def _answers(self) -> bool:
         """As that of every stage, asked often: no record is looked at."""
@@ -201,7 +208,7 @@ class SimulatedStage(Stage):
         with suppress(Corrupt):
             return ring is not None and all(
                 any(member.id == node.machine.id for member in ring.lists[slot]) and key not in passing
-                for node in self.cluster.nodes()
+                for node in self._readable(ring)
                 for slot, key, _ in _records(node)
             )
         return False
