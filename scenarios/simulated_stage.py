@@ -431,7 +431,8 @@ class SimulatedStage(Stage):
                 cluster.start_ecs(name)
         for id in sorted(cluster.machines):
             known = ring.by_id.get(id) if ring is not None else None
-            left = known.state == "out" and not known.given_up if known is not None else id in self._away
+            gone = id in self._away and not self.rolled_back  # whom an older ring does not know a newer one may need
+            left = known.state == "out" and not known.given_up if known is not None else gone
             if not left and not cluster.process(id).alive:
                 cluster.start_node(id)
 
