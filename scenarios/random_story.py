@@ -394,7 +394,8 @@ class _Player:
         elif event.what == "zookeeper":
             stage.zookeeper_away(event.seconds)
         elif event.what == "kill ecs":
-            stage.kill_ecs_leader()
+            if not stage.rolled_back:  # it may be the last that knows of the newer ring
+                stage.kill_ecs_leader()
         elif event.what == "pause ecs":
             stage.pause_ecs_leader(event.seconds)
         elif running:
@@ -443,7 +444,8 @@ class _Player:
                 stage.kill(id)
                 self._after(event.seconds, lambda: self._start_if_dead(id))
             case "cut power":
-                if self._schedule.fsync == "always" or self._may_lose(id):
+                # Who then meets damage as well waits for a person: what struck it may have struck the others, too.
+                if id not in self._lying and (self._schedule.fsync == "always" or self._may_lose(id)):
                     stage.cut_power(id)
                     self._after(event.seconds, lambda: self._start_if_dead(id))
             case "crash disk":

@@ -38,8 +38,6 @@ def restoration(
     if len(ids) > 1:
         raise RingError(f"rings of several clusters are held: {_listed(every.items())}. Stop who does not belong here.")
     newest = max(every.values(), key=lambda ring: ring.epoch)
-    if stored is not None and stored.cluster_id == newest.cluster_id and stored.objection(newest.stamp) is None:
-        raise RingError(f"nothing is lost: ring {stored.epoch} in ZooKeeper descends from all that is held")
     forks = [(id, ring) for id, ring in sorted(every.items()) if newest.objection(ring.stamp)]
     if forks:
         raise RingError(
@@ -47,6 +45,8 @@ def restoration(
             "written anew from an older one. Stop the nodes of the branch that is to be given up, and the ECS if it "
             "has read that, then ask again."
         )
+    if stored is not None and stored.cluster_id == newest.cluster_id and stored.objection(newest.stamp) is None:
+        raise RingError(f"nothing is lost: ring {stored.epoch} in ZooKeeper descends from all that is held")
     return Restoration(
         ring=newest,
         above=max(newest.epoch, stored.epoch if stored is not None else 0),

@@ -39,6 +39,7 @@ def test_what_the_ecs_has_read_itself_counts_though_no_node_has_taken_it() -> No
         (NEWEST, {A: OLD}, "nothing is lost"),
         (None, {}, "no node that has registered holds a ring"),
         (None, {A: NEWEST, B: FORKED}, f"does not descend from .*held by {B}"),
+        (NEWEST, {A: NEWEST, B: FORKED}, f"does not descend from .*held by {B}"),
         (None, {A: NEWEST, B: replace(OLD, cluster_id=hex64(5))}, "several clusters"),
     ],
 )
