@@ -32,7 +32,7 @@ from typing import Literal, get_args
 import msgspec
 
 from ..actors.config import OUT_AFTER_SECONDS
-from ..actors.rules.ring import Ring
+from ..actors.rules.ring import Node, Ring
 from ..actors.rules.transitions import target
 from .play import Scenario
 from .stage import PHASES, NotInTime, Phase, RefusedByCluster, Stage
@@ -436,6 +436,8 @@ class _Player:
     def _befalls(self, event: Event, id: str, running: Sequence[str]) -> None:
         """Something happens to one node."""
         stage = self._stage
+        if self._is_needed(id):
+            return
         match event.what:
             case "leave":
                 with suppress(RefusedByCluster):  # it is the last, is down, or leaves already
@@ -526,19 +528,36 @@ class _Player:
         may have died first (R14)."""
         if ring.min_copies == 1 or len(ring.circle) == 1:
             return False
+        whole, harmed = self._whole(ring), {node.id for node in ring.circle if node.state == "up" and self._hurt(node)}
+        for _, members in ring.list_runs:
+            others = {node.id for node in members if node.id != id}
+            if len(others) < len(members) and (not whole & others or harmed & others):
+                return False  # of two losses that the ring has not seen it cannot tell which came first
+        return not any(id in (node.id for node in ring.lists[each.slots.first]) for each in ring.trouble)
+
+    def _hurt(self, node: Node) -> bool:
+        return self._harmed.get(node.id, "") == node.incarnation
+
+    def _lies(self, node: Node) -> bool:
+        return self._lying.get(node.id, "") == node.data_id
+
+    def _whole(self, ring: Ring) -> set[str]:
+        """Who holds everything, as far as the ring knows and we do."""
         lives = self._stage.lives()
-        whole = {
+        return {
             node.id
             for node in ring.circle
-            if node.state == "up"
-            and node.id in lives
-            and self._harmed.get(node.id, "") != node.incarnation
-            and self._lying.get(node.id, "") != node.data_id
+            if node.state == "up" and node.id in lives and not self._hurt(node) and not self._lies(node)
         }
-        for _, members in ring.list_runs:
-            if id in (node.id for node in members) and not whole & {node.id for node in members if node.id != id}:
-                return False
-        return not any(id in (node.id for node in ring.lists[each.slots.first]) for each in ring.trouble)
+
+    def _is_needed(self, id: str) -> bool:
+        """Whether a node is the last that holds what another's disk lies about: damage in the only copy is a loss."""
+        ring = self._stage.ring()
+        if ring is None:
+            return False
+        rest = self._whole(ring) - {id}
+        lists = [members for _, members in ring.list_runs if any(self._lies(node) for node in members)]
+        return any(not rest & {node.id for node in members} for members in lists)
 
     def _lie(self, id: str) -> None:
         """A bit of a record is flipped. Not while fewer copies are wanted: the only one left may be the bad one."""
