@@ -632,9 +632,11 @@ def copies_equal(state: ClusterState) -> list[Violation]:
 
 
 def no_foreign_slots(state: ClusterState) -> list[Violation]:
-    """No node holds records of a slot in whose list it does not stand."""
+    """No node holds records of a slot in whose list it does not stand. Who was given up keeps what it holds until it is
+    a member again."""
     found = []
-    for node in sorted(state.nodes, key=lambda node: node.id):
+    waiting = {node.id for node in state.ring.nodes if node.given_up}
+    for node in sorted((node for node in state.nodes if node.id not in waiting), key=lambda node: node.id):
         foreign: dict[int, list[bytes]] = defaultdict(list)
         for key in node.records:
             number = slot(key)

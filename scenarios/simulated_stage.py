@@ -205,10 +205,12 @@ class SimulatedStage(Stage):
         about to be dropped, or it is made anew."""
         ring = self.ring()
         passing = expiring(self.history)
+        waiting = {node.id for node in ring.nodes if node.given_up} if ring is not None else set()
         with suppress(Corrupt):
             return ring is not None and all(
                 any(member.id == node.machine.id for member in ring.lists[slot]) and key not in passing
                 for node in self._readable(ring)
+                if node.machine.id not in waiting
                 for slot, key, _ in _records(node)
             )
         return False

@@ -322,6 +322,17 @@ def test_a_record_in_a_foreign_slot_is_named() -> None:
     )
 
 
+def test_who_was_given_up_keeps_what_it_holds_until_it_is_a_member_again() -> None:
+    life: dict[str, Any] = {"id": "127.0.0.1:7999", "incarnation": "9" * 16}
+    whole = calm(PAIRS, VALUES)
+    for given_up in (True, False):
+        gone = replace(FIRST, **life, data_id="8" * 16, state="out", given_up=given_up)
+        ring = replace(PAIRS, nodes=(*PAIRS.nodes, gone))
+        kept = replace(whole.nodes[0], **life, serving=())
+        found = no_foreign_slots(replace(whole, ring=ring, nodes=(*whole.nodes, kept)))
+        assert bool(found) is not given_up
+
+
 def test_a_slot_that_nobody_or_more_than_one_answers_for_is_named() -> None:
     (own,) = PAIRS.coordinated_by(FIRST.id)
     short = Run(own.first, own.last - 5)
