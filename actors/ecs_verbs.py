@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..runtime.actor import Ref
@@ -506,29 +507,18 @@ class Verbs:
         self._ecs.look()
 
     def _set_balancing(self, message: RunVerb, balancing: Balancing) -> None:
-        def change(ring: Ring) -> Ring:
-            return set_balancing(ring, balancing, why=ASKED, **self._ecs.write_fields())
+        def said(ring: Ring) -> dict[str, Any]:
+            return {"balancing": balancing_to_json(ring.balancing)}
 
-        def written(ring: Ring) -> None:
-            self._say(message, {"balancing": balancing_to_json(ring.balancing), "epoch": ring.epoch})
-
-        if self._ecs.known_ring().balancing == balancing:
-            written(self._ecs.known_ring())
-        else:
-            self.order(message, change, written)
+        wanted = {"balancing": balancing_to_json(balancing)}
+        self._set(message, wanted, partial(set_balancing, balancing=balancing), said)
 
     def _set_capacity(self, message: RunVerb, id: str, capacity: int) -> None:
-        def change(ring: Ring) -> Ring:
-            return weighed(ring, id, capacity, why=ASKED, **self._ecs.write_fields())
+        def said(ring: Ring) -> dict[str, Any]:
+            node = ring.by_id.get(id)
+            return {"node": id, "capacity": node.capacity if node is not None else None}
 
-        def written(ring: Ring) -> None:
-            self._say(message, {"node": id, "capacity": capacity, "epoch": ring.epoch})
-
-        node = self._ecs.known_ring().by_id.get(id)
-        if node is not None and node.capacity == capacity:
-            written(self._ecs.known_ring())
-        else:
-            self.order(message, change, written)
+        self._set(message, {"node": id, "capacity": capacity}, partial(weighed, id=id, capacity=capacity), said)
 
     # Plans
 
@@ -643,40 +633,37 @@ class Verbs:
         self.order(message, cancel, lambda ring: self._say(message, {"job": job}))
 
     def _serve(self, message: RunVerb, serving: bool) -> None:
-        def serve(ring: Ring) -> Ring:
-            return served(ring, serving, why=ASKED, **self._ecs.write_fields())
-
-        def written(ring: Ring) -> None:
-            self._say(message, {"serving": ring.serving, "epoch": ring.epoch})
-
-        if self._ecs.known_ring().serving == serving:
-            written(self._ecs.known_ring())
-        else:
-            self.order(message, serve, written)
+        self._set(
+            message, {"serving": serving}, partial(served, serving=serving), lambda ring: {"serving": ring.serving}
+        )
 
     def _limit(self, message: RunVerb, bytes_per_second: int) -> None:
-        def limit(ring: Ring) -> Ring:
-            return limited(ring, bytes_per_second, why=ASKED, **self._ecs.write_fields())
+        def said(ring: Ring) -> dict[str, Any]:
+            return {"bytes_per_second": ring.move_bytes_per_second}
 
-        def written(ring: Ring) -> None:
-            self._say(message, {"bytes_per_second": ring.move_bytes_per_second, "epoch": ring.epoch})
-
-        if self._ecs.known_ring().move_bytes_per_second == bytes_per_second:
-            written(self._ecs.known_ring())
-        else:
-            self.order(message, limit, written)
+        change = partial(limited, bytes_per_second=bytes_per_second)
+        self._set(message, {"bytes_per_second": bytes_per_second}, change, said)
 
     def _set_acks(self, message: RunVerb, acks: Acks) -> None:
-        def change(ring: Ring) -> Ring:
-            return acknowledged_by(ring, acks, why=ASKED, **self._ecs.write_fields())
+        self._set(message, {"acks": acks}, partial(acknowledged_by, acks=acks), lambda ring: {"acks": ring.acks})
+
+    def _set(
+        self,
+        message: RunVerb,
+        wanted: dict[str, Any],
+        change: Callable[..., Ring],
+        said: Callable[[Ring], dict[str, Any]],
+    ) -> None:
+        """Have the ring changed so that this is ``said`` of it, and say it; at once, if it is so already."""
 
         def written(ring: Ring) -> None:
-            self._say(message, {"acks": ring.acks, "epoch": ring.epoch})
+            self._say(message, {**said(ring), "epoch": ring.epoch})
 
-        if self._ecs.known_ring().acks == acks:
-            written(self._ecs.known_ring())
+        known = self._ecs.known_ring()
+        if said(known) == wanted:
+            written(known)
         else:
-            self.order(message, change, written)
+            self.order(message, lambda ring: change(ring, why=ASKED, **self._ecs.write_fields()), written)
 
     def _recover(self, message: RunVerb, id: str, dry_run: bool) -> None:
         """Go on with what one node holds of the slots that nobody answers for (R17), or say which these are."""

@@ -16,7 +16,7 @@ import click
 
 from ..actors.rules.balancing import BYS, CAPACITY_MAX
 from ..actors.rules.placement import PLACES, REPLICAS_MAX
-from ..actors.rules.ring import ACKS, BYTES_PER_SECOND_MAX
+from ..actors.rules.ring import ACKS, BYTES_PER_SECOND_MAX, HOLDERS
 from .options import cluster_options, json_option, opened
 from .outcomes import DONE, IN_DOUBT, INTERRUPTED, NO, Commands, Trouble
 
@@ -220,8 +220,7 @@ def acks(acks: str | None, as_json: bool, cluster: str, password: str | None, ti
     if as_json:
         click.echo(json.dumps(reply, indent=2))
         return
-    holders = "every copy that is up has them" if reply["acks"] == "all" else "their coordinator has them"
-    click.echo(f"ring {reply['epoch']}: writes are answered once {holders}")
+    click.echo(f"ring {reply['epoch']}: writes are answered once {HOLDERS[reply['acks']]}")
 
 
 class Percent(click.ParamType[float]):

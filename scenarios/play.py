@@ -162,9 +162,7 @@ def _without_collections(stage: Stage) -> Iterator[None]:
     a fifth of the time. On real processes nothing is changed."""
     changes = isinstance(stage, SimulatedStage) and gc.isenabled()
     if changes:
-        gc.collect(
-            2 if gc.get_count()[2] >= WORLDS_KEPT_MAX else 1
-        )  # all there is, which may be much of others, or not
+        gc.collect(2 if gc.get_count()[2] >= WORLDS_KEPT_MAX else 1)  # all garbage takes longer where much else lives
         gc.disable()
     try:
         yield

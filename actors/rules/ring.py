@@ -113,6 +113,8 @@ class Trouble:
 
 Acks = Literal["all", "one"]
 ACKS: tuple[str, ...] = get_args(Acks)
+HOLDERS = {"all": "every copy that is up has them", "one": "their coordinator has them"}
+"""In words, once what writes are answered."""
 
 Outcome = Literal["", "done", "aborted", "cancelled"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)

@@ -38,6 +38,7 @@ from .placement import Place, place
 from .plan import Plan, check_copies, plan
 from .ring import (
     HELD_BACK_MAX,
+    HOLDERS,
     LEFT_BEHIND_MAX,
     QUEUE_MAX,
     Acks,
@@ -733,10 +734,8 @@ def acknowledged_by(ring: Ring, acks: Acks, *, why: str, nonce: str, wall_second
     is so already."""
     if ring.acks == acks:
         raise RingError(f"acks is {acks} already")
-    holders = "every copy that is up has them" if acks == "all" else "their coordinator has them"
-    return ring.amended(
-        nonce=nonce, what=f"writes are answered once {holders}", why=why, wall_seconds=wall_seconds, acks=acks
-    )
+    what = f"writes are answered once {HOLDERS[acks]}"
+    return ring.amended(nonce=nonce, what=what, why=why, wall_seconds=wall_seconds, acks=acks)
 
 
 def set_balancing(ring: Ring, balancing: Balancing, *, why: str, nonce: str, wall_seconds: float) -> Ring:
