@@ -24,14 +24,14 @@ from ringkeeper.actors.rules.change import Wish
 from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.recovery import Highest, Recovery, recovery
-from ringkeeper.actors.rules.ring import Node, Ring
+from ringkeeper.actors.rules.ring import Node, Ring, Trouble
 from ringkeeper.actors.rules.slots import SLOTS, Run
 from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.actors.takeover import Takeover
 from ringkeeper.actors.tenures import Tenure, Tenures
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors import test_member, test_replica, test_successors
-from ringkeeper.tests.scenarios import test_moments
+from ringkeeper.tests.scenarios import test_moments, test_takeovers
 from ringkeeper.tests.scenarios.planting import RANDOM
 
 Patch = pytest.MonkeyPatch
@@ -496,6 +496,19 @@ def whoever_is_returning_is_complete(patch: Patch) -> None:
     patch.setattr(transitions, "_up", running)
 
 
+def who_is_up_alone_shows_what_it_has(patch: Patch) -> None:
+    """R15: a keeper that is raised answers reads, though somebody else may follow it who lacks what it shows."""
+    in_trouble = transitions.in_trouble
+
+    def shown(before: Ring, after: Iterable[Node], *args: Any) -> Iterator[Trouble]:
+        nodes = tuple(after)
+        up = {node.id for node in nodes if node.state == "up"}
+        for record in in_trouble(before, nodes, *args):
+            yield replace(record, keeper=None) if record.keeper in up else record
+
+    patch.setattr(transitions, "in_trouble", shown)
+
+
 def a_keeper_stamps_writes(patch: Patch) -> None:
     """R15: a keeper writes like any coordinator."""
     tenure = Tenures._tenure
@@ -727,6 +740,10 @@ FAULTS: dict[str, Planted] = {
     ),
     "whoever is returning is complete": Planted(
         whoever_is_returning_is_complete, "one that lacks something is left alone", 2
+    ),
+    "who is up alone shows what it has": Planted(
+        who_is_up_alone_shows_what_it_has,
+        test_takeovers.test_who_is_up_alone_after_all_had_died_reads_when_a_person_says_that_nobody_else_will_come,
     ),
     "a keeper stamps writes": Planted(a_keeper_stamps_writes, "keepers follow each other", 1),
     "writes are served before the tail is in": Planted(
