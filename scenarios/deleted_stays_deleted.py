@@ -13,6 +13,8 @@ from .stage import RefusedByCluster, Stage
 from .workload import Mix
 
 OUT_AFTER_SECONDS = 4.0
+REFUSED_SECONDS_MAX = 240.0
+"""So long clients may take where half of the lists have one of their two copies left: each refusal is waited for."""
 FOREIGN_SECONDS_MAX = 14.0
 """After so long nodes have forgotten slots that are not theirs any more, where they may."""
 SET_AND_DELETE: Mix = {"set": 1, "delete": 1, "get": 1}
@@ -35,7 +37,7 @@ def story(stage: Stage) -> None:
         away = stage.random.choice(members)
         stage.kill(away)
         stage.wait_until(lambda away=away: away not in stage.members(), 12.0, f"the death of {away} is noticed")  # type: ignore[misc]
-        stage.wait_for(stage.random.randint(10, 60), load)
+        stage.wait_for(stage.random.randint(10, 60), load, REFUSED_SECONDS_MAX)
         match stage.random.choice(("it comes back", "it is away for long", "one joins", "one leaves")):
             case "it is away for long":
                 stage.let_pass(2.0 * OUT_AFTER_SECONDS)
