@@ -43,6 +43,8 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 REPLICAS, MIN_COPIES = 1, 2
 """Copies of each slot, where a story does not say."""
 SERVES_SECONDS_MAX = 60.0
+UNHEARD_SECONDS = 10.0
+"""So long after all were started everybody has said what it holds who can."""
 CALM_SECONDS_MAX = 180.0
 """So long a cluster may take, once nothing befalls it any more, until it is steady: a start of a node that was tried
 again and again waits for up to a minute."""
@@ -190,6 +192,8 @@ class Stage(ABC):
         self._keys: Keys | None = None
         self._full: set[str] = set()
         """Nodes whose disks are full."""
+        self._crashed: set[str] = set()
+        """Nodes that have lost a disk."""
         self._away: set[str] = set()
         """Nodes that were asked to leave."""
         self._spare: set[str] = set()
@@ -400,6 +404,7 @@ class Stage(ABC):
     def crash_disk(self, id: str) -> None:
         """A node is killed, and all that was on its disk is lost."""
         self.say(f"{id} is killed and loses its disk")
+        self._crashed.add(id)
         self._crash_disk(id)
 
     def fill_disk(self, id: str) -> None:
@@ -641,7 +646,8 @@ class Stage(ABC):
             self.empty_disk(id)
         self._end_faults()
         self._start_everything()
-        self._become(self._why_not_settled_or_restored)
+        accept_loss_at = self.now() + UNHEARD_SECONDS
+        self._become(lambda: self._why_not_settled_or_restored(accept_loss_at))
         for _ in range(COMPARED_MAX if self._lied else 0):
             if not self.verify():
                 break
@@ -662,12 +668,15 @@ class Stage(ABC):
         ring = self.ring()
         self.say(f"the cluster is steady: {_listed(self.members())} in ring {ring.epoch if ring is not None else 0}")
 
-    def _why_not_settled_or_restored(self) -> str:
-        """As ``why_not_settled``; it also tries to have the ring restored that ZooKeeper has lost."""
+    def _why_not_settled_or_restored(self, accept_loss_at: float) -> str:
+        """As ``why_not_settled``; it also tries to have the ring restored that ZooKeeper has lost. Where for some time
+        only nodes are not heard that have lost the disk that is meant, it says that this is lost, as a person would."""
         why = self.why_not_settled()
         if why and self.rolled_back:
             try:
-                self.restore_ring()
+                unheard = self._command("RESTORE", "DRYRUN")["unheard"] if self.now() > accept_loss_at else []
+                lost = unheard and self._crashed.issuperset(unheard)
+                self.restore_ring(*(["ACCEPTLOSS"] if lost else []))
             except RefusedByCluster as refusal:
                 return f"{why}; the ring is not restored: {refusal}"
         return why
