@@ -90,6 +90,12 @@ LASTS_SECONDS = (0.05, 0.5, 2.0, 5.0, 9.0)
 """About so long lasts what lasts: shorter and longer than the bounds of the cluster, of which a session is one."""
 COPIES_LAST_SECONDS = (0.9, 1.2, 1.8, 2.5, 6.0)
 """About so long last those: as long as a lease, a suspicion, a session."""
+ALONE_SECONDS = (1.0, 8.0)
+"""So long all are dead, or one of them is back alone."""
+DOUBT_SECONDS = (0.3, 0.6)
+"""How late others hear of what is written when all of them are about to die."""
+OFTEN_PER_SECOND = (5.0, 15.0, 40.0)
+"""So much is asked for."""
 MEMBERS_MAX = 7
 OUT_AFTER_SECONDS_DRAWN = (OUT_AFTER_SECONDS, 2.0, 5.0)
 """After so long a dead node is given up: after the story, or in its midst."""
@@ -167,6 +173,8 @@ class Schedule:
     """How far the nodes are from each other; 0: next door."""
     manners: tuple[Manner, ...] = ()
     """Besides the others, a client for each, which asks for no more than its manner (`workload.py`) says."""
+    readers: int = 0
+    """Besides the others, so many clients only read: who writes waits where reads are answered, and writes are not."""
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
@@ -210,13 +218,14 @@ def draw(seed: int) -> Schedule:
         mix=random.choice(("mixed", "mixed", "mixed", "read and write", "incr")),
         clients=random.randint(1, 5),
         keys=random.choice((5, 15, 40)),
-        operations_per_second=random.choice((5.0, 15.0, 40.0)),
+        operations_per_second=random.choice(OFTEN_PER_SECOND),
         seconds=round(seconds, 3),
         events=tuple(events),
     )
     schedule = _with_copies(schedule, random_module.Random(f"{seed} copies"))
     schedule = _with_lines(schedule, random_module.Random(f"{seed} lines"))
-    return _with_healing(schedule, random_module.Random(f"{seed} healing"))
+    schedule = _with_healing(schedule, random_module.Random(f"{seed} healing"))
+    return _with_all_dead(schedule, random_module.Random(f"{seed} all dead"))
 
 
 def _with_healing(schedule: Schedule, random: random_module.Random) -> Schedule:
@@ -242,6 +251,44 @@ def _with_healing(schedule: Schedule, random: random_module.Random) -> Schedule:
         schedule,
         events=tuple(sorted((*schedule.events, *events), key=lambda event: event.at)),
         out_after_seconds=OUT_AFTER_SECONDS if "lie" in kinds else random.choice(OUT_AFTER_SECONDS_DRAWN),
+    )
+
+
+def _with_all_dead(schedule: Schedule, random: random_module.Random) -> Schedule:
+    """Every fourth story with copies is about few keys, and about lists all of whose members die while writes are in
+    doubt, and of which one after the other is back alone for a while: none may show what who follows it may lack."""
+    if schedule.copies == 1 or random.random() < 0.75:
+        return schedule
+    nodes = random.choice((schedule.copies, schedule.copies, schedule.copies + 1))
+    events: list[Event] = []
+    at = random.uniform(1.0, 3.0)
+    while at < schedule.seconds:
+        if random.random() < 0.7:  # what is written now only its coordinator has
+            late = _event(random, max(0.0, at - random.uniform(0.1, 0.3)), "late words")
+            late = replace(late, seconds=random.choice((0.5, 2.0)), late_seconds=random.choice(DOUBT_SECONDS))
+            events += [replace(late, who=who) for who in range(nodes)]
+        spread = random.choice((0.01, 0.1, 0.5))
+        back = at + random.uniform(*ALONE_SECONDS)
+        for _ in range(nodes):
+            dies = at + random.uniform(0.0, spread)
+            events.append(replace(_event(random, dies, "kill"), seconds=round(max(0.1, back - dies), 3)))
+            leaves = back + random.uniform(*ALONE_SECONDS)
+            if random.random() < 0.7:  # who is back now is alone, and goes before the next one comes
+                away = random.choice((1.0, 5.0, 12.0)) * random.uniform(0.8, 1.2)
+                events.append(replace(_event(random, leaves, "kill"), seconds=round(away, 3)))
+            back = leaves + random.uniform(-0.5, 1.0)
+        at = back + random.uniform(*random.choice(((0.0, 3.0), (5.0, 10.0))))
+    if random.random() < 0.3:
+        events += schedule.events
+    return replace(
+        schedule,
+        nodes=nodes,
+        clients=random.randint(2, 4),
+        keys=random.randint(1, 3),
+        min_copies=max(2, schedule.min_copies),
+        readers=random.randint(1, 2),
+        operations_per_second=OFTEN_PER_SECOND[-1],
+        events=tuple(sorted((event for event in events if event.at < schedule.seconds), key=lambda event: event.at)),
     )
 
 
@@ -332,6 +379,8 @@ def as_scenario(schedule: Schedule) -> Scenario:
             keys=schedule.keys,
             operations_per_second=schedule.operations_per_second,
         )
+        if schedule.readers:
+            stage.load("get", clients=schedule.readers, operations_per_second=schedule.operations_per_second)
         for manner in schedule.manners:
             stage.load("get", clients=1, operations_per_second=min(15.0, schedule.operations_per_second), manner=manner)
 

@@ -18,7 +18,6 @@ from ringkeeper.tests.actors.test_replica import FIRST, Copy
 from ringkeeper.tests.actors.trio import Trio
 from ringkeeper.tests.scenarios.planted_copies import FAULTS, Planted
 from ringkeeper.tests.scenarios.planting import is_good, must_find, told
-from ringkeeper.tests.scenarios.test_takeovers import Copies
 
 pytestmark = [pytest.mark.stories, pytest.mark.usefixtures("quiet")]
 
@@ -45,9 +44,6 @@ def surroundings(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
                 case "stage":
                     made[name] = test_member.Stage(test_member.life(1), test_member.Shelf())
                     ends.callback(made[name].harness.stop)
-                case "copies":
-                    made[name] = Copies()
-                    ends.callback(made[name].cluster.close)
                 case "monkeypatch":
                     made[name] = patch
         yield made

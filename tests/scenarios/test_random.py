@@ -92,7 +92,7 @@ def test_all_that_may_happen_is_drawn_by_some_seed() -> None:
         ("", "truncated"),
         ("[]", "Expected `object`"),
         (draw(1).to_json().replace('"mix"', '"max"'), "mix"),
-        (draw(1).to_json().replace('"what": "leave"', '"what": "rain"'), "rain"),
+        (schedule(Event(at=1.0, what="leave")).to_json().replace("leave", "rain"), "rain"),
         (replace(draw(1), mix="cement").to_json(), "cement"),
         (replace(draw(1), nodes=0).to_json(), "needs nodes"),
     ],
