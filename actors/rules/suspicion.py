@@ -219,7 +219,7 @@ def _needed(ring: Ring, accused: Mapping[Life, _Accusation]) -> dict[Life, float
     """Rules 5 and 6: those who may go, clockwise, and for how many seconds more each of them stays."""
     circle = [life for life in map(_life, ring.circle) if life in accused]
     going = {life: 0.0 for life in circle if accused[life].what == "refused"}
-    keepers = {each.keeper for each in ring.trouble}
+    keepers = {each.keeper for each in ring.trouble} - {node.id for node in ring.circle if node.state == "up"}
     up = {id for id, _ in _lives(ring, "up") - going.keys()}
     for life in circle:
         id, left = life[0], up - {life[0]}

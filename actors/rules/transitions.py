@@ -212,15 +212,22 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
     """The ring in which one member counts as complete in all its lists that nobody answers for, and nobody else does:
     what it lacks is given up (R17). Raises RingError as ``abandoned``."""
     lists = abandoned(ring, id)
-    alone = ((id, ring.by_id[id].data_id),)
+    alone = (id, ring.by_id[id].data_id)
     slots = ", ".join(str(each.slots) for each in lists)
+    trouble, left = [], []
+    for each in ring.trouble:
+        if each in lists:
+            equal = {alone, *_up(ring.lists[each.slots.first])}  # who is up with it has been made equal to it
+            left += [other for other in each.complete if other not in equal]
+            each = replace(each, complete=tuple(sorted(equal)), keeper=each.keeper if len(equal) == 1 else None)
+        trouble.append(each)
     return ring.amended(
         nonce=nonce,
         what=f"LOSS ACCEPTED: slots {slots} go on with what {id} holds, whatever it lacks",
         why=why,
         wall_seconds=wall_seconds,
-        trouble=tuple(replace(each, complete=alone) if each in lists else each for each in ring.trouble),
-        left_behind=_left_behind(ring, (other for each in lists for other in each.complete), {id}),
+        trouble=tuple(trouble),
+        left_behind=_left_behind(ring, left, {id}),
         **_without_the_change(ring),
     )
 
@@ -318,9 +325,11 @@ def in_trouble(
 
     Complete are the members that were up just before the list fell below copies_needed. While it is below, the record
     stays, together with whoever is up; when enough are up again it goes. Where a commit changes such a list, those stay
-    complete that are still its members: below copies_needed nothing is written, so they lack nothing. A keeper answers
-    until its life ends or somebody is up; who is up then, too few of them for a write, is the keeper while others might
-    be instead: what it shows, they may lack (R15).
+    complete that are still its members: below copies_needed nothing is written, so they lack nothing.
+
+    A keeper answers until its life ends or somebody is up. Who answers then, and whoever follows it by a takeover or a
+    commit, holds what was in doubt and does not know it: it is the keeper while others might be instead, since what it
+    shows they may lack (R15). Only who coordinated the list when it fell, and has lived since, knows what is in doubt.
     """
     nodes = {node.id: node for node in after}
     circle = circle_of(nodes.values())
@@ -337,8 +346,9 @@ def in_trouble(
             ids = {node.id for node in members}
             complete = {id: data_id for id, data_id in were if id in ids} | up
             keeper = record.keeper if record is not None else None
-            if record is not None and up and (keeper is not None or before.coordinators[stretch.first] is None):
-                keeper = next(iter(up)) if len(record.complete) > 1 else None
+            was, first_up = before.coordinators[stretch.first], next(iter(up), None)
+            if record is not None and up and (keeper is not None or was is None or was.id != first_up):
+                keeper = first_up if len(record.complete) > 1 else None
             elif keeper is not None and (
                 keeper not in complete
                 or nodes[keeper].state != "returning"

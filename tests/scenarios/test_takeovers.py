@@ -29,8 +29,8 @@ OK = b"+OK\r\n"
 class Copies:
     """A steady cluster; ``a`` coordinates the slot of the keys, ``b`` and ``c`` are its successors, in this order."""
 
-    def __init__(self, nodes: int = 3, replicas: int = 3) -> None:
-        self.cluster = SimulatedCluster(1, nodes=nodes, replicas=replicas, actors_may_fail=True)
+    def __init__(self, nodes: int = 3, replicas: int = 3, min_copies: int = 2) -> None:
+        self.cluster = SimulatedCluster(1, nodes=nodes, replicas=replicas, min_copies=min_copies, actors_may_fail=True)
         self.until(self.cluster.serves)
         self.run(2.0)
         self.a = self.ring.circle[-1].id
@@ -364,6 +364,88 @@ def test_the_last_that_is_up_does_not_read_what_it_alone_had_of_the_dead(copies:
     assert copies.coordinator == c and error(copies.read()) == "TRYAGAIN"
     copies.come_back(a, b)
     assert copies.read() == NEW and copies.content(a) == copies.content(b) == copies.content(c)
+
+
+@pytest.mark.parametrize("copies", [{"nodes": 2, "replicas": 2}], indirect=True)
+def test_who_replaces_the_last_that_is_up_does_not_read_what_that_one_had_in_doubt(copies: Copies) -> None:
+    """It gets it with everything else, and who was complete before may follow it."""
+    a, b = copies.a, copies.b
+    copies.lose(a, b)
+    copies.send(a, "SET", copies.x, NEW)
+    copies.run(0.05)
+    copies.die(b)
+    copies.run(1.0)
+    assert error(copies.read()) == "TRYAGAIN"
+    new = copies.cluster.new_node(joins=False)
+    copies.run(3.0)
+    assert not isinstance(copies.ask(a, "RING", "REPLACE", a, new), ErrorReply)
+    copies.until(lambda: copies.coordinator == new and copies.has_read(new))
+    assert copies.value(new, copies.x) == NEW and error(copies.read()) == "CLUSTERDOWN"
+    copies.die(new)
+    copies.cluster.start_node(b)
+    copies.until(lambda: copies.coordinator == b and copies.has_read(b))
+    copies.come_back(new)
+    assert copies.read() == OLD and copies.content(new) == copies.content(b)
+
+
+@pytest.mark.parametrize("copies", [{"min_copies": 3}], indirect=True)
+def test_who_follows_in_a_list_in_trouble_does_not_read_what_a_complete_one_may_lack(copies: Copies) -> None:
+    """What two that are up hold, the third, which is complete as well, need not: of that only the first knows."""
+    a, b, c = copies.a, copies.b, copies.c
+    copies.lose(a, c)
+    copies.send(a, "SET", copies.x, NEW)
+    copies.until(lambda: copies.value(b, copies.x) == NEW)
+    copies.die(c)
+    copies.run(1.0)
+    assert error(copies.read()) == "TRYAGAIN"
+    copies.die(a)
+    copies.until(lambda: copies.coordinator == b and copies.has_read(b))
+    assert error(copies.read()) == "CLUSTERDOWN"
+    copies.die(b)
+    copies.cluster.start_node(c)
+    copies.until(lambda: copies.coordinator == c and copies.has_read(c))
+    copies.come_back(a, b)
+    assert copies.read() == OLD and copies.content(a) == copies.content(b) == copies.content(c)
+
+
+@pytest.mark.parametrize("copies", [{"min_copies": 3}], indirect=True)
+def test_who_follows_the_one_beside_which_it_was_raised_does_not_read_what_that_one_had_in_doubt(
+    copies: Copies,
+) -> None:
+    a, b, c = copies.a, copies.b, copies.c
+    faults = [(copies.lose(a, other)) for other in (b, c)]
+    copies.send(a, "SET", copies.x, NEW)
+    copies.run(0.05)
+    copies.die(b, c)
+    for fault in faults:
+        copies.release(a, fault)
+    copies.cluster.start_node(b)
+    copies.until(lambda: copies.state(b) == "up", 60.0)
+    assert copies.value(b, copies.x) == NEW
+    copies.die(a)
+    copies.until(lambda: copies.coordinator == b and copies.has_read(b))
+    assert error(copies.read()) == "CLUSTERDOWN"
+    copies.die(b)
+    copies.cluster.start_node(c)
+    copies.until(lambda: copies.coordinator == c and copies.has_read(c))
+    copies.come_back(a, b)
+    assert copies.content(a) == copies.content(b) == copies.content(c)
+
+
+@pytest.mark.parametrize("copies", [{"min_copies": 3}], indirect=True)
+def test_those_that_are_up_read_when_a_person_says_that_the_last_will_not_come(copies: Copies) -> None:
+    a, b, c = copies.a, copies.b, copies.c
+    copies.die(a, b, c)
+    copies.cluster.start_node(a)
+    copies.cluster.start_node(b)
+    copies.until(lambda: copies.state(a) == copies.state(b) == "up" and copies.has_read(a), 60.0)
+    assert error(copies.read()) == "CLUSTERDOWN"
+    for id in (a, b):
+        assert not isinstance(copies.ask(a, "RING", "RECOVER", id), ErrorReply)
+    copies.until(lambda: copies.has_read(a))
+    assert copies.read() == OLD
+    copies.come_back(c)
+    assert copies.read() == OLD and copies.content(a) == copies.content(b) == copies.content(c)
 
 
 def test_a_ring_that_was_read_and_could_not_be_kept_does_not_confirm_the_one_before(copies: Copies) -> None:

@@ -134,6 +134,17 @@ def test_a_returning_node_needs_two_witnesses_and_a_keeper_has_to_be_gone() -> N
     assert gone(ring, "".join(f"{node.id[-1]}-{keeper} silent, " for node in ring.circle[1:])) == ""
 
 
+def test_a_keeper_that_is_up_by_now_goes_as_any_other() -> None:
+    """It may be needed by healthy lists, and nobody is spared for more than a moment who is up beside others."""
+    ring = lost(founded(4, 3, min_copies=3), "127.0.0.1:7004")
+    keeper = ring.coordinators[ring.trouble[0].slots.first]
+    assert keeper is not None and keeper.state == "up"
+    ring = replace(ring, trouble=(replace(ring.trouble[0], keeper=keeper.id), *ring.trouble[1:]))
+    others = [node.id[-1] for node in ring.circle if node.state == "up" and node != keeper]
+    said_of_it = ", ".join(f"{other}-{keeper.id[-1]} silent" for other in others)
+    assert gone(ring, said_of_it, LATER + SPARED_SECONDS) == keeper.id[-1]
+
+
 # Time
 
 
