@@ -271,6 +271,8 @@ class Ecs(Actor):
         self._suspicions = Suspicions()
         self._damaged: dict[str, CopyDamaged] = {}
         """By node what it has said of its copy, in the life that the ring names."""
+        self._heard_since: dict[str, set[tuple[str, str]]] = {}
+        """By such a node, which lives have been heard since it has said so."""
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
         self._balancer, self._balances = balancer, False
@@ -379,9 +381,11 @@ class Ecs(Actor):
                 self._suspected(message)
             case PeersHeard():
                 self._phi |= {message.by: dict(message.phi)} if message.by in self._phi else {}
+                self._heard_of((message.by, message.by_incarnation))
             case CopyDamaged():
                 if message.node not in self._damaged:
                     self._damaged[message.node] = message
+                    self._heard_since[message.node] = set()
                     self.look()
             case BalancePlanned():
                 self.verbs.balance_planned(message)
@@ -690,6 +694,14 @@ class Ecs(Actor):
             return self._ordered(ring) or self._begun(ring)
         return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
 
+    def _heard_of(self, life: tuple[str, str]) -> None:
+        """A life has been heard: somebody whose copy is damaged may have waited for it."""
+        new = [heard for id, heard in self._heard_since.items() if id in self._damaged and life not in heard]
+        for heard in new:
+            heard.add(life)
+        if new:
+            self.look()
+
     def _bad_copy(self, ring: Ring) -> CopyDamaged | None:
         """The first that has said so, if others answer for its slots, or will as soon as it does not (R25)."""
         self._damaged = {
@@ -699,7 +711,23 @@ class Ecs(Actor):
             and ring.by_id[id].incarnation == each.incarnation
             and ring.by_id[id].state in ("up", "returning")
         }
-        return next((each for id, each in sorted(self._damaged.items()) if may_go(ring, id)), None)
+        claims = sorted(self._damaged.items())
+        return next((each for id, each in claims if may_go(ring, id, self._good_copies(ring, id))), None)
+
+    def _good_copies(self, ring: Ring, id: str) -> set[str]:
+        """Who can stand in for a node that has said that its copy is damaged: it has been heard since, in the life that
+        the ring and ZooKeeper know, and has said nothing like it itself."""
+        lives, heard = self.newest_lives(), self._heard_since.get(id, set())
+        return {
+            node.id
+            for node in ring.circle
+            if (node.id, node.incarnation) in heard
+            and (life := lives.get(node.id)) is not None
+            and life.incarnation == node.incarnation
+            and not life.damaged
+            and node.id not in self._damaged
+            and (node.state == "up" or life.whole)
+        }
 
     # Changes
 

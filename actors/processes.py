@@ -325,6 +325,7 @@ def spawn_node(
         bridge_port=int(bridge_port),
         joins=config.joins,
         whole=whole,
+        damaged=bool(store.damage),
     )
     member = system.spawn(
         Member,

@@ -201,6 +201,8 @@ class Scrubber(Actor):
         self._damage = ""
 
     def on_start(self) -> None:
+        if self._store.damage:
+            self.after(0.0, DamageFound(why=self._store.damage))
         if self._bytes_per_second:
             self._rounds += 1
             self.after(self._pause_seconds, CompareNext(round=self._rounds))

@@ -31,7 +31,7 @@ from typing import Any, assert_never
 from ..actors.balancer import solved
 from ..actors.config import EcsConfig, NodeConfig
 from ..actors.messages import Solve, Sync, Synced
-from ..actors.processes import Ending, NodeActors, has_other_copies, spawn_ecs, spawn_node
+from ..actors.processes import Ending, NodeActors, spawn_ecs, spawn_node
 from ..actors.rules import paths
 from ..actors.rules.ring import Ring
 from ..runtime.actor import Actor, LocalRef, Ref
@@ -45,7 +45,7 @@ from ..runtime.simulation.resp_caller import CALL_SECONDS_MAX, RespCaller
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import SimulatedWorld
 from ..runtime.simulation.zookeeper_client import end_client, opener
-from ..runtime.store import Corrupt, Store, StoreError
+from ..runtime.store import Store, StoreError
 from ..runtime.system import ESCALATE
 from ..runtime.watches import Watches
 from .simulated_client import SimulatedClient
@@ -164,21 +164,11 @@ class Machine:
         self.damage, self.answered_alone = "", False
 
     def open_store(self, cache_bytes: int) -> Store:
-        """Its store; a damaged one is put aside where others have what was in it, as a node's process does it."""
+        """Its store; one that the life before has found damaged is put aside, as a node's process does it."""
         if self.damage:
-            self._put_store_aside()
-        try:
-            return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
-        except Corrupt as failure:
-            if not has_other_copies(self.disk.file("ring.json"), self.id) or not self.whole:
-                raise
-            self.damage = str(failure)
-            self._put_store_aside()
+            self.disk.put_records_aside()
+            self.data_id, self.whole, self.damage = f"{self.random.getrandbits(64):016x}", True, ""
         return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
-
-    def _put_store_aside(self) -> None:
-        self.disk.put_records_aside()
-        self.data_id, self.whole, self.damage = f"{self.random.getrandbits(64):016x}", True, ""
 
     def copy(self) -> MachineCopy:
         """A backup of its disk, from which a node can be started that believes to be this one at this moment."""

@@ -83,11 +83,14 @@ class Registration(Life):
     """Whether it is to be taken into the ring without being asked for."""
     whole: bool = True
     """Whether its data directory lacks nothing that the node has acknowledged: a power cut may take something (R16)."""
+    damaged: bool = False
+    """Whether it has met something in its data directory that cannot be read when it opened it (R25)."""
 
     def __post_init__(self) -> None:
         Life.__post_init__(self)
         flag(f"joins of {self.id}", self.joins)
         flag(f"whole of {self.id}", self.whole)
+        flag(f"damaged of {self.id}", self.damaged)
         if self.held is not None:
             text(f"cluster_id of the ring that {self.id} holds", self.held.cluster_id, HEX_64)
             whole(f"epoch of the ring that {self.id} holds", self.held.epoch, 1, EPOCH_MAX)
@@ -96,7 +99,8 @@ class Registration(Life):
     def to_json(self) -> bytes:
         """What the registration's znode holds."""
         held = self.held._asdict() if self.held else None
-        return pack("the registration", self.life() | {"held": held, "joins": self.joins, "whole": self.whole})
+        said = {"held": held, "joins": self.joins, "whole": self.whole, "damaged": self.damaged}
+        return pack("the registration", self.life() | said)
 
     @classmethod
     def from_json(cls, data: bytes) -> "Registration":
@@ -107,4 +111,5 @@ class Registration(Life):
             ring = Fields("held of the registration", held)
             held = Stamp(*(ring.take(name) for name in Stamp._fields))
         joins, whole = fields.take("joins", True), fields.take("whole", True)
-        return cls(held=held, joins=joins, whole=whole, **life_from(fields))
+        damaged = fields.take("damaged", False)
+        return cls(held=held, joins=joins, whole=whole, damaged=damaged, **life_from(fields))

@@ -3,7 +3,8 @@
 A complete member that is back holds everything that was acknowledged, unless a power cut took what was not synced: then
 it says that it is not *whole*, and others of the complete members may hold more. So:
 
-    a whole one is back         the first of them, in the list's order, is the keeper, at once
+    a whole one is back         the first of them, in the list's order, is the keeper, at once: one whose copy is
+                                damaged only where no other is back
     all are back, none whole    each may lack something else: the one with the highest slot number keeps the list
     some are still missing      they are waited for, up to ``recovery_wait``; then the same among those that are back
 
@@ -67,6 +68,7 @@ def _choose(
 ) -> None:
     slots = trouble.slots
     whole = [node for node in back if lives[node.id].whole]
+    whole.sort(key=lambda node: lives[node.id].damaged)  # what cannot be read could not be mirrored from it
     if whole:
         result.keepers[slots] = whole[0].id
         return

@@ -9,12 +9,12 @@ Of copies that differ the *odd* ones are those that most of all copies contradic
 can say which is the odd one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from .mirror import Recorded, digest_of
-from .ring import Ring, Trouble
+from .ring import Node, Ring, Trouble
 
 Position = tuple[int, bytes]
 Listed = tuple[int, bytes, int, int, int, int]
@@ -93,27 +93,38 @@ def spares(ring: Ring, id: str) -> bool:
     return _in_each_list(ring, id, lambda each: each.keeper not in (None, id))
 
 
-def may_go(ring: Ring, id: str) -> bool:
+def may_go(ring: Ring, id: str, good: Container[str]) -> bool:
     """Whether a node may be called down: as above, or another member is back that was complete when the list fell below
-    ``copies_needed`` (R14), and will be its keeper."""
+    ``copies_needed`` (R14), and will be its keeper.
+
+    Only the ``good`` count: who is known to live, whose own copy is not damaged, since each may hold what the other
+    cannot read, and of whom, if it is returning, a power cut has taken nothing.
+    """
 
     def is_back(each: Trouble) -> bool:
-        members = [node for node in ring.circle if node.id != id and node.state == "returning"]
+        members = [node for node in ring.circle if node.id != id and node.state == "returning" and node.id in good]
         return any((node.id, node.data_id) in each.complete for node in members)
 
-    return _in_each_list(ring, id, is_back)
+    return _in_each_list(ring, id, is_back, lambda node: node.id in good)
 
 
 def others_hold(ring: Ring, id: str) -> bool:
     """Whether a node that does not run yet may begin without what it holds: in each list that it is in another member
-    was up in this ring, or complete when nobody was (R14)."""
-    return _in_each_list(ring, id, lambda each: any(other != id for other, _ in each.complete))
+    was up in this ring, or complete when nobody was (R14), and has not lost its data directory since."""
+
+    def is_held(each: Trouble) -> bool:
+        return any(other != id and ring.by_id[other].data_id == data_id for other, data_id in each.complete)
+
+    return _in_each_list(ring, id, is_held)
 
 
-def _in_each_list(ring: Ring, id: str, enough: Callable[[Trouble], bool]) -> bool:
-    """Whether in each list of a node another member is up, or what is written down of it is enough."""
+def _in_each_list(
+    ring: Ring, id: str, enough: Callable[[Trouble], bool], counts: Callable[[Node], bool] = lambda node: True
+) -> bool:
+    """Whether in each list of a node another member is up that ``counts``, or what is written down of it is enough."""
     for run, members in ring.list_runs:
-        if all(node.id != id for node in members) or any(node.id != id and node.state == "up" for node in members):
+        others = [node for node in members if node.id != id]
+        if len(others) == len(members) or any(node.state == "up" and counts(node) for node in others):
             continue
         noted = [each for each in ring.trouble if run.first <= each.slots.first <= run.last]
         if sum(each.slots.size for each in noted) < run.size or not all(map(enough, noted)):

@@ -77,6 +77,8 @@ class Store:
         self._forgotten: set[int] = set()  # slots that lose theirs
         self._before: dict[int, tuple[int, int, int, int]] = {}  # figures of every slot that the batch touches
         self._closed = False
+        self.damage = ""
+        """What could not be read when all was counted; "": everything could, or nothing was counted."""
         summary = self._read_summary()
         self._slots = self._counted() if summary is None else summary
         self.closed_cleanly = self._summary_stands = summary is not None
@@ -443,7 +445,8 @@ class Store:
 
     def _read_summary(self) -> Slots | None:
         data = self.disk.get(SUMMARY)
-        return None if data is None else Slots(self._decode(SUMMARY, data).value)
+        summary = self._counts(SUMMARY, data) if data is not None else None
+        return Slots(summary.value) if summary is not None else None
 
     def _write_summary(self) -> None:
         batch = self.disk.batch()
@@ -459,22 +462,34 @@ class Store:
         self._summary_stands = False
 
     def _counted(self) -> Slots:
-        """Numbers and counts of all slots, found by reading everything."""
+        """Numbers and counts of all slots, found by reading everything. What cannot be read is noted as damage."""
         slots = Slots()
         counted = 0
-        with closing(self._records(PREFIXES[0], PREFIXES[SLOTS])) as records:
-            for slot, key, record in records:
-                slots.apply(slot, record.epoch, record.seq)
+        with closing(self.disk.items(PREFIXES[0], PREFIXES[SLOTS])) as items:
+            for disk_key, data in items:
+                slot, key = split(disk_key)
                 slots.keys[slot] += 1
-                slots.bytes[slot] += len(key) + len(record.value)
+                slots.bytes[slot] += len(key)
+                if record := self._counts(disk_key, data):
+                    slots.apply(slot, record.epoch, record.seq)
+                    slots.bytes[slot] += len(record.value)
                 counted += 1
                 if counted % COUNTED_RECORDS_PER_LINE == 0:
                     log.info("%s has no summary: %d records counted, now in slot %d", self.disk.place, counted, slot)
         with closing(self.disk.items(NUMBER + PREFIXES[0], NUMBER + PREFIXES[SLOTS])) as items:
             for number_key, data in items:
-                record = self._decode(number_key, data)
-                slots.apply(int.from_bytes(number_key[len(NUMBER) :], "big"), record.epoch, record.seq)
+                if record := self._counts(number_key, data):
+                    slots.apply(int.from_bytes(number_key[len(NUMBER) :], "big"), record.epoch, record.seq)
         return slots
+
+    def _counts(self, disk_key: bytes, data: bytes) -> Record | None:
+        """A record as it counts; None: it cannot be read, which is noted, and does not hide all others."""
+        try:
+            return self._decode(disk_key, data)
+        except Corrupt as failure:
+            log.error("%s", failure)
+            self.damage = self.damage or str(failure)
+            return None
 
     def _decode(self, disk_key: bytes, data: bytes) -> Record:
         try:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.rules.slots import SLOTS, slot
+from ringkeeper.runtime.store import Corrupt
 from ringkeeper.runtime.store.layout import PREFIXES, Record, encode
+from ringkeeper.runtime.store.store import SHARDS
 from ringkeeper.scenarios.simulated import SimulatedCluster
 
 pytestmark = pytest.mark.stories
@@ -198,7 +200,7 @@ def test_the_last_copy_that_is_up_stays_however_damaged() -> None:
         assert right is not None and record(cluster, kept) == right
 
 
-def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -> None:
+def test_a_bad_record_that_is_met_at_a_start_has_the_copy_made_anew() -> None:
     with filled(seed=8) as cluster:
         bad = list_of(cluster)[1]
         cluster.kill(bad)
@@ -206,9 +208,105 @@ def test_a_store_that_cannot_be_opened_is_put_aside_where_others_have_copies() -
         before = cluster.machines[bad].data_id
         cluster.run(1.0)
         cluster.start_node(bad)
-        assert cluster.machines[bad].data_id != before
+        cluster.run_until(lambda: cluster.machines[bad].data_id != before, 30)
         cluster.run_until(cluster.serves, 30)
         assert record(cluster, bad) == record(cluster, list_of(cluster)[0])
+
+
+def test_the_only_copy_starts_with_a_bad_record_and_keeps_all_others() -> None:
+    """Its successor has lost its disk; that the ring still has that down as complete does not make it a copy."""
+    with SimulatedCluster(3, nodes=3, replicas=2) as cluster:
+        a, b = filled_list(cluster)
+        lie(cluster, a, "a bit is flipped")
+        cluster.lose_disk(b)
+        cluster.run(2.0)
+        cluster.start_node(b)
+        cluster.run_until(lambda: state_of(cluster, b) == "returning", 10)
+        cluster.run(1.0)
+        before = cluster.machines[a].data_id
+        cluster.kill(a)
+        cluster.run(1.0)
+        cluster.start_node(a)
+        cluster.run(60.0)
+        assert cluster.machines[a].data_id == before
+        ours = keys_of(cluster, [a, b])
+        assert len(ours) > 2 and [key for key in ours if not readable(cluster, a, key)] == [KEY.decode()]
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_copies_that_are_all_bad_in_one_record_each_lose_nothing_when_all_are_killed(replicas: int) -> None:
+    """Each has what another one cannot read: none of them goes, and none is put aside by what it alone knows."""
+    with SimulatedCluster(3, nodes=3, replicas=replicas) as cluster:
+        members = filled_list(cluster)
+        ours = keys_of(cluster, members)
+        for id, key in zip(members, ours, strict=False):
+            disk_key = PREFIXES[slot(key.encode())] + key.encode()
+            data = cluster.machines[id].disk.records.get(disk_key)
+            assert data is not None
+            cluster.machines[id].disk.records.lie(disk_key, data[:-6] + bytes([data[-6] ^ 1]) + data[-5:])
+        before = [cluster.machines[id].data_id for id in members]
+        ids = [node.machine.id for node in cluster.nodes()]
+        for id in ids:
+            cluster.kill(id)
+        cluster.run(1.0)
+        for id in ids:
+            cluster.start_node(id)
+        cluster.run(60.0)
+        assert [cluster.machines[id].data_id for id in members] == before
+        bad = dict(zip(ours, members, strict=False))
+        assert {key: [id for id in members if not readable(cluster, id, key)] for key in ours} == {
+            key: [bad[key]] if key in bad else [] for key in ours
+        }
+
+
+def test_a_bad_record_is_no_reason_to_go_for_who_has_what_a_power_cut_took_of_the_other() -> None:
+    """With two copies: the one that is back is complete by what is written down, and is not whole (R16)."""
+    with SimulatedCluster(1, nodes=2, replicas=2) as cluster:
+        a, b = filled_list(cluster)
+        cluster.run(5.0)
+        lie(cluster, a, "a bit is flipped")
+        late = [f"{{k7}}{number}" for number in range(30)]
+        for key in late:
+            assert cluster.execute(a, "SET", key, "acknowledged") == b"OK"
+            cluster.run(0.03)
+        cluster.cut_power(b)
+        cluster.run_until(lambda: state_of(cluster, b) == "down", 30)
+        cluster.start_node(b)
+        cluster.run_until(lambda: state_of(cluster, b) == "returning", 30)
+        assert not all(readable(cluster, b, key) for key in late), "the power cut took nothing"
+        cluster.run(60.0)
+        assert all(cluster.execute(list_of(cluster)[0], "GET", key) == b"acknowledged" for key in late)
+
+
+def filled_list(cluster: SimulatedCluster) -> list[str]:
+    """Keys are written; nothing of them is in a node's cache. Returns the list of KEY."""
+    cluster.run_until(cluster.serves, 30)
+    for number in range(KEYS):
+        key = f"k{number}"
+        assert cluster.execute(list_of(cluster, key.encode())[0], "SET", key, "right") == b"OK"
+    cluster.run(3.0)
+    for node in cluster.nodes():
+        for shard in range(SHARDS):
+            node.store._drop_shard(shard)
+    return list_of(cluster)
+
+
+def keys_of(cluster: SimulatedCluster, members: list[str]) -> list[str]:
+    return [key for key in (f"k{number}" for number in range(KEYS)) if list_of(cluster, key.encode()) == members]
+
+
+def readable(cluster: SimulatedCluster, id: str, key: str) -> bool:
+    """Whether a node holds a key, and its disk says what was written."""
+    try:
+        return cluster.node(id).store.get(slot(key.encode()), key.encode()) is not None
+    except Corrupt:
+        return False
+
+
+def state_of(cluster: SimulatedCluster, id: str) -> str:
+    ring = cluster.ring()
+    assert ring is not None
+    return ring.by_id[id].state
 
 
 def answered_alone(cluster: SimulatedCluster, before_it_dies: Callable[[], object] = lambda: None) -> str:

@@ -41,12 +41,15 @@ def test_of_copies_that_all_differ_nobody_is_the_odd_one() -> None:
 def test_a_copy_may_go_while_others_answer_for_its_lists_or_will_and_is_spared_when_they_do() -> None:
     ring = founded(3, replicas=2)
     a, b, c = ids(3)
-    assert may_go(ring, a) and spares(ring, a)
-    assert not may_go(lost(ring, b), a) and not may_go(founded(2), a)
+    all = {a, b, c}
+    assert may_go(ring, a, all) and spares(ring, a)
+    assert not may_go(ring, a, {c}) and not may_go(ring, a, {b})  # each of the others answers for one of its lists
+    assert not may_go(lost(ring, b), a, all) and not may_go(founded(2), a, all)
     back = replace(lost(ring, b), nodes=tuple(_returning(each, b) for each in lost(ring, b).nodes))
-    assert may_go(back, a) and not spares(back, a)  # b was complete, and will be the keeper of what only a has
+    assert may_go(back, a, all) and not spares(back, a)  # b was complete, and will be the keeper of what only a has
+    assert not may_go(back, a, {a, c})
     other = replace(back, nodes=tuple(replace(n, data_id=hex64(99)) if n.id == b else n for n in back.nodes))
-    assert not may_go(other, a)
+    assert not may_go(other, a, all)
 
 
 def _returning(node: Node, id: str) -> Node:
@@ -61,3 +64,6 @@ def test_a_store_that_cannot_be_opened_is_no_loss_where_another_was_up_or_comple
     alone = lost(replace(ring, min_copies=1), b)
     assert not others_hold(alone, a) and not others_hold(lost(alone, a), a)  # a went on without it
     assert not others_hold(founded(3), a)
+    both = lost(lost(ring, b), a)
+    empty = replace(both, nodes=tuple(replace(n, data_id=hex64(99)) if n.id == b else n for n in both.nodes))
+    assert not others_hold(empty, a)  # b is back, and has lost what it was complete with
