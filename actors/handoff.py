@@ -160,11 +160,13 @@ class Handoff(Actor):
         self._walk = 0
         self._state = "asking"
         self._cursor = self._begin
-        self._waits_for_learner = False  # a Survey or ListKeys is unanswered
+        self._asked: Survey | ListKeys | None = None
+        """What the learner has not answered yet. It is sent again as it was, not asked anew: an answer that is merely
+        slow would otherwise always be one to an earlier question."""
         self._known: deque[Listed] = deque()
         """What the learner holds between the cursor and ``_known_upto``; without a version: what it may hold."""
         self._known_upto = self._begin
-        self._question = 0
+        self._questions = 0
         self._compared: list[Listed] = []
         """What went into the sums of the last ListKeys: what the learner holds in the parts that it says are equal."""
         self._newer: list[Position] = []
@@ -253,7 +255,7 @@ class Handoff(Actor):
         self._stays = None
         self._kept.clear()
         self._batches.clear()
-        self._waits_for_learner = False
+        self._asked = None
         self._number = self._kept_bytes = self._chunks = self._chunk_bytes = self._synced = 0
         self._resent_from, self._relinking = -1, False
         self._keys_passed = 0
@@ -303,7 +305,7 @@ class Handoff(Actor):
 
     def _go_on(self) -> None:
         """Do what can be done now: chunks while there is room for them, else a question, else the end."""
-        while self._state == "walking" and not self._waits_for_learner:
+        while self._state == "walking" and self._asked is None:
             if self._cursor == self._end:
                 self._end_walk_if_held()
                 return
@@ -321,8 +323,11 @@ class Handoff(Actor):
                 return
             else:
                 self._asked_at = self.now()
-                self._waits_for_learner = True
-                self.send(self._target, Survey(walk=self._walk, after=self._cursor, keys_max=SURVEY_KEYS_MAX))
+                self._ask(Survey(walk=self._walk, after=self._cursor, keys_max=SURVEY_KEYS_MAX))
+
+    def _ask(self, question: Survey | ListKeys) -> None:
+        self._asked = question
+        self.send(self._target, question)
 
     def _must_pause(self, limited: float = 0.0) -> bool:
         """Whether clients, or the limit of bytes per second, want a pause; then it is arranged for."""
@@ -355,9 +360,10 @@ class Handoff(Actor):
 
     def _surveyed(self, message: Surveyed) -> None:
         """Pass over what is equal; ask for the list of what is not."""
-        if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
+        asked = self._asked
+        if message.walk != self._walk or type(asked) is not Survey or message.after != asked.after:
             return
-        self._waits_for_learner = False
+        self._asked = None
         self._stays = None
         self._answered()
         if not message.keys and message.upto == self._end:
@@ -380,7 +386,7 @@ class Handoff(Actor):
             self._known_upto = message.upto
             self._go_on()
         else:
-            self._question += 1
+            self._questions += 1
             numbers = self._numbers(self._cursor, reached)
             self._stay = {each[0]: each for each in numbers if each[1:] <= message.newest}
             older = [each for each in own if (each[2].epoch, each[2].seq) <= message.newest]
@@ -394,17 +400,17 @@ class Handoff(Actor):
                 without=self._newer,
                 numbers_sum=digest_of((), self._stay.values()),
                 renumbered=[slot for slot, _, _ in numbers if slot not in self._stay],
-                question=self._question,
+                question=self._questions,
             )
-            self._waits_for_learner = True
-            self.send(self._target, question)
+            self._ask(question)
 
     def _keys_listed(self, message: KeysListed) -> None:
-        if message.walk != self._walk or message.after != self._cursor or not self._waits_for_learner:
+        """Know what the learner holds, from its answer and from what is not in it: what it was asked to leave out, too.
+        So only the answer to that very question will do, whatever it says."""
+        asked = self._asked
+        if message.walk != self._walk or type(asked) is not ListKeys or message.question != asked.question:
             return
-        if (message.equal or message.numbers_equal) and message.question != self._question:
-            return  # the answer to this one is still to come
-        self._waits_for_learner = False
+        self._asked = None
         equal = set(message.equal)
         known = {(slot, key): (slot, key, 0, 0, 0, 0) for slot, key in self._newer if (slot, key) <= message.upto}
         known |= {each[:2]: each for each in self._compared if equal and part_of(each[0], each[1]) in equal}
@@ -551,9 +557,8 @@ class Handoff(Actor):
         if self._state == "asking":
             self._send_learn()
             return
-        if self._waits_for_learner:  # the question, or its answer, is lost: ask anew
-            self._waits_for_learner = False
-            self._go_on()
+        if self._asked is not None:  # the question, or its answer, is lost
+            self.send(self._target, self._asked)
         for kept in self._kept:
             if upto is None or kept.number <= upto:
                 self.send(self._target, kept.content)
@@ -608,7 +613,7 @@ class Handoff(Actor):
 
     def _tick(self) -> None:
         self.after(TICK_SECONDS, Tick())
-        waits = bool(self._kept) or self._waits_for_learner or self._state == "asking"
+        waits = bool(self._kept) or self._asked is not None or self._state == "asking"
         if waits and self.now() - self._progress_at > RESEND_SECONDS:
             self._send_again()
         elif self._state == "walked" and not self._kept and (self._proofs or self._batches):
@@ -660,3 +665,4 @@ class Handoff(Actor):
         assert self._begin <= self._cursor <= self._end
         assert self._state != "walked" or self._cursor == self._end
         assert not self._known or self._cursor < self._known[0][:2]
+        assert self._asked is None or self._asked.after == self._cursor == self._known_upto

@@ -22,7 +22,8 @@ from ringkeeper.actors.messages import (
     Surveyed,
 )
 from ringkeeper.actors.replica import Replica
-from ringkeeper.actors.rules.mirror import PARTS
+from ringkeeper.actors.rules.mirror import PARTS, part_of
+from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.runtime.store import Record, Store, StoreError, open_store
 from ringkeeper.runtime.store.memory import MemoryDisk
 from ringkeeper.tests.actors.pair import SOURCE, TARGET, Pair, operations_sent
@@ -337,26 +338,63 @@ def test_a_key_that_goes_after_it_was_left_out_of_the_sums_goes_at_the_learner(p
     assert pair.reached == "transfer" and not pair.difference()
 
 
-def test_an_answer_about_the_sums_of_an_earlier_question_is_not_believed(pair: Pair) -> None:
+def test_a_key_that_goes_after_a_late_answer_has_left_it_out_goes_at_the_learner(pair: Pair) -> None:
     keys = known_from_before(pair)
-    pair.send(f"SET {keys[1]} new")
+    surveyed, used = keys[:SURVEY_KEYS_MAX], {slot_of(key.encode()) for key in keys}
+    gone: dict[int, str] = {}  # one key of each part, so that no part is equal
+    for key in surveyed[1:-1]:
+        gone.setdefault(part_of(slot_of(key.encode()), key.encode()), key)
+    written = next(key for key in surveyed if key not in gone.values())
+    unknown = next(slot for slot in range(slot_of(surveyed[0].encode()), 8191) if slot not in used)
+    pair.learned.put(unknown, b"indoubt", Record(b"", 1, 1))  # nor are the numbers
+    pair.learned.commit()
+    pair.send(*(f"DEL {key}" for key in gone.values()), f"SET {written} new")
     pair.begin()
     pair.read()
-    until(pair, KeysListed)
-    late = pair.to_source.pop()
-    pair.send(f"SET {keys[2]} new", f"DEL {keys[3]}")
+    until(pair, Survey)
     pair.pass_time(handoff.RESEND_SECONDS + 1)
-    assert until(pair, ListKeys).question != late[1].question
-    pair.to_source.append(late)
+    assert len({each.after for each in pair.to_target}) == 1 < len(pair.to_target), "asked twice or more"
+    while pair.deliver_to_target():
+        pass
     pair.deliver_to_source()
-    assert pair.handoffs()[0]._waits_for_learner
+    assert [key.decode() for _, key in until(pair, ListKeys).without] == [written]
+    pair.send(f"DEL {written}")
+    pair.deliver_to_source()
     pair.deliver()
     assert pair.reached == "transfer" and not pair.difference()
 
 
-def test_a_learner_of_an_earlier_release_that_names_everything_is_made_equal(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_to_another_question_is_not_believed(pair: Pair) -> None:
+    keys = known_from_before(pair)
+    pair.send(f"SET {keys[1]} new", f"DEL {keys[2]}")
+    pair.begin()
+    pair.read()
+    answer = until(pair, KeysListed)
+    name, _ = pair.to_source.pop()
+    pair.to_source.append((name, replace(answer, question=answer.question - 1, records=[], equal=[])))
+    pair.deliver_to_source()
+    assert pair.handoffs()[0]._asked is not None
+    pair.pass_time(handoff.RESEND_SECONDS + 1)
+    pair.deliver()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_learner_that_always_answers_after_it_was_asked_again_is_made_equal(pair: Pair) -> None:
+    keys = known_from_before(pair)
+    pair.send(f"SET {keys[1]} new", f"DEL {keys[2]}")
+    pair.begin()
+    pair.read()
+    for _ in range(50):
+        while pair.deliver_to_target():
+            pass
+        answers = len(pair.to_source)
+        pair.pass_time(handoff.RESEND_SECONDS + 0.5)
+        for _ in range(answers):
+            pair.deliver_to_source()
+    assert pair.reached == "transfer" and not pair.difference()
+
+
+def test_a_learner_that_names_everything_is_made_equal(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = known_from_before(pair)
     pair.send(f"SET {keys[1]} new", f"SET {pair.moving('new')} 1", f"DEL {keys[3]}")
     answer = Replica._list_keys
