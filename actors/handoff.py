@@ -34,13 +34,14 @@ was on the link by then.
 Invariants (``check``): numbers kept are without a gap; no more is kept than the bounds say; the cursor stays inside.
 """
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
 from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
-from ..runtime.store import Store, StoreError
+from ..runtime.store import DamagedRecord, Store, StoreError
 from ..runtime.system import Terminated
 from .damage import tell_damage
 from .messages import (
@@ -70,6 +71,8 @@ from .pace import Pace
 from .rules.change import Phase
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed, part_of, sums_of
 from .rules.plan import Transfer
+
+log = logging.getLogger(__name__)
 
 CHUNK_KEYS_MAX = 256
 CHUNK_BYTES_MAX = 256 * 1024
@@ -377,6 +380,7 @@ class Handoff(Actor):
         except StoreError as failure:
             self._give_pause(failure)
             return
+        self._trouble = ""
         numbers = self._numbers(self._cursor, message.upto)
         if reached == message.upto and digest_of(own, numbers) == message.digest:
             self._keys_passed += len(own)
@@ -428,6 +432,7 @@ class Handoff(Actor):
         except StoreError as failure:
             self._give_pause(failure)
             return False
+        self._trouble = ""
         there: dict[tuple[int, bytes], Listed] = {}
         while self._known and self._known[0][:2] <= reached:
             known = self._known.popleft()
@@ -469,7 +474,20 @@ class Handoff(Actor):
 
     def _give_pause(self, failure: StoreError) -> None:
         """The disk could not be read: try again, and let people see why it stands still."""
-        self._trouble = str(failure)
+        trouble = str(failure)
+        if isinstance(failure, DamagedRecord):
+            # Passing it over would have the learner keep what it has, which may be older than what was read here, or
+            # lose it: nobody knows what was written. So whoever owns the data decides.
+            trouble = (
+                f"{self._transfer.source} cannot read {failure.what} as it was written, so nobody can be made equal to "
+                "it: unless another copy takes over, write or delete that key (where writes are refused, after "
+                "`ringkeeper replicas N --min-copies 1`)"
+            )
+        if trouble != self._trouble:
+            self._trouble = trouble
+            slots, target = self._transfer.slots, self._transfer.target
+            what = f"handoff {slots} {self._transfer.source} -> {target} epoch {self._epoch} stands still: {trouble}"
+            self.system.events.note("trouble", what, epoch=self._epoch, log=log.error, node=self._transfer.source)
         tell_damage(self, failure)
         self._pause(RESEND_SECONDS)
 

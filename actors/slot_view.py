@@ -4,11 +4,14 @@ A part of it: what a command changes is stamped by the node, staged in its store
 What has expired is not seen, at the coordinator as at a copy; giving back its space is the sweep's work (`expiry.py`),
 so no read ever writes. Near the moment of expiry clocks show: a key that one node has hidden may be seen again, for as
 long as their clocks differ, at the node that takes over from it.
+
+A record that is damaged is replaced, or deleted, by what does not need to know what it was: nobody else could be rid of
+it. All else that meets it is refused.
 """
 
 from typing import TYPE_CHECKING
 
-from ..runtime.store import Record, Store
+from ..runtime.store import DamagedRecord, Record, Store
 
 if TYPE_CHECKING:
     from .storage_node import StorageNode
@@ -53,14 +56,23 @@ class SlotView:
 
     def put(self, key: bytes, value: bytes, expiry: int = 0) -> None:
         epoch, seq = self._node.stamp()
-        self._store.put(self.slot, key, Record(value, epoch, seq, expiry))
+        record = Record(value, epoch, seq, expiry)
+        try:
+            self._store.put(self.slot, key, record)
+        except DamagedRecord as failure:
+            self._node.discard(failure)
+            self._store.put(self.slot, key, record)
         self._node.wrote((self.slot, key, value, epoch, seq, expiry))
         if expiry:
             self._node.expiry.noted(self.slot, expiry)
 
     def delete(self, key: bytes) -> bool:
-        if self._living(key) is None:
-            return False
+        """True if it was there. One that is damaged was, as far as anybody can know."""
+        try:
+            if self._living(key) is None:
+                return False
+        except DamagedRecord as failure:
+            self._node.discard(failure)
         stage_delete(self._node, self._store, self.slot, key)
         return True
 

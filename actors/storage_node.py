@@ -62,6 +62,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, assert_never
 
@@ -69,7 +70,7 @@ from ..runtime.actor import Actor, Ref
 from ..runtime.election import LeaderChanged
 from ..runtime.message import message
 from ..runtime.metrics import Metric, counter, gauge
-from ..runtime.store import Corrupt, Record, Store, StoreError
+from ..runtime.store import Corrupt, DamagedRecord, Record, Store, StoreError
 from ..runtime.system import ESCALATE
 from .acknowledging import WHOLE, Acknowledging, Group, Waiting
 from .damage import tell_damage
@@ -870,6 +871,13 @@ class StorageNode(Actor):
         if self._follows:
             self._operations.append(operation)
 
+    def discard(self, failure: DamagedRecord) -> None:
+        """Stage that a damaged record goes, before the write that replaces it. It is told as any damage: the disk is no
+        better for it."""
+        tell_damage(self, failure)
+        log.warning("%s: a client replaces or deletes what cannot be read: %s", self.id, failure)
+        self._store.discard(failure.slot, failure.key)
+
     def flush_slot(self, slot: int) -> None:
         """Stage that every key of a slot goes."""
         epoch, seq = self.stamp()
@@ -1013,7 +1021,12 @@ class StorageNode(Actor):
                         if writes[slot] and 0 < len(key) <= key_bytes_max and len(args[2]) <= value_bytes_max:
                             counts[slot] += 1
                             self._seq = seq = self._seq + 1
-                            put(slot, key, Record(args[2], self._epoch, seq, 0))
+                            record = Record(args[2], self._epoch, seq, 0)
+                            try:
+                                put(slot, key, record)
+                            except DamagedRecord as failure:
+                                self.discard(failure)
+                                put(slot, key, record)
                             self.staged = True
                             if follows:
                                 operations.append((slot, key, args[2], self._epoch, seq, 0))
@@ -1062,9 +1075,10 @@ class StorageNode(Actor):
             for key in keys:
                 if bad := key_error(key, self._key_bytes_max):
                     return bad
-            if len(keys) > 1:  # a record that cannot be read must be met before the first of them is changed
+            if len(keys) > 1:  # what cannot be read must be met before the first of them is changed
                 for key in keys:
-                    self._store.get(slot, key)
+                    with suppress(DamagedRecord):  # that is for the command to say, which looks first
+                        self._store.get(slot, key)
         view.slot = slot
         self._rates.counts[slot] += 1
         assert command.run is not None, command.name

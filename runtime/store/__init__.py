@@ -13,7 +13,7 @@ restart, counts) is therefore in one class, and the simulation runs that same cl
 
 from pathlib import Path
 
-from .disk import Corrupt, Disk, FrozenDisk, StoreError
+from .disk import Corrupt, DamagedRecord, Disk, FrozenDisk, StoreError
 from .layout import SLOTS, Record
 from .store import CACHE_BYTES_MAX, Store
 
@@ -22,6 +22,7 @@ __all__ = [
     "ENGINES",
     "SLOTS",
     "Corrupt",
+    "DamagedRecord",
     "Disk",
     "FrozenDisk",
     "Record",

@@ -15,6 +15,15 @@ class Corrupt(StoreError):
     """Raised when what was read is not what was written. The text names the key or the file."""
 
 
+class DamagedRecord(Corrupt):
+    """Raised when that is one record, which can be replaced, or removed, since what is around it can be read."""
+
+    def __init__(self, text: str, *, slot: int, key: bytes, what: str) -> None:
+        """``what``: the key and its slot, for people."""
+        super().__init__(text)
+        self.slot, self.key, self.what = slot, key, what
+
+
 class Batch(Protocol):
     """Changes that become true together, in this order. For one use."""
 

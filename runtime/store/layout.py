@@ -73,6 +73,11 @@ def decode(disk_key: bytes, data: bytes) -> Record:
     return Record(data[_HEAD_BYTES : -_TAIL.size], epoch, seq, expiry)
 
 
+def value_bytes(data: bytes) -> int:
+    """How long the value in the bytes of a record is, if nothing else is damaged than what it says."""
+    return max(0, len(data) - _BARE_BYTES)
+
+
 def digest(key: bytes, record: Record) -> int:
     """64 bits that two copies of a record share and hardly any other record: over key, version, expiry and the CRC-32
     of the value. Independent of how either copy lies on its disk."""

@@ -35,8 +35,8 @@ from contextlib import closing
 from itertools import compress
 from operator import or_
 
-from .disk import REBUILD, Corrupt, Disk, FrozenDisk, StoreError
-from .layout import NUMBER, PREFIX_BYTES, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, split
+from .disk import REBUILD, Corrupt, DamagedRecord, Disk, FrozenDisk, StoreError
+from .layout import NUMBER, PREFIX_BYTES, PREFIXES, SLOTS, SUMMARY, Record, decode, digest, encode, split, value_bytes
 from .slots import Slots
 
 log = logging.getLogger(__name__)
@@ -186,6 +186,25 @@ class Store:
         self.bytes -= size
         self._staged[disk_key] = None
         return True
+
+    def discard(self, slot: int, key: bytes) -> None:
+        """Stage that a record that cannot be read is not there, for the put or delete that is staged next, in the same
+        batch: neither needs to read it then. The slot keeps its number, though it may be that record which carried it.
+        Raises StoreError like `put`.
+
+        If the disk has made it longer or shorter, or made it up, the slot's counts are off until they are made anew."""
+        disk_key = PREFIXES[slot] + key
+        data = self.disk.get(disk_key)
+        if data is None:
+            return
+        self._touch(slot)
+        self._renumbered.add(slot)
+        keys, size = min(1, self._slots.keys[slot]), min(len(key) + value_bytes(data), self._slots.bytes[slot])
+        self._slots.keys[slot] -= keys
+        self._slots.bytes[slot] -= size
+        self.keys -= keys
+        self.bytes -= size
+        self._staged[disk_key] = None
 
     def flush(self, slot: int, epoch: int, seq: int) -> int:
         """Stage that every key of the slot goes; how many those are. Reads nothing, so damaged records go as well."""
@@ -469,10 +488,9 @@ class Store:
             for disk_key, data in items:
                 slot, key = split(disk_key)
                 slots.keys[slot] += 1
-                slots.bytes[slot] += len(key)
+                slots.bytes[slot] += len(key) + value_bytes(data)
                 if record := self._counts(disk_key, data):
                     slots.apply(slot, record.epoch, record.seq)
-                    slots.bytes[slot] += len(record.value)
                 counted += 1
                 if counted % COUNTED_RECORDS_PER_LINE == 0:
                     log.info("%s has no summary: %d records counted, now in slot %d", self.disk.place, counted, slot)
@@ -498,10 +516,13 @@ class Store:
             slot, key = split(disk_key)
             shown = repr(key[:KEY_SHOWN_BYTES_MAX]) + ("..." if len(key) > KEY_SHOWN_BYTES_MAX else "")
             what = f"key {shown} of slot {slot}" if slot < SLOTS else f"the entry {shown} beside the records"
-            raise Corrupt(
+            text = (
                 f"{what} in {self.disk.place} is not what was written: {error}. "
                 f"The disk or the memory is bad. {REBUILD}"
-            ) from error
+            )
+            if slot < SLOTS:
+                raise DamagedRecord(text, slot=slot, key=key, what=what) from error
+            raise Corrupt(text) from error
 
     # Cache
 

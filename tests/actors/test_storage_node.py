@@ -16,6 +16,8 @@ from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.actors.whole_node import CURSORS_MAX
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.store import Store, StoreError, open_store
+from ringkeeper.runtime.store.layout import PREFIXES
+from ringkeeper.runtime.store.store import SHARDS
 from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
 
 
@@ -309,6 +311,59 @@ def test_a_write_of_several_keys_that_meets_a_bad_record_changes_none_of_them(
     replies = stage.run("MSET {t}1 x {t}2 x {t}3 x", "DEL {t}1 {t}3", "MGET {t}1 {t}2")
     assert [reply[:4] for reply in replies[:2]] == [b"-ERR", b"-ERR"]
     assert replies[2] == [b"$1\r\na\r\n", b"$1\r\nb\r\n"]
+
+
+def damage(store: Store, key: bytes) -> None:
+    """Have the disk say something else of a key than was written."""
+    disk_key = PREFIXES[slot_of(key)] + key
+    data, batch = store.disk.get(disk_key), store.disk.batch()
+    assert data is not None
+    batch.put(disk_key, data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    store.disk.write(batch)
+    store._drop_shard(slot_of(key) % SHARDS)  # what is cached is not read
+
+
+@pytest.mark.parametrize(
+    ("line", "reply", "value"),
+    [
+        ("SET {t}1 new", b"+OK\r\n", b"new"),
+        ("SET {t}1 new EX 100", b"+OK\r\n", b"new"),
+        ("SETEX {t}1 100 new", b"+OK\r\n", b"new"),
+        ("MSET {t}0 new {t}1 new", b"+OK\r\n", b"new"),
+        ("DEL {t}1", b":1\r\n", None),
+        ("UNLINK {t}0 {t}1 {t}9", b":2\r\n", None),
+        ("FLUSHALL", b"+OK\r\n", None),
+    ],
+)
+def test_a_record_that_cannot_be_read_goes_by_what_does_not_need_to_know_it(
+    stage: Stage, line: str, reply: bytes, value: bytes | None
+) -> None:
+    stage.run("SET {t}0 a", "SET {t}1 b")
+    damage(stage.store, b"{t}1")
+    number, slot = stage.store.number(slot_of(b"{t}")), slot_of(b"{t}")
+    assert stage.run(line) == [reply]
+    assert stage.run("GET {t}1") == [None if value is None else b"$%d\r\n%b\r\n" % (len(value), value)]
+    assert stage.store.number(slot) > number
+    stage.store.check()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET {t}1", "SET {t}1 new NX", "SET {t}1 new XX", "SET {t}1 new GET", "SET {t}1 new KEEPTTL",
+        "SET {t}1 new IFEQ b", "SETNX {t}1 new", "GETSET {t}1 new", "GETDEL {t}1", "GETEX {t}1 EX 1", "APPEND {t}1 x",
+        "INCR {t}1", "EXPIRE {t}1 1", "PERSIST {t}1", "MSETNX {t}9 new {t}1 new", "MGET {t}0 {t}1",
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_read_stays_by_what_would_need_to_know_it(stage: Stage, line: str) -> None:
+    stage.run("SET {t}0 a", "SET {t}1 b")
+    damage(stage.store, b"{t}1")
+    before = stage.store.disk.get(PREFIXES[slot_of(b"{t}1")] + b"{t}1")
+    number = stage.store.number(slot_of(b"{t}"))
+    (refused,) = stage.run(line)
+    assert refused.startswith(b"-ERR key b'{t}1' of slot")
+    assert stage.store.disk.get(PREFIXES[slot_of(b"{t}1")] + b"{t}1") == before
+    assert stage.store.number(slot_of(b"{t}")) == number and stage.run("GET {t}0") == [b"$1\r\na\r\n"]
 
 
 def test_looking_at_the_whole_node_is_bounded_in_one_turn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,45 @@ def test_the_last_copy_that_is_up_stays_however_damaged() -> None:
         assert right is not None and record(cluster, kept) == right
 
 
+def why_last(cluster: SimulatedCluster, id: str) -> str:
+    return str(json.loads(cluster.execute(id, "RING", "JOBS"))["jobs"][-1]["why"])
+
+
+@pytest.mark.parametrize("words", [("SET", "k7", "anew"), ("DEL", "k7")])
+@pytest.mark.parametrize("min_copies", [1, 2])
+def test_a_damaged_record_that_nobody_else_has_keeps_others_from_returning_until_it_is_written_or_deleted(
+    min_copies: int, words: tuple[str, ...]
+) -> None:
+    with SimulatedCluster(8, nodes=3, replicas=2, min_copies=min_copies) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        for number in range(KEYS):
+            key = f"k{number}"
+            assert cluster.execute(list_of(cluster, key.encode())[0], "SET", key, "right") == b"OK"
+        cluster.run(1.0)
+        kept, returning = list_of(cluster)
+        lie(cluster, kept, "a bit is flipped")
+        cluster.node(kept).store._drop_shard(SLOT % 256)
+        if min_copies == 1:
+            cluster.kill(returning)
+        else:  # with its disk it would be complete, and the other one made equal to it
+            cluster.lose_disk(returning)
+        cluster.run(5.0)
+        cluster.start_node(returning)
+        cluster.run_until(lambda: "no key has passed" in history(cluster), 60)
+        assert f"{kept} cannot read key b'k7' of slot {SLOT}" in why_last(cluster, kept)
+        assert "write or delete that key" in why_last(cluster, kept)
+        if min_copies > 1:
+            assert str(cluster.execute(kept, *words)).startswith("NOREPLICAS")
+            cluster.execute(kept, "RING", "REPLICAS", 2, "MIN", 1)
+            cluster.run(5.0)
+        assert str(cluster.execute(kept, "GET", KEY)).endswith("unless other nodes have copies of what was in it.")
+        assert cluster.execute(kept, *words) == (b"OK" if words[0] == "SET" else 1)
+        cluster.run_until(lambda: "its copy is damaged" in history(cluster), 120)  # all others are up by then
+        cluster.run_until(cluster.serves, 60)
+        records = {record(cluster, id) for id in list_of(cluster)}
+        assert {each.value if each else None for each in records} == {b"anew" if words[0] == "SET" else None}
+
+
 def test_a_bad_record_that_is_met_at_a_start_has_the_copy_made_anew() -> None:
     with filled(seed=8) as cluster:
         bad = list_of(cluster)[1]

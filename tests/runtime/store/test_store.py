@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringkeeper.runtime.store import Corrupt, Record, Store, StoreError, open_store
+from ringkeeper.runtime.store import Corrupt, DamagedRecord, Record, Store, StoreError, open_store
 from ringkeeper.runtime.store import store as store_module
 from ringkeeper.tests.runtime.store.machines import Machine
 
@@ -431,6 +431,41 @@ def test_a_record_that_is_not_what_was_written_is_refused_by_name(raw_machine: M
         store.get(2, b"2/1")
     store.drop([2, 3])  # reads nothing
     store.check()
+
+
+@pytest.mark.parametrize("written", [b"another", None])
+def test_a_record_that_cannot_be_read_is_replaced_or_deleted_by_who_discards_it(
+    raw_machine: Machine, written: bytes | None
+) -> None:
+    store = raw_machine.store
+    number = fill(store, range(5), 4)
+    before = figures(store)
+    bad, disk_key = store.disk.batch(), b"\0\x04" + b"4/3"
+    data = store.disk.get(disk_key)  # it carries the number of its slot
+    assert data is not None and store.number(4) == (1, number)
+    bad.put(disk_key, data[:30] + bytes([data[30] ^ 4]) + data[31:])
+    store.disk.write(bad)
+    store._roll_back()  # forgets the cache
+    with pytest.raises(DamagedRecord) as met:
+        store.get(4, b"4/3")
+    assert (met.value.slot, met.value.key, met.value.what) == (4, b"4/3", "key b'4/3' of slot 4")
+    store.discard(4, b"4/3")
+    store.roll_back()
+    assert figures(store) == before
+    with pytest.raises(DamagedRecord):
+        store.get(4, b"4/3")
+    store.discard(4, b"4/3")
+    assert store.get(4, b"4/3") is None and store.number(4) == (1, number)
+    if written is None:
+        store.delete(4, b"4/3", 1, number + 1)
+    else:
+        store.put(4, b"4/3", Record(written, 1, number + 1))
+    store.commit()
+    store.check()
+    store = raw_machine.kill()
+    record = store.get(4, b"4/3")
+    assert (record.value if record else None) == written
+    assert store.keys_in(4) == 3 + (written is not None) and store.number(4) == (1, number + 1)
 
 
 def test_damage_is_noted_when_the_records_are_counted_and_hides_no_other(raw_machine: Machine) -> None:
