@@ -10,8 +10,8 @@ can be more than that
     recovery did not wait for all        those that may have held something else (``Ring.left_behind``)
 
 and then it is written to the node's *salvage file* before it goes, for a person to look at, and to put back key by key
-(`ringkeeper salvage`). Not written is what another value of the same tenure has replaced, or an equal one: nothing is
-lost with it.
+(`ringkeeper salvage`). Not written is what a later value of the same tenure has replaced, or an equal one: nothing is
+lost with it. An older value of the same tenure is no replacement: the mirror's source has missed what came after it.
 
 The file holds one JSON object a line: when, in which ring and by which coordinator's mirror; slot, key, value, version,
 expiry; and what became of it. It is only appended to, and bounded: when it is full that is said in its last line, and
@@ -85,8 +85,10 @@ class Taken(NamedTuple):
         """Whether something may be lost with it."""
         if self.by is None:
             return True
-        _, _, epoch, _, *content = listed(self.slot, self.key, self.record)
-        return self.by[2] != epoch and list(self.by[4:]) != content
+        _, _, epoch, seq, *content = listed(self.slot, self.key, self.record)
+        _, _, by_epoch, by_seq, *by_content = self.by
+        replaced = by_epoch == epoch and by_seq > seq
+        return not replaced and by_content != content
 
 
 class Salvage:

@@ -47,6 +47,14 @@ def test_what_was_replaced_in_the_same_tenure_or_by_an_equal_value_is_not_lost(t
     assert not (tmp_path / "salvage.jsonl").exists()
 
 
+def test_a_value_that_gives_way_to_an_older_one_of_its_tenure_is_written_down(tmp_path: Path) -> None:
+    older = Taken(5, b"a", Record(b"acknowledged later", 3, 9), listed(5, b"a", Record(b"before", 3, 8)))
+    same_number = Taken(5, b"b", Record(b"right", 3, 9), listed(5, b"b", Record(b"wrong", 3, 9)))
+    assert keep(Salvage(FolderSalvage(tmp_path)), older, same_number) == 2
+    same_value = Taken(5, b"a", Record(b"1", 3, 9), listed(5, b"a", Record(b"1", 3, 8)))
+    assert not same_value.matters
+
+
 def test_a_full_file_says_so_once_and_takes_no_more(tmp_path: Path) -> None:
     salvage = Salvage(FolderSalvage(tmp_path), bytes_max=1000)
     taken = [Taken(5, b"key %d" % number, Record(bytes(50), 3, number), None) for number in range(20)]

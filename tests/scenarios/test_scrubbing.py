@@ -382,6 +382,47 @@ def test_what_the_coordinator_alone_has_answered_is_salvaged_when_it_returns() -
         assert record(cluster, coordinator) == record(cluster, others[0])
 
 
+def test_what_an_older_value_of_the_same_tenure_replaces_is_salvaged() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3, acks="one") as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, successor, _ = list_of(cluster)
+        assert cluster.execute(coordinator, "SET", KEY, "before") == b"OK"
+        cluster.run(1.0)
+        cluster.node(coordinator).bridge.faults.drop("Append", to="*")
+        assert cluster.execute(coordinator, "SET", KEY, "here alone") == b"OK"
+        assert cluster.execute(coordinator, "SET", "{k7}new", "here alone too") == b"OK"
+        cluster.kill(coordinator)
+        cluster.run(5.0)
+        assert cluster.execute(successor, "GET", KEY) == b"before"
+        cluster.start_node(coordinator)
+        cluster.run_until(cluster.serves, 60)
+        assert sorted(salvaged(cluster, coordinator)) == [("k7", "here alone"), ("{k7}new", "here alone too")]
+
+
+def test_what_a_recovery_that_did_not_wait_takes_is_salvaged() -> None:
+    with SimulatedCluster(2, nodes=3, replicas=3, recovery_wait_seconds=5.0) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, other, complete = list_of(cluster)
+        cluster.kill(other)
+        cluster.run(4.0)
+        assert cluster.execute(coordinator, "SET", KEY, "before") == b"OK"
+        cluster.run(3.0)
+        assert cluster.execute(coordinator, "SET", KEY, "acknowledged") == b"OK"
+        assert cluster.execute(coordinator, "SET", "{k7}new", "acknowledged too") == b"OK"
+        cluster.cut_power(coordinator)
+        cluster.kill(complete)
+        cluster.run(10.0)
+        cluster.start_node(coordinator)
+        found = record(cluster, coordinator)
+        assert found is not None and found.value == b"before", "the power cut took nothing"
+        cluster.run(15.0)
+        cluster.start_node(other)
+        cluster.start_node(complete)
+        cluster.run_until(cluster.serves, 60)
+        assert record(cluster, complete) == record(cluster, coordinator)
+        assert sorted(salvaged(cluster, complete)) == [("k7", "acknowledged"), ("{k7}new", "acknowledged too")]
+
+
 def test_what_was_answered_alone_while_the_ring_said_so_is_salvaged_though_it_says_all_by_then() -> None:
     with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
         cluster.run_until(cluster.serves, 30)
