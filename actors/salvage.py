@@ -15,7 +15,9 @@ lost with it. An older value of the same tenure is no replacement: the mirror's 
 
 The file holds one JSON object a line: when, in which ring and by which coordinator's mirror; slot, key, value, version,
 expiry; and what became of it. It is only appended to, and bounded: when it is full that is said in its last line, and
-what comes after it goes unseen.
+what comes after it goes unseen. An append that failed half way, or that the power was cut in, leaves a line that broke
+off; it stays, and the next append begins a new one, so that no other record is lost with it. Truncating after a failure
+was rejected: nobody does that when the power was cut.
 """
 
 import base64
@@ -26,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ..runtime.durable import sync_folder
 from ..runtime.store import Record
 from .rules.mirror import listed
 from .rules.ring import Ring
@@ -44,7 +47,8 @@ class SalvageFile(Protocol):
     """What a node's disk offers for it."""
 
     def append(self, lines: bytes) -> None:
-        """Raises OSError; then nothing may be taken that is not there."""
+        """Keep them synced, on lines of their own whatever was there. Raises OSError; then a part may be there, and
+        nothing may be taken."""
         ...
 
     def size(self) -> int:
@@ -57,13 +61,21 @@ class FolderSalvage:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / SALVAGE_NAME
+        self._named = False
+        """Whether its name is known to survive a power cut; a former life may have been killed before it synced it."""
 
     def append(self, lines: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                file.write(b"\n")
             file.write(lines)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+        if not size or not self._named:
+            sync_folder(self.path.parent)
+            self._named = True
 
     def size(self) -> int:
         try:
@@ -99,25 +111,28 @@ class Salvage:
         self._full = False
 
     def keep(self, taken: list[Taken], *, ring: Ring, source: str, wall_seconds: float) -> int:
-        """Write down what goes; how many records that are. Raises OSError, with nothing written that counts."""
+        """Write down what goes; how many records that are. Raises OSError; then it may not go."""
         mattering = [each for each in taken if each.matters]
-        size = self._file.size()
+        size = self._file.size() + len(b"\n")  # which ends a line that broke off
         if not mattering or self._full or size >= self._bytes_max:
             return 0
         head = {"wall_seconds": round(wall_seconds, 3), "ring": ring.epoch, "mirrored_from": source}
         full = json.dumps({**head, "full": True}).encode() + b"\n"
         lines: list[bytes] = []
+        fills = False
         for each in mattering:
             line = json.dumps({**head, **_shown(each)}).encode() + b"\n"
             size += len(line)
             if size + len(full) > self._bytes_max:
-                log.error("the salvage file is full: what mirrors take from this node goes unseen from now on")
-                self._full = True
                 lines.append(full)
+                fills = True
                 break
             lines.append(line)
         self._file.append(b"".join(lines))
-        return len(lines) - self._full
+        if fills:
+            log.error("the salvage file is full: what mirrors take from this node goes unseen from now on")
+            self._full = True
+        return len(lines) - fills
 
 
 def is_salvaged(ring: Ring, id: str) -> bool:

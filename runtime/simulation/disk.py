@@ -38,17 +38,21 @@ class SimulatedFile:
 
 
 class SimulatedLines:
-    """A file that is only appended to."""
+    """A file that is only appended to; a line that broke off stays, and the next begins a new one."""
 
     def __init__(self) -> None:
         self.content = b""
         self.full = False
+        """The fault: there is room for a part of the next append, which breaks off, and for nothing after that."""
 
     def append(self, lines: bytes) -> None:
         """Raises OSError."""
+        whole = not self.content or self.content.endswith(b"\n")
         if self.full:
+            if whole:
+                self.content += lines[: len(lines) // 2]
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.content += lines
+        self.content += lines if whole else b"\n" + lines
 
     def size(self) -> int:
         return len(self.content)

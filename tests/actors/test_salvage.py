@@ -1,9 +1,15 @@
 """What a mirror takes from a node that may hold what nobody else has, and where it is to be found (R17)."""
 
 import json
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from ringkeeper.actors import salvage as salvaging
 from ringkeeper.actors.rules.mirror import listed
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.transitions import (
@@ -17,6 +23,7 @@ from ringkeeper.actors.rules.transitions import (
     returning,
 )
 from ringkeeper.actors.salvage import FolderSalvage, Salvage, Salvaged, Taken, is_salvaged, read_salvage
+from ringkeeper.runtime.simulation.disk import SimulatedLines
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost, registration
 
@@ -63,6 +70,75 @@ def test_a_full_file_says_so_once_and_takes_no_more(tmp_path: Path) -> None:
     assert (tmp_path / "salvage.jsonl").stat().st_size <= 1000
     *lines, last = read_salvage(tmp_path / "salvage.jsonl")
     assert len(lines) == written and isinstance(last, str) and "full" in last
+
+
+@contextmanager
+def room_for(bytes_more: int, file: Path) -> Iterator[None]:
+    """Has the disk break off what is appended to a file behind so many bytes."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + bytes_more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_an_append_that_breaks_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "salvage.jsonl"
+    salvage = Salvage(FolderSalvage(tmp_path))
+    taken = [Taken(5, b"key%d" % number, Record(b"v" * 100, 3, number), None) for number in range(3)]
+    assert keep(salvage, taken[0]) == 1
+    with room_for(100, file), pytest.raises(OSError):
+        keep(salvage, *taken[1:])
+    assert not file.read_bytes().endswith(b"\n")
+    assert keep(salvage, *taken[1:]) == 2  # there is room again
+    first, torn, *others = read_salvage(file)
+    assert isinstance(first, Salvaged) and first.key == b"key0"
+    assert isinstance(torn, str) and "line 2 " in torn
+    assert [each.key for each in others if isinstance(each, Salvaged)] == [b"key1", b"key2"]
+
+
+def test_the_simulated_file_breaks_off_as_a_real_one_does() -> None:
+    lines = SimulatedLines()
+    lines.append(b"one\n")
+    lines.full = True
+    for _ in range(2):
+        with pytest.raises(OSError):
+            lines.append(b"two\n")
+    assert lines.content == b"one\ntw"
+    lines.full = False
+    lines.append(b"two\n")
+    lines.append(b"three\n")
+    assert lines.content == b"one\ntw\ntwo\nthree\n"
+
+
+def test_what_fits_is_written_though_the_append_that_fills_the_file_failed_at_first() -> None:
+    file = SimulatedLines()
+    salvage = Salvage(file, bytes_max=1000)
+    taken = [Taken(5, b"key %d" % number, Record(bytes(50), 3, number), None) for number in range(20)]
+    file.full = True
+    with pytest.raises(OSError):
+        keep(salvage, *taken)
+    file.full, file.content = False, b""
+    assert keep(salvage, *taken) > 0
+    assert b'"full": true' in file.content and len(file.content) <= 1000
+
+
+def test_the_name_of_the_file_survives_a_power_cut_from_its_first_line_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[list[str]] = []
+    monkeypatch.setattr(
+        salvaging, "sync_folder", lambda folder: synced.append([each.name for each in folder.iterdir()])
+    )
+    file = FolderSalvage(tmp_path)
+    for _ in range(2):
+        file.append(b"{}\n")
+    assert synced == [["salvage.jsonl"]]
+    FolderSalvage(tmp_path).append(b"{}\n")  # the one before may have been killed between file and folder
+    assert len(synced) == 2
 
 
 def test_a_line_that_cannot_be_read_is_named_and_passed_over(tmp_path: Path) -> None:
