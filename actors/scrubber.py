@@ -17,7 +17,8 @@ wrong:
 
     sums equal ------------------------------> next stretch
     sums differ --records listed, they differ--> a *difference*: said loudly, and kept to be asked for
-                                                   '--> the odd one out is told that its copy is damaged
+                                                   '--> the odd one out is told that its copy is damaged; where
+                                                        several have a bad record each, one in a round
     a record fails its checksum, wherever it was read --> this node's copy is damaged
 
 A node whose copy is *damaged* tells the leader until the ring calls it down; its successors take over with that. Its
@@ -389,7 +390,7 @@ class Scrubber(Actor):
     def _differ(self, round: Round, slot: int, comparison: Comparison) -> None:
         """The copies of a slot differ at one number."""
         copies: dict[str, list[Listed]] = {self.id: comparison.records}
-        copies |= {node: answer.records for node, answer in comparison.answers.items()}
+        copies |= {node: comparison.answers[node].records for node in comparison.others}  # in the order of the list
         number = next(((epoch, seq) for each, epoch, seq, _, _ in comparison.sums if each == slot), (0, 0))
         found = difference(slot, number, copies)
         if found is None:

@@ -7,8 +7,15 @@ record.
 
 Of copies that differ the *odd* ones are those that most of all copies contradict with one voice. Of two copies nobody
 can say which is the odd one.
+
+Where no such majority agrees about the whole slot, most copies may still agree about each key: of three, two have a bad
+record each. Then one of them goes, the others when it is back. It is made anew from whoever coordinates meanwhile, and
+if that one has a bad record in turn, two have it then, and the right copy is the odd one next. So a node goes only
+where that one is right in all; else nothing is removed. And what fewer have in a newer version, or have at all, may be
+what the others have missed, one more of it than another: of such a key nobody can say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +26,9 @@ from .ring import Node, Ring, Trouble
 Position = tuple[int, bytes]
 Listed = tuple[int, bytes, int, int, int, int]
 """A record: slot, key, epoch, seq, expiry, CRC-32 of the value."""
+
+Content = tuple[int, int, int, int]
+"""What a copy has under a key: epoch, seq, expiry, CRC-32 of the value."""
 
 Summed = tuple[int, int, int, int, int]
 """What a copy holds of a slot between two positions: slot, epoch and seq of its number, keys, digest."""
@@ -59,33 +69,62 @@ class Difference:
     keys: tuple[bytes, ...]
     """Of the records that differ, ascending."""
     odd: tuple[str, ...]
-    """The nodes whose copies most others contradict; none: nobody can say."""
+    """The nodes whose copies are to be made anew, since most others contradict them; none: nobody can say, or no copy
+    can be made anew from a right one."""
     sentence: str
 
 
 def difference(slot: int, number: tuple[int, int], copies: Mapping[str, Sequence[Listed]]) -> Difference | None:
-    """What differs between the copies of a slot, by node; None: nothing does."""
+    """What differs between the copies of a slot, by node in the order of the slot's list; None: nothing does."""
     contents = {node: {each[1]: each[2:] for each in records} for node, records in copies.items()}
     all_keys = sorted({key for content in contents.values() for key in content})
     keys = tuple(key for key in all_keys if len({content.get(key) for content in contents.values()}) > 1)
     if not keys:
         return None
     agreeing = max(([node for node in contents if contents[node] == content] for content in contents.values()), key=len)
-    most = 2 * len(agreeing) > len(contents)
-    odd = tuple(sorted(contents.keys() - set(agreeing))) if most else ()
+    verdict = "nobody can say which of them is right, and nothing is removed"
+    odd: tuple[str, ...] = ()
+    if 2 * len(agreeing) > len(contents):
+        odd = tuple(sorted(contents.keys() - set(agreeing)))
+        verdict = f"{', '.join(odd)} {'is' if len(odd) == 1 else 'are'} the odd one out"
+    elif bad := _bad_keys(keys, contents):
+        odd = _first_to_go(list(contents), bad)
+        verdict = "most agree about each key, and the odd one out is " + ", ".join(
+            f"{node} in {bad[node]}" for node in sorted(bad)
+        )
+        if odd:
+            verdict += f"; one after the other is made anew, {odd[0]} first"
+        else:
+            verdict += "; none can be made anew from a copy that is right in all, and nothing is removed"
     shown = "; ".join(
         f"key {_shown(key)}: "
         + ", ".join(f"{node} has {_said(content.get(key))}" for node, content in sorted(contents.items()))
         for key in keys[:KEYS_SHOWN_MAX]
     )
     more = f"; and {len(keys) - KEYS_SHOWN_MAX} more keys" if len(keys) > KEYS_SHOWN_MAX else ""
-    verdict = (
-        f"{', '.join(odd)} {'is' if len(odd) == 1 else 'are'} the odd one out"
-        if odd
-        else "nobody can say which of them is right, and nothing is removed"
-    )
     sentence = f"the copies of slot {slot} differ at number {number[0]}.{number[1]}: {shown}{more}; {verdict}"
     return Difference(slot=slot, number=number, keys=keys, odd=odd, sentence=sentence)
+
+
+def _bad_keys(keys: Iterable[bytes], contents: Mapping[str, Mapping[bytes, Content]]) -> Counter[str]:
+    """By node, in how many of the keys most of all copies contradict it; none: of some key nobody can say."""
+    bad: Counter[str] = Counter()
+    for key in keys:
+        had = Counter(content.get(key) for content in contents.values())
+        right, times = had.most_common(1)[0]
+        newest = max(each[:2] for each in had if each is not None)
+        if 2 * times <= len(contents) or right is None or right[:2] < newest:
+            return Counter()
+        bad.update(node for node, content in contents.items() if content.get(key) != right)
+    return bad
+
+
+def _first_to_go(nodes: Sequence[str], bad: Counter[str]) -> tuple[str, ...]:
+    """Which of the bad copies of a list can be made anew from a good one: of several the worst; none: no one can."""
+    coordinator, follower = nodes[:2]
+    if coordinator not in bad:
+        return (min(bad, key=lambda node: (-bad[node], node)),)
+    return () if follower in bad else (coordinator,)
 
 
 def spares(ring: Ring, id: str) -> bool:
@@ -136,7 +175,7 @@ def _shown(key: bytes) -> str:
     return repr(key[:KEY_SHOWN_BYTES_MAX]) + ("..." if len(key) > KEY_SHOWN_BYTES_MAX else "")
 
 
-def _said(record: tuple[int, int, int, int] | None) -> str:
+def _said(record: Content | None) -> str:
     if record is None:
         return "nothing"
     epoch, seq, expiry, checksum = record

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.stories
 
 KEY = b"k7"
 SLOT = slot(KEY)
-DISK_KEY = PREFIXES[SLOT] + KEY
 KEYS = 30
 
 
@@ -38,22 +37,22 @@ def list_of(cluster: SimulatedCluster, key: bytes = KEY) -> list[str]:
     return [node.id for node in ring.lists[slot(key)]]
 
 
-def record(cluster: SimulatedCluster, id: str) -> Record | None:
-    return cluster.node(id).store.get(SLOT, KEY)
+def record(cluster: SimulatedCluster, id: str, key: bytes = KEY) -> Record | None:
+    return cluster.node(id).store.get(slot(key), key)
 
 
-def lie(cluster: SimulatedCluster, id: str, how: str) -> None:
+def lie(cluster: SimulatedCluster, id: str, how: str, key: bytes = KEY) -> None:
     """Have a node's disk say something else of the key than was written."""
-    disk = cluster.machines[id].disk.records
-    data, right = disk.get(DISK_KEY), record(cluster, id)
+    disk, disk_key = cluster.machines[id].disk.records, PREFIXES[slot(key)] + key
+    data, right = disk.get(disk_key), record(cluster, id, key)
     assert data is not None and right is not None
     lies = {
         "a bit is flipped": data[:-6] + bytes([data[-6] ^ 1]) + data[-5:],
-        "another value": encode(DISK_KEY, Record(b"wrong", right.epoch, right.seq, right.expiry)),
-        "another expiry": encode(DISK_KEY, Record(right.value, right.epoch, right.seq, right.expiry + 1)),
+        "another value": encode(disk_key, Record(b"wrong", right.epoch, right.seq, right.expiry)),
+        "another expiry": encode(disk_key, Record(right.value, right.epoch, right.seq, right.expiry + 1)),
         "nothing": None,
     }
-    disk.lie(DISK_KEY, lies[how])
+    disk.lie(disk_key, lies[how])
 
 
 def history(cluster: SimulatedCluster) -> str:
@@ -92,6 +91,52 @@ def test_of_three_copies_the_bad_one_is_found_and_made_anew(place: int, how: str
         assert len(records) == 1 and {each.value for each in records if each} == {b"right"}
         aside = cluster.machines[bad].disk.aside
         assert aside is not None and len(list(aside.items(b"", b"\xff"))) >= KEYS - 1  # nothing was thrown away
+
+
+@pytest.mark.parametrize("places", [(0, 2), (1, 2)])
+def test_of_three_copies_two_with_a_bad_record_each_are_made_anew_one_after_the_other(places: tuple[int, int]) -> None:
+    with filled(seed=sum(places)) as cluster:
+        members = list_of(cluster)
+        other = "{k7}other"
+        assert cluster.execute(members[0], "SET", other, "right") == b"OK"
+        cluster.run(0.1)
+        bad = [members[place] for place in places]
+        before = {id: cluster.machines[id].data_id for id in members}
+        lie(cluster, bad[0], "another value")
+        lie(cluster, bad[1], "another value", other.encode())
+        up: set[int] = set()
+
+        def are_healed() -> bool:
+            ring = cluster.ring()
+            up.add(sum(node.state == "up" for node in ring.circle) if ring is not None else 0)
+            return all(cluster.machines[id].data_id != before[id] for id in bad) and cluster.serves()
+
+        cluster.run_until(are_healed, 60)
+        assert min(up) == 2, "both were away at once"
+        for key in (KEY, other.encode()):
+            records = {record(cluster, id, key) for id in members}
+            assert len(records) == 1 and {each.value for each in records if each} == {b"right"}
+        assert verify(cluster)["different"] == 0
+        (good,) = set(members) - set(bad)
+        assert cluster.machines[good].data_id == before[good]
+
+
+def test_of_two_bad_copies_that_would_answer_one_after_the_other_neither_is_the_source_of_the_other() -> None:
+    with filled(seed=12) as cluster:
+        members = list_of(cluster)
+        other = "{k7}other"
+        assert cluster.execute(members[0], "SET", other, "right") == b"OK"
+        cluster.run(0.1)
+        lie(cluster, members[0], "another value")
+        lie(cluster, members[1], "another value", other.encode())
+        cluster.run(5.0)
+        found = verify(cluster)
+        assert found["different"] == 1 and "right in all, and nothing is removed" in found["sentences"][0]
+        assert cluster.serves() and "down" not in history(cluster)
+        for key in (KEY.decode(), other):
+            assert cluster.execute(members[0], "SET", key, "written anew") == b"OK"
+        cluster.run(0.1)
+        assert verify(cluster)["different"] == 0
 
 
 def test_while_all_is_well_nothing_is_found_though_clients_write_all_the_time() -> None:

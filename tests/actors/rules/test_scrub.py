@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ringkeeper.actors.rules.mirror import listed
 from ringkeeper.actors.rules.ring import Node
-from ringkeeper.actors.rules.scrub import compared, difference, may_go, others_hold, spares, summed
+from ringkeeper.actors.rules.scrub import Listed, compared, difference, may_go, others_hold, spares, summed
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost
 
@@ -36,6 +36,46 @@ def test_of_copies_that_all_differ_nobody_is_the_odd_one() -> None:
     assert "two has nothing" in found.sentence and "nothing is removed" in found.sentence
     three = difference(5, (3, 2), {"one": RIGHT, "two": RIGHT[:1], "three": []})
     assert three is not None and not three.odd
+
+
+ALL = [listed(5, key, Record(b"right", 3, number)) for number, key in enumerate((b"a", b"b", b"c"), start=1)]
+
+
+def bad_in(*keys: bytes) -> list[Listed]:
+    return [listed(5, each[1], Record(b"wrong", *each[2:4])) if each[1] in keys else each for each in ALL]
+
+
+def test_of_two_copies_with_bad_records_of_different_keys_one_goes_at_a_time() -> None:
+    found = difference(5, (3, 3), {"one": bad_in(b"a"), "two": ALL, "three": bad_in(b"b")})
+    assert found is not None and found.keys == (b"a", b"b")
+    assert found.odd == ("one",)  # while it coordinates, three would be made anew from its bad record
+    assert "odd one out is one in 1, three in 1; one after the other is made anew, one first" in found.sentence
+    found = difference(5, (3, 3), {"one": ALL, "two": bad_in(b"a"), "three": bad_in(b"b", b"c")})
+    assert found is not None and found.odd == ("three",)
+    lacks = difference(5, (3, 3), {"one": ALL, "two": ALL[1:], "three": bad_in(b"b")})
+    assert lacks is not None and lacks.odd == ("three",)
+
+
+def test_no_copy_is_made_anew_from_one_that_has_another_bad_record() -> None:
+    for third in (ALL, bad_in(b"c")):  # whoever goes, two comes next
+        found = difference(5, (3, 3), {"one": bad_in(b"a"), "two": bad_in(b"b"), "three": third})
+        assert found is not None and not found.odd
+        assert "none can be made anew from a copy that is right in all, and nothing is removed" in found.sentence
+    found = difference(5, (3, 3), {"one": bad_in(b"a"), "two": bad_in(b"b"), "3": ALL, "4": ALL, "5": ALL})
+    assert found is not None and found.odd == ("one", "two")  # most are right in all: both go, and only then return
+
+
+def test_what_fewer_copies_have_alone_or_newer_is_not_voted_down_key_by_key() -> None:
+    older = [listed(5, b"a", Record(b"older", 2, 9)), *ALL[1:]]
+    for others in ((ALL[:2], bad_in(b"b")[:2]), (older, [older[0], *bad_in(b"b")[1:]])):
+        found = difference(5, (3, 3), dict(zip(("one", "two", "three"), (ALL, *others), strict=True)))
+        assert found is not None and not found.odd and "nobody can say" in found.sentence
+
+
+def test_a_key_without_a_majority_leaves_everybody_where_he_is() -> None:
+    three = [listed(5, b"a", Record(b"third", 3, 1)), *bad_in(b"b")[1:]]
+    found = difference(5, (3, 3), {"one": ALL, "two": bad_in(b"a"), "three": three})
+    assert found is not None and not found.odd and "nobody can say" in found.sentence
 
 
 def test_a_copy_may_go_while_others_answer_for_its_lists_or_will_and_is_spared_when_they_do() -> None:
