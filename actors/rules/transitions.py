@@ -178,14 +178,20 @@ def kept(
         trouble.append(replace(each, keeper=keeper or each.keeper))
     if unknown := sorted(set(keepers) - {each.slots for each in trouble}):
         raise RingError(f"slots {unknown[0]} are not written down as in trouble")
-    left = (other for each in ring.trouble if each.slots in unsure for other in each.complete)
+    left = [
+        directory
+        for each in trouble
+        if each.slots in unsure
+        for directory in _directories(ring, each)
+        if directory[0] != each.keeper
+    ]
     kept = ", ".join(f"{run} by {id}" for run, id in sorted(keepers.items()))
     return ring.amended(
         nonce=nonce,
         what=f"kept: {kept}",
         why=why,
         wall_seconds=wall_seconds,
-        left_behind=_left_behind(ring, left, set(keepers.values())),
+        left_behind=_left_behind(ring, left),
         trouble=tuple(trouble),
         **_without_the_change(ring),
     )
@@ -218,7 +224,7 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
     for each in ring.trouble:
         if each in lists:
             equal = {alone, *_up(ring.lists[each.slots.first])}  # who is up with it has been made equal to it
-            left += [other for other in each.complete if other not in equal]
+            left += [directory for directory in _directories(ring, each) if directory not in equal]
             each = replace(each, complete=tuple(sorted(equal)), keeper=each.keeper if len(equal) == 1 else None)
         trouble.append(each)
     return ring.amended(
@@ -227,7 +233,7 @@ def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float)
         why=why,
         wall_seconds=wall_seconds,
         trouble=tuple(trouble),
-        left_behind=_left_behind(ring, left, {id}),
+        left_behind=_left_behind(ring, left),
         **_without_the_change(ring),
     )
 
@@ -264,7 +270,7 @@ def renounced(ring: Ring, ids: Iterable[str], *, why: str, nonce: str, wall_seco
         outcome="done",
         nodes=_without_the_forgotten(nodes, tuple(ids)),
         trouble=tuple(in_trouble(ring, nodes)),
-        left_behind=_left_behind(ring, ((id, ring.by_id[id].data_id) for id in ids), ()),
+        left_behind=_left_behind(ring, ((id, ring.by_id[id].data_id) for id in ids)),
         **{**stopped, "queue": tuple(wish for wish in queue if wish is not None)},
     )
 
@@ -296,16 +302,21 @@ def restored(
         wall_seconds=wall_seconds,
         nodes=nodes,
         trouble=tuple(in_trouble(ring, nodes)),
-        left_behind=_left_behind(ring, ((node.id, node.data_id) for node in ring.circle if node.id in unheard), ()),
+        left_behind=_left_behind(ring, ((node.id, node.data_id) for node in ring.circle if node.id in unheard)),
         **_without_the_change(ring),
     )
 
 
-def _left_behind(
-    ring: Ring, directories: Iterable[tuple[str, str]], going_on: Container[str]
-) -> tuple[tuple[str, str], ...]:
-    """What a ring has left behind already, and these, but for the nodes that lists go on with (R17)."""
-    left = dict.fromkeys((*ring.left_behind, *(each for each in directories if each[0] not in going_on)))
+def _directories(ring: Ring, trouble: Trouble) -> list[tuple[str, str]]:
+    """The data directories that may hold something of a list in trouble: those of the complete, and of all members, of
+    which one that went before may hold what the complete have lost."""
+    members = [(node.id, node.data_id) for node in ring.lists[trouble.slots.first]]
+    return [*trouble.complete, *(each for each in members if each not in trouble.complete)]
+
+
+def _left_behind(ring: Ring, directories: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What a ring has left behind already, and these (R17)."""
+    left = dict.fromkeys((*ring.left_behind, *directories))
     return tuple(left)[-LEFT_BEHIND_MAX:]
 
 

@@ -362,6 +362,29 @@ def test_a_bad_record_is_no_reason_to_go_for_who_has_what_a_power_cut_took_of_th
         assert all(cluster.execute(list_of(cluster)[0], "GET", key) == b"acknowledged" for key in late)
 
 
+def test_what_the_first_to_be_back_after_a_power_cut_of_all_has_kept_is_salvaged() -> None:
+    """It is written down as complete no more, since the ring still called the others up, and they have lost it."""
+    with SimulatedCluster(1, nodes=3, replicas=3, recovery_wait_seconds=5.0) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        first, *others = list_of(cluster)
+        assert cluster.execute(first, "SET", KEY, "before") == b"OK"
+        cluster.run(3.0)
+        assert cluster.execute(first, "SET", KEY, "acknowledged") == b"OK"
+        cluster.machines[first].disk.records.sync()
+        for id in (first, *others):
+            cluster.cut_power(id)
+        cluster.run(0.2)
+        for id, seconds in ((first, 1.0), (others[0], 0.5), (others[1], 0.0)):
+            cluster.start_node(id)
+            cluster.run(seconds)
+        values = [found.value for id in (first, *others) if (found := record(cluster, id)) is not None]
+        assert values == [b"acknowledged", b"before", b"before"], "the power cut took it of the others"
+        cluster.run_until(cluster.serves, 90)
+        found = record(cluster, first)
+        assert found is not None and found.value == b"before"
+        assert salvaged(cluster, first) == [(KEY.decode(), "acknowledged")]
+
+
 def filled_list(cluster: SimulatedCluster) -> list[str]:
     """Keys are written; nothing of them is in a node's cache. Returns the list of KEY."""
     cluster.run_until(cluster.serves, 30)
