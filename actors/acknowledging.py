@@ -24,6 +24,12 @@ from .rules.slots import SLOTS, Run
 WHOLE = -1
 """Stands for the slot of what concerns all slots of the node."""
 
+LOOKS = -2
+"""Stands for the slot of reads that have looked at all slots of the node: they wait for whatever is dirty in any."""
+
+NOTHING_DIRTY = 1 << 63
+"""Behind every batch."""
+
 T = TypeVar("T")
 
 
@@ -90,6 +96,9 @@ class Acknowledging(Generic[T]):
         """All there are, the one of WHOLE not among them."""
         self.whole: Group[T] = Group()
         """Of what concerns all slots: everybody who must hold any write."""
+        self.looks: Group[T] = Group()
+        """Of reads that have looked at all slots. Not `whole`: of that nothing is released where one list of many has
+        too few members, while what is dirty in the others comes and goes."""
         self._by_slot: list[Group[T] | None] = [None] * SLOTS
         self.held: dict[str, int] = {}
         """By name, up to which batch somebody holds everything."""
@@ -100,7 +109,14 @@ class Acknowledging(Generic[T]):
 
     def group_of(self, slot: int) -> Group[T] | None:
         """None: the node does not answer for the slot."""
-        return self.whole if slot == WHOLE else self._by_slot[slot]
+        if slot < 0:
+            return self.whole if slot == WHOLE else self.looks
+        return self._by_slot[slot]
+
+    @property
+    def _all_groups(self) -> tuple[Group[T], ...]:
+        """Those that wait for what others have made clean come last."""
+        return (*self.groups, self.whole, self.looks)
 
     @property
     def needs_others(self) -> bool:
@@ -186,7 +202,7 @@ class Acknowledging(Generic[T]):
         """
         if not self.count and not self.any_dirty:
             return
-        for group in (*self.groups, self.whole):
+        for group in self._all_groups:
             if not group.waiting and not group.dirty:
                 continue
             if name is not None and name not in group.peers and name not in group.learners:
@@ -200,12 +216,23 @@ class Acknowledging(Generic[T]):
                 continue
             if now < group.not_before:
                 continue
-            held = self.everywhere(group, synced)
-            self._clean(group, held)
+            if group is self.looks:
+                held = self._cleanest() - 1
+            else:
+                held = self.everywhere(group, synced)
+                self._clean(group, held)
             waiting = group.waiting
             while waiting and waiting[0].batch <= held:
                 self.count -= len(waiting[0].asked)
                 yield waiting.popleft(), True
+
+    def _cleanest(self) -> int:
+        """The first batch of which something is dirty still."""
+        return min((group.dirty[0].batch for group in self.groups if group.dirty), default=NOTHING_DIRTY)
+
+    def _dirtiest(self) -> int:
+        """The last one."""
+        return max((group.dirty[-1].batch for group in self.groups if group.dirty), default=0)
 
     def _clean(self, group: Group[T], held: int) -> None:
         dirty = group.dirty
@@ -222,15 +249,15 @@ class Acknowledging(Generic[T]):
 
     def overdue(self, before: float) -> Iterator[Waiting[T]]:
         """Take out those that have waited since before a moment. What they wrote stays dirty."""
-        for group in (*self.groups, self.whole):
+        for group in self._all_groups:
             while group.waiting and group.waiting[0].since < before:
                 self.count -= len(group.waiting[0].asked)
                 yield group.waiting.popleft()
 
     def take_all(self) -> list[Waiting[T]]:
         """Take out everybody."""
-        taken = [each for group in (*self.groups, self.whole) for each in group.waiting]
-        for group in (*self.groups, self.whole):
+        taken = [each for group in self._all_groups for each in group.waiting]
+        for group in self._all_groups:
             group.waiting.clear()
         self.count = 0
         return sorted(taken, key=lambda each: each.batch)
@@ -261,6 +288,7 @@ class Acknowledging(Generic[T]):
             writable=all(group.writable for group in self.groups),
             not_before=max((group.not_before for group in self.groups), default=0.0),
         )
+        self.looks = Group(peers=self.whole.peers)
         self.held = {name: self.held.get(name, 0) for name in sorted(names)}
         for batch, operations in dirt:  # who came new to a group holds nothing of what was before
             for since in sorted({group.since for group in self.groups}):
@@ -271,15 +299,16 @@ class Acknowledging(Generic[T]):
             for asked, reply, slot in zip(entry.asked, entry.replies, entry.slots, strict=True):
                 one = entry._replace(asked=[asked], replies=[reply], slots=[slot])
                 mine = self.group_of(slot)
-                if mine is None or (slot == WHOLE and fewer):  # what concerned all slots did concern those that went
+                if mine is None or (slot < 0 and fewer):  # what concerned all slots did concern those that went
                     lost.append(one)
                 else:
-                    self.hold(one._replace(batch=max(one.batch, mine.since)))
+                    since = self._dirtiest() if slot == LOOKS else mine.since  # what was dirty is of a later batch now
+                    self.hold(one._replace(batch=max(one.batch, since)))
         return lost
 
     def check(self) -> None:
         count = 0
-        for group in (*self.groups, self.whole):
+        for group in self._all_groups:
             if group.waiting:
                 batches = [each.batch for each in group.waiting]
                 assert batches == sorted(batches), "who waits for less waits behind who waits for more"

@@ -72,7 +72,7 @@ from ..runtime.message import message
 from ..runtime.metrics import Metric, counter, gauge
 from ..runtime.store import Corrupt, DamagedRecord, Record, Store, StoreError
 from ..runtime.system import ESCALATE
-from .acknowledging import WHOLE, Acknowledging, Group, Waiting
+from .acknowledging import LOOKS, WHOLE, Acknowledging, Group, Waiting
 from .damage import tell_damage
 from .expiry import Expiry, SweepSoon
 from .handoff import Handoff
@@ -126,7 +126,7 @@ from .slot_rates import SlotRates
 from .slot_view import SlotView, TooMuch
 from .takeover import Takeover
 from .tenures import LEASE_SECONDS, Tenures, pieces
-from .whole_node import WholeNode
+from .whole_node import LOOKERS, WholeNode
 
 log = logging.getLogger(__name__)
 
@@ -748,6 +748,8 @@ class StorageNode(Actor):
             for run, members in ring.list_runs:
                 if me.state == "up" and any(node is me for node in members):
                     self._copies[run.first : run.last + 1] = b"\1" * run.size
+            for run, _ in ring.unsettled_by_keeper:  # whose copy it is: what it has might be gone when others answer
+                self._copies[run.first : run.last + 1] = bytes(run.size)
         if part is not None and ring is not None and ring.change is not None and ring.change.phase == "seal":
             ready = part.ready_epoch == ring.epoch
             for shift in part.shifts if self.serves else ():
@@ -840,13 +842,14 @@ class StorageNode(Actor):
         return self._later(command, args)
 
     def _keep_order(self, command: Command, args: list[bytes]) -> None:
-        """What comes after a parked request must not overtake it: park all on its slot; all there is, if it is about
-        all slots of this node."""
+        """What comes after a parked request must not overtake it: park all on its slot; all there is, if it writes to
+        all slots of this node. One that only looks at all of them may be overtaken: one list that is being taken over
+        would otherwise stop all others for a DBSIZE."""
         keys = command.keys(args)
         if keys:
             slot = slot_of(keys[0])
             self._reads[slot], self._writes[slot], self._parks[slot] = 0, 0, PARK_ALL
-        else:
+        elif command.writes:
             for first, last in self.own_runs():
                 self._park(Run(first, last), PARK_ALL)
 
@@ -1060,6 +1063,8 @@ class StorageNode(Actor):
         if own is not None:
             if keys and not self._reads[slot_of(keys[0])]:
                 return self._refuse_or_park(slot_of(keys[0]), command, args)
+            if command.name in LOOKERS and (unread := self._unread()) is not None:
+                return self._refuse_or_park(unread, command, args)
             if command.writes and any(self._parks):
                 return self._later(command, args)
             if command.writes and not self._acknowledging.whole.writable:
@@ -1083,6 +1088,17 @@ class StorageNode(Actor):
         self._rates.counts[slot] += 1
         assert command.run is not None, command.name
         return command.run(view, args)
+
+    def _unread(self) -> int | None:
+        """A slot of this node that it answers no reads of now, one that is waited for only if there is no other; None:
+        it answers for all. Who looks at all of them is answered what a GET of that one would be, since a reply without
+        what is in it would look complete."""
+        unsettled = self._ring.unsettled(self.id) if self._ring is not None else ()
+        for first, last in (*unsettled, *self.own_runs()):
+            slot = self._reads.find(0, first, last + 1)
+            if slot >= 0:
+                return slot
+        return None
 
     def _without_writes(self, requests: list[tuple[Command, list[bytes]]], refused: bytes) -> list[Reply]:
         """The replies to a batch whose writes the disk refused: reads see what is really there."""
@@ -1172,6 +1188,8 @@ class StorageNode(Actor):
                 continue
             elif writes and reply is OK:
                 slot, batch, group = WHOLE, self._batch, acknowledging.whole
+            elif command.name in LOOKERS and acknowledging.any_dirty and not _is_error(reply):
+                slot, batch, group = LOOKS, self._batch, acknowledging.looks
             else:
                 continue
             if group is not its_group or together is None or together.batch != batch or together.writes is not writes:
@@ -1751,6 +1769,10 @@ class StorageNode(Actor):
                             sealed[shift.slots.first : shift.slots.last + 1] = b"\1" * shift.slots.size
             self._checked = ring, self._trouble, int.from_bytes(mine, "big"), int.from_bytes(sealed, "big")
         return self._checked[2], self._checked[3]
+
+
+def _is_error(reply: Reply) -> bool:
+    return isinstance(reply, bytes) and reply.startswith(b"-")
 
 
 def _states(members: tuple[Node, ...]) -> str:

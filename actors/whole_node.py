@@ -31,6 +31,9 @@ about a second, and a node that stands still for longer is soon taken for dead. 
 RANDOM_TRIES_MAX = 10
 """Slots in which RANDOMKEY looks for a key that has not expired."""
 
+LOOKERS = frozenset({"dbsize", "keys", "scan", "randomkey"})
+"""Those that read all slots of the node, which is possible only while each of them may be read (R1, R15)."""
+
 CURSORS_MAX = 1024
 """Open SCAN cursors remembered; one that was forgotten starts its slot again (SCAN may return a key twice)."""
 

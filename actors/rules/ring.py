@@ -277,7 +277,14 @@ class Ring:
     def unsettled(self, id: str) -> tuple[Run, ...]:
         """The slots that a node keeps and that others might keep instead of it. It cannot know which of the writes that
         it holds they hold as well: a value that it showed might be gone when one of them answers (R15)."""
-        return tuple(each.slots for each in self.trouble if each.keeper == id and len(each.complete) > 1)
+        return tuple(slots for slots, keeper in self.unsettled_by_keeper if keeper == id)
+
+    @cached_property
+    def unsettled_by_keeper(self) -> tuple[tuple[Run, str], ...]:
+        """The slots that some node keeps and that others might keep instead of it, and which that is."""
+        return tuple(
+            (each.slots, each.keeper) for each in self.trouble if each.keeper is not None and len(each.complete) > 1
+        )
 
     def trouble_at(self, slot: int) -> Trouble | None:
         """What is written down of a slot's list; None: enough of its members are up."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ringkeeper.actors.acknowledging import WHOLE, Acknowledging, Group, Waiting
+from ringkeeper.actors.acknowledging import LOOKS, WHOLE, Acknowledging, Group, Waiting
 from ringkeeper.actors.messages import Operation
 from ringkeeper.actors.rules.slots import Run
 
@@ -66,6 +66,46 @@ def test_groups_wait_for_their_own_and_what_concerns_all_slots_waits_for_everybo
     assert (acknowledging.dirt(0, [key_of(0)]), acknowledging.dirt(100, [key_of(100)])) == (1, 0)
     acknowledging.heard("b", 1)
     assert released(acknowledging) == ["low", "flushall"]
+
+
+def test_who_has_looked_at_all_slots_waits_until_nothing_is_dirty_that_was_when_it_looked() -> None:
+    acknowledging = grouped(Group(peers=("b",)), Group(peers=("c",)))
+    acknowledging.wrote(1, [put(0)])
+    acknowledging.wrote(2, [put(100)])
+    acknowledging.hold(waiting("look", 2, LOOKS, writes=False))
+    acknowledging.wrote(3, [put(0, b"later")])
+    acknowledging.heard("c", 2)
+    assert released(acknowledging) == []
+    acknowledging.heard("b", 1)
+    assert released(acknowledging) == ["look"], "c need not hear of what is not its own, nor b of what came later"
+    assert acknowledging.any_dirty
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_who_has_looked_at_all_slots_does_not_wait_for_lists_that_have_too_few_members_and_nothing_dirty(
+    dirty: bool,
+) -> None:
+    acknowledging = grouped(Group(peers=("b",)), Group(writable=False))
+    acknowledging.wrote(1, [put(0), *([put(100)] if dirty else [])])
+    acknowledging.hold(waiting("look", 1, LOOKS, writes=False))
+    acknowledging.heard("b", 1)
+    assert released(acknowledging) == ([] if dirty else ["look"])
+
+
+def test_who_has_looked_at_all_slots_waits_for_who_comes_new_to_a_list_with_something_dirty() -> None:
+    acknowledging = grouped(Group(peers=("b",)), Group(peers=("b",)))
+    acknowledging.wrote(1, [put(0)])
+    acknowledging.hold(waiting("look", 1, LOOKS, writes=False))
+    both = Group[str](peers=("b", "c"), since=2)
+    assert acknowledging.regroup([(LOW, both), (HIGH, both)]) == []
+    acknowledging.heard("b", 2)
+    assert released(acknowledging) == []
+    acknowledging.heard("c", 2)
+    assert released(acknowledging) == ["look"]
+    acknowledging.wrote(3, [put(0)])
+    acknowledging.hold(waiting("another look", 3, LOOKS, writes=False))
+    (lost,) = acknowledging.regroup([(LOW, both)])
+    assert lost.asked == ["another look"], "the keys of the slots that went were among what it saw"
 
 
 def test_a_flush_makes_every_key_of_its_slot_dirty() -> None:

@@ -336,6 +336,79 @@ def test_who_is_the_first_to_be_back_shows_nothing_that_another_complete_one_may
     assert copies.content(a) == copies.content(b) == copies.content(c)
 
 
+LOOKS = (("KEYS", "*"), ("SCAN", "0"), ("DBSIZE",), ("RANDOMKEY",))
+"""Reads that look at all slots of a node."""
+
+
+@pytest.mark.parametrize("state", ["returning", "up"])
+def test_who_is_the_first_to_be_back_names_and_counts_no_keys_that_another_complete_one_may_lack(
+    copies: Copies, state: str
+) -> None:
+    """What looks at the whole node is answered as a GET is; else a key would be named that is gone a moment later. And
+    a connection that may read what is old may not read that either."""
+    a, b, c = copies.a, copies.b, copies.c
+    copies.die(c)
+    copies.lose(a, b)
+    fresh = f"{copies.tag}fresh"
+    writes = [copies.send(a, "SET", copies.x, NEW), copies.send(a, "SET", fresh, NEW)]
+    copies.run(0.05)
+    copies.die(b)
+    copies.run(0.6)
+    assert [error(reply) for write in writes for reply in write] == ["INDOUBT"] * 2
+    copies.die(a)
+    copies.cluster.start_node(a)
+    copies.until(lambda: copies.coordinator == a and copies.state(a) == state and copies.has_read(a))
+    copies.run(0.5)
+    assert copies.value(a, fresh) == NEW
+    assert [error(copies.ask(a, *look)) for look in LOOKS] == ["CLUSTERDOWN"] * len(LOOKS)
+    caller = copies.cluster._caller("one that reads what is old")
+    replies: list[Any] = []
+    for words in (("READONLY",), ("GET", copies.x), ("GET", fresh), ("KEYS", "*")):
+        caller.call(a, words, replies.append, 5.0)
+    copies.until(lambda: len(replies) == 4)
+    assert replies[0] == b"OK" and [error(reply) for reply in replies[1:]] == ["CLUSTERDOWN"] * 3
+    copies.die(a)
+    copies.cluster.start_node(b)
+    copies.until(lambda: copies.coordinator == b and copies.has_read(b))
+    copies.come_back(a, c)
+    assert copies.read() == OLD and copies.ask(copies.coordinator or "", "GET", fresh) is None
+    named = [copies.ask(node.id, "KEYS", f"{copies.tag}*") for node in copies.ring.circle]
+    assert sorted(key for keys in named for key in keys) == [copies.x.encode()]
+
+
+def test_a_look_at_the_whole_node_waits_for_what_is_being_taken_over(copies: Copies) -> None:
+    """As a GET of it does: a count without it would look complete. What is not about those slots goes on."""
+    a, b, c = copies.a, copies.b, copies.c
+    mine = f"{copies.tag_of(b)}mine"
+    assert copies.ask(b, "SET", mine, OLD) == b"OK"
+    answers = copies.hold(c, "Tails", b)
+    copies.cluster.kill(a)
+    copies.until(lambda: bool(copies.storage(b)._tenures.taking))
+    look, meanwhile = copies.send(b, "DBSIZE"), copies.send(b, "GET", mine)
+    copies.run(0.05)
+    assert not look and copies.storage(b)._tenures.taking
+    copies.release(c, answers)
+    copies.until(lambda: bool(look), 5.0)
+    assert look == [2] and meanwhile == [OLD]
+
+
+def test_a_look_at_the_whole_node_waits_for_what_not_all_hold(copies: Copies) -> None:
+    """As a GET of the key does: a failure could still take the key back that it names (R1)."""
+    a, b = copies.a, copies.b
+    fresh = f"{copies.tag}fresh"
+    held = copies.hold(a, "Append", b)
+    write = copies.send(a, "SET", fresh, NEW)
+    copies.run(0.05)
+    looks = [copies.send(a, *look) for look in LOOKS]
+    single = copies.send(a, "GET", fresh)
+    copies.run(0.05)
+    assert not any((write, single, *looks))
+    copies.release(a, held)
+    copies.until(lambda: all((write, single, *looks)))
+    assert write == [b"OK"] and single == [NEW]
+    assert sorted(looks[0][0]) == sorted([copies.x.encode(), fresh.encode()]) and looks[2] == [2]
+
+
 def test_who_is_up_alone_after_all_had_died_reads_when_a_person_says_that_nobody_else_will_come(
     copies: Copies,
 ) -> None:
