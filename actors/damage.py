@@ -1,8 +1,9 @@
-"""Tells the Scrubber of the process that a record of the store cannot be read as it was written (R25)."""
+"""Tells the process that its disk is not to be trusted: the Scrubber, that a record cannot be read as it was written
+(R25); the Member, that what was written could not be synced."""
 
 from ..runtime.actor import Actor
 from ..runtime.store import Corrupt, StoreError
-from .messages import DamageFound
+from .messages import DamageFound, Synced, SyncFailed
 
 SCRUBBER = "scrubber"
 """The name of that actor in its process."""
@@ -13,3 +14,10 @@ def tell_damage(actor: Actor, failure: StoreError) -> None:
     scrubber = actor.system.find(SCRUBBER) if isinstance(failure, Corrupt) else None
     if scrubber is not None:
         actor.send(scrubber, DamageFound(why=str(failure)))
+
+
+def tell_sync_failed(actor: Actor, member: str, synced: Synced) -> None:
+    """Tell the Member, which ends this life. Not for want of room: the next life would come to the same."""
+    ref = actor.system.find(member) if synced.error and not synced.full else None
+    if ref is not None:
+        actor.send(ref, SyncFailed(why=synced.error))

@@ -5,6 +5,7 @@ Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         WhichRing                                             from Ecs that begins to lead
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         CopyDamaged                                           from Scrubber
+        SyncFailed                                            from StorageNode, Replica
         RegisterAgain, KeepAgain, Lingered, Rested            from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
@@ -27,6 +28,10 @@ for too long, starts again and is taken in again.
 
 A node whose copy is damaged is called down by the ring (R25). If another answers for each of its lists in that ring,
 nothing is lost with its store: that it is to be put aside is written down (``note_damaged``) before it starts again.
+
+A node whose disk has failed to sync does not wait for the ring: nobody knows what of its writes is on disk, and a later
+sync that works does not say so either. It writes down that it may lack something (``note_sync_failed``, R16) and starts
+again, so that others take over and it is made equal to them.
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -52,7 +57,17 @@ from ..runtime.session import (
     Suspended,
     WatchNode,
 )
-from .messages import CopyDamaged, HeldRing, HeldStamp, LookForRing, RingChanged, RingSeen, ShowHeldRing, WhichRing
+from .messages import (
+    CopyDamaged,
+    HeldRing,
+    HeldStamp,
+    LookForRing,
+    RingChanged,
+    RingSeen,
+    ShowHeldRing,
+    SyncFailed,
+    WhichRing,
+)
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
@@ -131,6 +146,7 @@ class Member(Actor):
         note_left: Callable[[], None] = lambda: None,
         note_whole: Callable[[], None] = lambda: None,
         note_damaged: Callable[[str], None] = lambda why: None,
+        note_sync_failed: Callable[[], None] = lambda: None,
         linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
@@ -139,6 +155,7 @@ class Member(Actor):
         self._listeners, self._start_again = listeners, start_again
         self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
         self._note_whole, self._note_damaged = note_whole, note_damaged
+        self._note_sync_failed = note_sync_failed
         self._damage = ""
         self._lingers = False
         self._rests = False
@@ -189,6 +206,7 @@ class Member(Actor):
         | WhichRing
         | ShowHeldRing
         | CopyDamaged
+        | SyncFailed
         | RegisterAgain
         | KeepAgain
         | Lingered
@@ -223,6 +241,8 @@ class Member(Actor):
                 self.send(message.reply_to, answer)
             case CopyDamaged():
                 self._damage = message.why
+            case SyncFailed():
+                self._sync_failed(message)
             case RegisterAgain():
                 self._registering_again = False
                 self._register()
@@ -392,6 +412,11 @@ class Member(Actor):
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
         self._tell(ring)
+
+    def _sync_failed(self, message: SyncFailed) -> None:
+        self._note_sync_failed()
+        if not self._lingers:  # who has left the ring has no next life
+            self._start_again(f"its disk failed to sync ({message.why})")
 
     def _linger(self, why: str) -> None:
         if not self._lingers:

@@ -309,6 +309,16 @@ class Synced:
 
     batch: int
     error: str = ""
+    full: bool = False
+    """That is only for want of room."""
+
+
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncFailed:
+    """Nobody knows what of this node's writes is on disk: its life is to end; local. StorageNode, Replica -> Member."""
+
+    why: str
 
 
 # Slots move to another node.

@@ -21,8 +21,9 @@ was acknowledged. An older copy of the right store is not told from it; who rest
 
 *Whole* is a directory that lacks nothing of what the node has acknowledged (R16). It is after a life that synced before
 it acknowledged (``fsync = always``), or ended in order (which syncs), or ended on a machine that has run on since: what
-a killed process wrote is in the kernel, and is lost only with that. Whether it has run on, the boot id says. What a
-power cut took stays lost over any number of lives, until the ring calls the node up: then it was made equal to others,
+a killed process wrote is in the kernel, and is lost only with that. Whether it has run on, the boot id says. It is not
+after a life in which a sync has failed, whatever was synced since: what the kernel could not write it may have dropped.
+What was lost stays lost over any number of lives, until the ring calls the node up: then it was made equal to others,
 or was taken for the best that is left.
 """
 
@@ -76,6 +77,7 @@ class NodeFolder:
             )
         self._lock: IO[str] = lock
         self._damage = ""
+        self._sync_failed = False
         try:
             self._begin_life()
         except BaseException:
@@ -133,7 +135,14 @@ class NodeFolder:
 
     def note_whole(self) -> None:
         """Write down that nothing is lacking any more: the ring calls the node up. Raises OSError."""
-        self.whole = True
+        if not self._sync_failed:
+            self.whole = True
+            self._write()
+
+    def note_sync_failed(self) -> None:
+        """Write down that what this life has written may not all be on disk, whatever is synced after it: the next life
+        is not whole. Raises OSError."""
+        self._sync_failed, self.whole = True, False
         self._write()
 
     def note_answered_alone(self) -> None:

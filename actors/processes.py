@@ -104,9 +104,15 @@ def has_other_copies(kept: Archive, id: str) -> bool:
 def note_ended(folder: NodeFolder, store: Store) -> None:
     """Sync what the last turns wrote, and let the next life know that a power cut from now on takes nothing (R16)."""
     try:
-        store.sync()
-        folder.note_ended()
-    except (StoreError, OSError) as error:
+        if not store.sync_failed:
+            with contextlib.suppress(StoreError):
+                store.sync()
+        if store.sync_failed:  # in this life: that this one worked does not say that nothing was dropped by then
+            folder.note_sync_failed()
+            log.error("it is not noted that the node has ended in order: its disk failed to sync")
+        else:
+            folder.note_ended()
+    except OSError as error:
         log.error("it is not noted that the node has ended in order: %s", error)
 
 
@@ -247,6 +253,7 @@ def spawn_node(
     note_left: Callable[[], None],
     note_whole: Callable[[], None],
     note_damaged: Callable[[str], None],
+    note_sync_failed: Callable[[], None],
     salvage: SalvageFile,
     answered_alone: bool,
     note_answered_alone: Callable[[], None],
@@ -256,8 +263,8 @@ def spawn_node(
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``whole`` whether it lacks nothing
     (R16), as from ``note_whole`` on; ``archive`` keeps the newest ring, ``start_again`` ends the process for a next
     life, ``leave`` for good, which ``note_left`` has written down before; ``note_damaged`` has the next life begin with
-    an empty store; ``answered_alone``, as from ``note_answered_alone`` on: its store may hold what was acknowledged and
-    that nobody else has (R17).
+    an empty store, ``note_sync_failed`` as one that is not whole; ``answered_alone``, as from ``note_answered_alone``
+    on: its store may hold what was acknowledged and that nobody else has (R17).
     Whoever calls this listens for clients, on behalf of the gateway.
     """
     spawn_observer(system, config, "storage")
@@ -339,6 +346,7 @@ def spawn_node(
         note_left=note_left,
         note_whole=note_whole,
         note_damaged=note_damaged,
+        note_sync_failed=note_sync_failed,
         name="member",
         supervision=ESCALATE,
     )
@@ -479,6 +487,7 @@ class NodeProcess:
             note_left=self._note_left,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
+            note_sync_failed=self._note_sync_failed,
             salvage=FolderSalvage(folder.path),
             answered_alone=folder.answered_alone,
             note_answered_alone=folder.note_answered_alone,
@@ -526,6 +535,14 @@ class NodeProcess:
             self._folder.note_damaged(why)
         except OSError as error:
             log.error("that the store is damaged cannot be noted in the node's folder: %s", error)
+
+    def _note_sync_failed(self) -> None:
+        """The next life is not whole. If it cannot be written down it is tried again when this life has ended, and who
+        cannot write there then has no next life."""
+        try:
+            self._folder.note_sync_failed()
+        except OSError as error:
+            log.error("that the disk failed to sync cannot be noted in the node's folder: %s", error)
 
     def close(self, done: Callable[[], None]) -> None:
         self._server.stop_listening()

@@ -11,7 +11,7 @@ Hears   RingChanged                                        from Member
         SyncSoon, LookForForeign                           from itself
 Tells   Appended, Refused -> Replicator; Tails -> Takeover;
         Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
-        MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica; LookForRing -> Member
+        MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica; LookForRing, SyncFailed -> Member
 
 *As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
 here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
@@ -58,7 +58,7 @@ from ..runtime.actor import Actor, Ref
 from ..runtime.message import message
 from ..runtime.metrics import Metric, gauge
 from ..runtime.store import Record, Store, StoreError
-from .damage import tell_damage
+from .damage import tell_damage, tell_sync_failed
 from .messages import (
     Append,
     Appended,
@@ -761,9 +761,10 @@ class Replica(Actor):
     def _sync_done(self, message: Synced) -> None:
         covered, self._syncing = self._syncing or [], None
         if message.error:
-            self._trouble = f"the disk of {self.id} failed to sync ({message.error}): look after it, then restart it"
+            self._trouble = f"the disk of {self.id} failed to sync ({message.error})"
             for walk in list(self._walks.values()):
                 self._disown(walk, self._trouble)
+            tell_sync_failed(self, self._member, message)
             return
         if self._sync_wanted:
             self._sync()

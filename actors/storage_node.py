@@ -14,8 +14,8 @@ Hears   RingChanged        from Member: which slots it serves from now on, which
         ReportLoads        from Balancer
         ReportServed       from Backup
 Tells   Executed, Settled -> Gateway; Sync -> Syncer; Lead, BeginTenure, Follow, LearnersHold -> Replicator;
-        Follow, Prove -> Handoff; Settle -> Replica; ChangeReported -> the leading Ecs; LookForRing -> Member;
-        Figures, SlotLoads -> whoever asked; Served -> Backup
+        Follow, Prove -> Handoff; Settle -> Replica; ChangeReported -> the leading Ecs; Served -> Backup;
+        LookForRing, SyncFailed -> Member; Figures, SlotLoads -> whoever asked
 
 It obeys the newest ring it was told of and nothing else: a command on a slot that the ring gives to another is
 answered MOVED, and a slot is served only while the ring names *this incarnation* as its coordinator (R3). Every write
@@ -73,7 +73,7 @@ from ..runtime.metrics import Metric, counter, gauge
 from ..runtime.store import Corrupt, DamagedRecord, Record, Store, StoreError
 from ..runtime.system import ESCALATE
 from .acknowledging import LOOKS, WHOLE, Acknowledging, Group, Waiting
-from .damage import tell_damage
+from .damage import tell_damage, tell_sync_failed
 from .expiry import Expiry, SweepSoon
 from .handoff import Handoff
 from .messages import (
@@ -1556,12 +1556,14 @@ class StorageNode(Actor):
 
     def _sync_done(self, message: Synced) -> None:
         """Let the replies go that waited. After a failed sync nobody knows what is on disk: nothing is served any more,
-        since what a reader would get might be gone after a restart."""
+        since what a reader would get might be gone after a restart; and this life ends, so that others answer."""
         self._syncing = False
         if message.error:
+            what_now = (
+                "Make room, then restart the node" if message.full else "It starts again, as one that may lack some"
+            )
             self._trouble = (
-                f"MISCONF {self.id} serves nothing any more: its disk failed to sync ({message.error}). "
-                "Look after the disk, then restart the node"
+                f"MISCONF {self.id} serves nothing any more: its disk failed to sync ({message.error}). {what_now}"
             )
             self.system.events.note("trouble", self._trouble, epoch=self._epoch, log=log.critical, node=self.id)
             self._serve()
@@ -1584,6 +1586,7 @@ class StorageNode(Actor):
             waiting = self._acknowledging.take_all()
             refused = refusal(self._trouble)
             self._settle([(asked, in_doubt if each.writes else refused) for each in waiting for asked in each.asked])
+            tell_sync_failed(self, self._member, message)
         else:
             self._release()
             if self._part is not None and self._part.reached == "switch":
@@ -1639,6 +1642,11 @@ class StorageNode(Actor):
 
     def _own(self) -> tuple[Run, ...]:
         return tuple(self._ring.coordinated_by(self.id)) if self._ring is not None and self._named else ()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is served any more, whatever the ring says; "" where it is."""
+        return self._trouble
 
     def readiness(self) -> str:
         """Why this node does not serve what is its own; empty when it does."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ..runtime.actor import BlockingActor
 from ..runtime.metrics import Histogram, Metric, counter, histogram
-from ..runtime.store import Store, StoreError
+from ..runtime.store import Full, Store, StoreError
 from .messages import Sync, Synced
 
 
@@ -22,14 +22,14 @@ class Syncer(BlockingActor):
         self._failed = 0
 
     def on_receive(self, message: Sync) -> None:
-        error, began = "", self.system.stopwatch()
+        error, full, began = "", False, self.system.stopwatch()
         try:
             self._store.sync()
         except StoreError as failure:
-            error = str(failure)
+            error, full = str(failure), isinstance(failure, Full)
             self._failed += 1
         self._took.observe(self.system.stopwatch() - began)
-        self.send(message.reply_to, Synced(batch=message.batch, error=error))
+        self.send(message.reply_to, Synced(batch=message.batch, error=error, full=full))
 
     def metrics(self) -> Iterator[Metric]:
         yield histogram("sync_seconds", "How long the disk took to sync what was written.", self._took)

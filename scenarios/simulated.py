@@ -45,7 +45,7 @@ from ..runtime.simulation.resp_caller import CALL_SECONDS_MAX, RespCaller
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import SimulatedWorld
 from ..runtime.simulation.zookeeper_client import end_client, opener
-from ..runtime.store import Store, StoreError
+from ..runtime.store import Full, Store, StoreError
 from ..runtime.system import ESCALATE
 from ..runtime.watches import Watches
 from .simulated_client import SimulatedClient
@@ -109,12 +109,12 @@ class SimulatedSyncer(Actor):
                 assert_never(message)
 
     def _sync(self, sync: Sync) -> None:
-        error = ""
+        error, full = "", False
         try:
             self._store.sync()
         except StoreError as failure:
-            error = str(failure)
-        synced = Synced(batch=sync.batch, error=error)
+            error, full = str(failure), isinstance(failure, Full)
+        synced = Synced(batch=sync.batch, error=error, full=full)
         begins = max(self.now(), self._free_at)  # one at a time, as on the real one's thread
         self._free_at = begins + self.random.uniform(*self._machine.sync_seconds)
         self.after(self._free_at - self.now(), SyncOver(synced=synced, reply_to=sync.reply_to))
@@ -298,6 +298,7 @@ class SimulatedNode(_Part):
             note_left=lambda: None,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
+            note_sync_failed=self._note_sync_failed,
             salvage=machine.disk.salvage,
             answered_alone=machine.answered_alone,
             note_answered_alone=self._note_answered_alone,
@@ -310,7 +311,10 @@ class SimulatedNode(_Part):
         self.end(lambda: self.cluster.start_later(self.machine.id))
 
     def _note_whole(self) -> None:
-        self.machine.whole = True
+        self.machine.whole = not self.store.sync_failed
+
+    def _note_sync_failed(self) -> None:
+        self.machine.whole = False
 
     def _note_answered_alone(self) -> None:
         self.machine.answered_alone = True
@@ -331,6 +335,7 @@ class SimulatedNode(_Part):
     def _close_disk(self) -> None:
         self.store.close()
         self.machine.at_rest = True
+        self.machine.whole &= not self.store.sync_failed
 
     def _failed(self, actor: str, failure: BaseException) -> None:
         if hasattr(self, "server"):
@@ -648,7 +653,7 @@ class SimulatedCluster:
         return self._ring
 
     def serves(self) -> bool:
-        """Whether there is a ring, each of its nodes is up, lives and obeys it."""
+        """Whether there is a ring, each of its nodes is up, lives, obeys it and has no disk that failed to sync."""
         ring = self.ring()
         if ring is None:
             return False
@@ -657,7 +662,8 @@ class SimulatedCluster:
             node.state == "up"
             and node.id in lives
             and node.incarnation == lives[node.id].incarnation
-            and lives[node.id].actor("storage")._epoch == ring.epoch
+            and (storage := lives[node.id].actor("storage")).ring_epoch == ring.epoch
+            and not storage.trouble
             for node in ring.circle
         )
 

@@ -13,7 +13,7 @@ restart, counts) is therefore in one class, and the simulation runs that same cl
 
 from pathlib import Path
 
-from .disk import Corrupt, DamagedRecord, Disk, FrozenDisk, StoreError
+from .disk import Corrupt, DamagedRecord, Disk, FrozenDisk, Full, StoreError
 from .layout import SLOTS, Record
 from .store import CACHE_BYTES_MAX, Store
 
@@ -25,6 +25,7 @@ __all__ = [
     "DamagedRecord",
     "Disk",
     "FrozenDisk",
+    "Full",
     "Record",
     "Store",
     "StoreError",

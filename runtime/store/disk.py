@@ -11,6 +11,10 @@ class StoreError(Exception):
     """Raised when the disk refuses: full, failing, in use. The text says what holds now and what to do."""
 
 
+class Full(StoreError):
+    """Raised when there is no room: when there is some it works again, and nothing is wrong with the disk."""
+
+
 class Corrupt(StoreError):
     """Raised when what was read is not what was written. The text names the key or the file."""
 

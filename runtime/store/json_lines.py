@@ -14,6 +14,7 @@ it is whole: it may have been acknowledged.
 """
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from typing import Any
 from zlib import crc32
 
 from ..durable import sync_folder
-from .disk import REBUILD, Batch, Corrupt, StoreError
+from .disk import REBUILD, Batch, Corrupt, Full, StoreError
 from .folder import StoreFolder
 from .layout import NUMBER, PREFIX_BYTES, SLOTS, SUMMARY, Record, decode, encode, split
 from .memory import MemoryBatch, MemoryDisk
@@ -184,7 +185,8 @@ class JsonDisk:
                 self._folder.close()
 
     def _failure(self, done: str, error: OSError) -> StoreError:
-        return StoreError(f"{self._path} could not be {done} ({error.strerror or error}): check the disk and its room")
+        kind = Full if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+        return kind(f"{self._path} could not be {done} ({error.strerror or error}): check the disk and its room")
 
 
 # Lines

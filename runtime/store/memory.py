@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from threading import Lock
 
-from .disk import Batch, StoreError
+from .disk import Batch, Full
 
 
 class MemoryBatch:
@@ -72,7 +72,7 @@ class MemoryDisk:
     def write(self, batch: Batch) -> None:
         assert isinstance(batch, MemoryBatch)
         if self.full:
-            raise StoreError("the disk in memory is full: nothing was written")
+            raise Full("the disk in memory is full: nothing was written")
         batch.apply(self._content)
         self._order = None
         self._unsynced.append(batch)

@@ -36,7 +36,7 @@ from rocksdict import (
 
 from ..durable import sync_folder
 from . import rocks_log
-from .disk import REBUILD, Batch, Corrupt, StoreError
+from .disk import REBUILD, Batch, Corrupt, Full, StoreError
 from .folder import StoreFolder
 
 log = logging.getLogger(__name__)
@@ -152,11 +152,13 @@ class RocksDisk:
         if text.startswith("Corruption"):
             return Corrupt(f"{self.place} is damaged ({text}). {REBUILD}")
         meaning = _MEANINGS.get(done, "")
+        kind = StoreError
         if "No space left" in text:
+            kind = Full
             advice = "The disk is full: make room, and writing works again some seconds later."
         else:
             advice = "Check the disk, then start the process again."
-        return StoreError(f"{self.place} could not be {done} ({text}). {meaning}{advice}")
+        return kind(f"{self.place} could not be {done} ({text}). {meaning}{advice}")
 
 
 class FrozenRocks:

@@ -79,6 +79,8 @@ class Store:
         self._closed = False
         self.damage = ""
         """What could not be read when all was counted; "": everything could, or nothing was counted."""
+        self.sync_failed = False
+        """Whether a sync has failed since the store was opened."""
         summary = self._read_summary()
         self._slots = self._counted() if summary is None else summary
         self.closed_cleanly = self._summary_stands = summary is not None
@@ -428,8 +430,13 @@ class Store:
 
     def sync(self) -> None:
         """Make all that was committed before this call survive a power cut. Blocks; may be called from any thread.
-        Raises StoreError; then nobody knows how much of what was not synced before is durable."""
-        self.disk.sync()
+        Raises StoreError; then nobody knows how much of what was not synced before is durable, and a later sync that
+        works does not say so: the kernel may have dropped what it could not write (``sync_failed``)."""
+        try:
+            self.disk.sync()
+        except StoreError:
+            self.sync_failed = True
+            raise
 
     def close(self) -> None:
         """Leave a summary, sync, and let go of the disk. What is staged and not committed is gone. Never raises because
@@ -440,12 +447,16 @@ class Store:
         try:
             if self._before:
                 self._roll_back()
-            if not self._summary_stands:
+            if not self._summary_stands and not self.sync_failed:  # it would vouch for what may have been dropped
                 self._write_summary()
         except StoreError as failure:
             log.warning("%s closes without its summary, so opening it will take longer: %s", self.disk.place, failure)
         finally:
-            self.disk.close()
+            try:
+                self.disk.close()
+            except StoreError as failure:
+                self.sync_failed = True
+                log.warning("%s closes without having synced: %s", self.disk.place, failure)
 
     def check(self) -> None:
         """Assert that numbers, counts and cache agree with the disk. Reads all of it; nothing may be staged."""

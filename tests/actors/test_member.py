@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
-from ringkeeper.actors.messages import CopyDamaged, RingChanged
+from ringkeeper.actors.messages import CopyDamaged, RingChanged, SyncFailed
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -270,6 +270,17 @@ def test_a_damaged_store_is_put_aside_only_once_the_ring_has_others_answer_for_i
     stage.read(lost(ring, life(1).id) if others_are_up else lost(ring, life(1).id, life(2).id))
     assert noted == (["a bit is flipped"] if others_are_up else []) and stage.ends
     stage.harness.stop()
+
+
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_life_whose_disk_failed_to_sync_ends_once_that_is_written_down(stage: Stage, lingers: bool) -> None:
+    noted = list[int]()
+    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    stage.read(first_ring())
+    stage.harness.actor._lingers = lingers
+    stage.harness.tell(SyncFailed(why="input/output error"))
+    assert noted == [0]
+    assert len(stage.ends) == (0 if lingers else 1), "who has left the ring has no next life"
 
 
 def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(stage: Stage) -> None:

@@ -265,6 +265,17 @@ def test_where_no_boot_id_can_be_read_every_life_may_be_the_first_after_a_power_
     assert lived(tmp_path, "", ended=True) and lived(tmp_path, "") and not lived(tmp_path, "")
 
 
+def test_who_failed_to_sync_may_have_lost_something_until_it_is_made_equal_in_another_life(tmp_path: Path) -> None:
+    """Whatever it synced afterwards, and whether the machine has run on or not: nobody knows what was dropped."""
+    with closing(NodeFolder(tmp_path, ID, synced=True, boot_id="monday")) as folder:
+        folder.note_sync_failed()
+        folder.note_whole()  # the ring called it up before it had heard
+        folder.note_ended()
+    assert not lived(tmp_path, "monday", synced=True, ended=True)
+    assert not lived(tmp_path, "monday", made_equal=True)
+    assert lived(tmp_path, "monday")
+
+
 # A damaged store
 
 

@@ -1,6 +1,7 @@
 """What the processes of a cluster are made of, and how they end."""
 
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ringkeeper.runtime.actor import Actor, Ref
 from ringkeeper.runtime.harness import Harness, Sent
 from ringkeeper.runtime.process import Contents, Process, free_port
 from ringkeeper.runtime.session import CloseSession, SessionClosed
-from ringkeeper.runtime.store import open_store
+from ringkeeper.runtime.store import StoreError, open_store
 from ringkeeper.runtime.system import ESCALATE
 
 
@@ -114,6 +115,28 @@ class End:
 
     def tell(self, *messages: object) -> Sent:
         return self.harness.tell(*messages)
+
+
+@pytest.mark.parametrize("fails", ["never", "once, before the end", "at the end"])
+def test_who_failed_to_sync_has_not_ended_in_order_though_a_later_sync_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    with closing(NodeFolder(tmp_path, "node", boot_id="monday")) as folder:
+        store = open_store("memory")
+
+        def fail() -> None:
+            raise StoreError("input/output error")
+
+        with monkeypatch.context() as patch, suppress(StoreError):
+            if fails != "never":
+                patch.setattr(store.disk, "sync", fail)
+            if fails == "once, before the end":
+                store.sync()
+            processes.note_ended(folder, store)
+        if fails == "once, before the end":
+            processes.note_ended(folder, store)
+    with closing(NodeFolder(tmp_path, "node", boot_id="monday")) as folder:
+        assert folder.whole == (fails == "never")
 
 
 @pytest.mark.parametrize("error", ["", "the disk is gone"])

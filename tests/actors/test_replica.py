@@ -17,6 +17,7 @@ from ringkeeper.actors.messages import (
     Settle,
     Sync,
     Synced,
+    SyncFailed,
     Tails,
 )
 from ringkeeper.actors.replica import Replica
@@ -340,6 +341,7 @@ def test_a_sync_that_fails_ends_all_taking_in(copy: Copy) -> None:
     (sync, _) = copy.append(1, put(slot_of(FIRST), 1), sync=True)
     assert copy.harness.tell(Synced(batch=sync.batch, error="bad disk")) == []
     assert copy.append(1, put(slot_of(FIRST), 2)) == []
+    assert copy.to_member == [SyncFailed(why="bad disk")], "which ends this life"
 
 
 def test_a_disk_that_refuses_a_batch_leaves_nothing_of_it_and_takes_it_when_it_comes_again(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors import storage_node, whole_node
-from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced
+from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced, SyncFailed
 from ringkeeper.actors.rules.commands import Command, resolve
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -19,6 +19,7 @@ from ringkeeper.runtime.store import Store, StoreError, open_store
 from ringkeeper.runtime.store.layout import PREFIXES
 from ringkeeper.runtime.store.store import SHARDS
 from ringkeeper.tests.actors.rules.rings import founded, hex64, lost, registration
+from ringkeeper.tests.actors.trio import Ear
 
 
 def life(number: int, incarnation: int = 1) -> Registration:
@@ -224,6 +225,17 @@ def test_after_a_failed_sync_writes_are_in_doubt_and_nothing_is_served_any_more(
     stage.obey(lost(founded(2), life(2).id))
     replies = stage.run("SET b 1", "INCR b", "FLUSHALL", "GET a")
     assert [reply[:8] for reply in replies] == [b"-MISCONF"] * 4
+    stage.harness.stop()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_failed_sync_ends_the_life_except_for_want_of_room_which_the_next_would_not_have_either(full: bool) -> None:
+    stage = Stage(fsync="always").obey()
+    told = list[object]()
+    stage.harness.system.spawn(Ear, told, name="member")
+    stage.send("SET a 1")
+    stage.harness.tell(Synced(batch=1, error="input/output error", full=full))
+    assert told == ([] if full else [SyncFailed(why="input/output error")])
     stage.harness.stop()
 
 

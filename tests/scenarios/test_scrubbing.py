@@ -1,4 +1,5 @@
-"""Copies that are not what they should be, in the simulation: found, said, made anew (R25); what mirrors take (R17)."""
+"""Copies that are not what they should be, in the simulation: found, said, made anew (R25); what mirrors take (R17);
+disks that fail to sync (R16)."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.rules.slots import SLOTS, slot
-from ringkeeper.runtime.store import Corrupt
+from ringkeeper.runtime.store import Corrupt, Full, StoreError
 from ringkeeper.runtime.store.layout import PREFIXES, Record, encode
 from ringkeeper.runtime.store.store import SHARDS
 from ringkeeper.scenarios.simulated import SimulatedCluster
@@ -544,3 +545,110 @@ def test_who_was_given_up_keeps_what_it_holds_until_it_is_a_member_again() -> No
         keys = cluster.node(former).store.keys
         cluster.run(20.0)
         assert cluster.node(former).store.keys == keys > 0
+
+
+# Disks that fail to sync
+
+
+def fail_once(cluster: SimulatedCluster, id: str, failure: StoreError | None = None) -> list[bool]:
+    """The next sync of a node's disk fails, and none after it; the list says whether that has come."""
+    disk = cluster.node(id).store.disk
+    right, failed = disk.sync, list[bool]()
+
+    def sync() -> None:
+        if failed:
+            return right()
+        failed.append(True)
+        raise failure if failure is not None else StoreError("input/output error")
+
+    disk.sync = sync  # type: ignore[method-assign]
+    return failed
+
+
+@pytest.mark.parametrize("fsync", ["everysec", "always"])
+def test_who_failed_to_sync_once_leaves_its_lists_to_others_and_is_made_equal(fsync: str) -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3, fsync=fsync) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, second, _ = list_of(cluster)
+        life, machine = cluster.node(coordinator).incarnation, cluster.machines[coordinator]
+        failed = fail_once(cluster, coordinator)
+        said = cluster.execute(coordinator, "SET", KEY, "x")
+        cluster.run_until(lambda: bool(failed) and not cluster.serves(), 5)
+        cluster.run_until(lambda: cluster.node(coordinator).incarnation != life, 5)
+        assert not machine.whole, "whatever was synced since"
+        cluster.run_until(lambda: answers(cluster, second), 10)
+        if fsync == "everysec":  # it was acknowledged
+            assert said == b"OK" and cluster.execute(second, "GET", KEY) == b"x"
+        cluster.run_until(cluster.serves, 30)
+        assert machine.whole and cluster.execute(coordinator, "SET", KEY, "y") == b"OK"
+        assert len({record(cluster, id) for id in list_of(cluster)}) == 1
+
+
+def answers(cluster: SimulatedCluster, id: str) -> bool:
+    ring = cluster.ring()
+    assert ring is not None
+    node = ring.coordinators[SLOT]
+    return node is not None and node.id == id and not cluster.node(id).actor("storage").readiness()
+
+
+def test_a_learner_that_failed_to_sync_once_is_made_equal_all_the_same() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        for number in range(50):
+            cluster.execute(list_of(cluster, b"a%d" % number)[0], "SET", f"a{number}", "x")
+        gone = list_of(cluster)[2]
+        cluster.kill(gone)
+        cluster.run(5.0)
+        cluster.start_node(gone)
+        failed = fail_once(cluster, gone)
+        cluster.run_until(lambda: bool(failed), 10)
+        assert not cluster.serves()
+        cluster.run_until(cluster.serves, 30)
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_who_failed_to_sync_and_has_the_only_copy_goes_on_with_what_it_has(nodes: int) -> None:
+    with SimulatedCluster(9, nodes=nodes, replicas=1) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        (coordinator,) = list_of(cluster)
+        life = cluster.node(coordinator).incarnation
+        failed = fail_once(cluster, coordinator)
+        assert cluster.execute(coordinator, "SET", KEY, "x") == b"OK"
+        cluster.run_until(lambda: cluster.node(coordinator).incarnation != life, 5)
+        cluster.run_until(lambda: answers(cluster, coordinator), 10)
+        assert failed and cluster.execute(coordinator, "GET", KEY) == b"x"
+        cluster.run_until(cluster.serves, 10)
+        assert cluster.machines[coordinator].whole, "it was taken for the best that is left"
+
+
+def test_who_failed_to_sync_as_the_last_that_was_up_lets_one_keep_the_list_that_did_not() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        last, second, third = list_of(cluster)
+        assert cluster.execute(last, "SET", KEY, "x") == b"OK"
+        cluster.kill(third)
+        cluster.run(5.0)
+        fail_once(cluster, last)
+        assert cluster.execute(last, "SET", KEY, "y") == b"OK"
+        cluster.kill(second)
+        cluster.run_until(lambda: not cluster.machines[last].whole, 5)
+        cluster.run(5.0)
+        assert not answers(cluster, last), "it may lack what the other one has"
+        cluster.start_node(second)
+        cluster.run_until(lambda: answers(cluster, last), 10)
+        assert f"kept: 0-5460 by {second}" in history(cluster), "and it was made equal to that one"
+        cluster.start_node(third)
+        cluster.run_until(cluster.serves, 30)
+        assert cluster.execute(last, "GET", KEY) == b"y"
+
+
+def test_who_has_no_room_to_sync_does_not_start_again_which_would_make_none() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator = list_of(cluster)[0]
+        life = cluster.node(coordinator).incarnation
+        fail_once(cluster, coordinator, Full("no space left on device"))
+        cluster.execute(coordinator, "SET", KEY, "x")
+        cluster.run(5.0)
+        assert cluster.node(coordinator).incarnation == life and not cluster.serves()
+        assert str(cluster.execute(coordinator, "GET", KEY)).startswith("MISCONF")

@@ -1,10 +1,12 @@
 """The file of JSON lines: what a person reads in it, and what is found of damage."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
-from ringkeeper.runtime.store import Corrupt, Record, Store, StoreError, json_lines, open_store
+from ringkeeper.runtime.store import Corrupt, Full, Record, Store, StoreError, json_lines, open_store
 
 
 def opened(folder: Path) -> Store:
@@ -94,6 +96,23 @@ def test_what_is_written_after_the_file_was_written_anew_is_found_though_the_fol
     assert len(lines(tmp_path)) < 20
     store.close()
     assert opened(tmp_path).get(7, b"user:42") == Record(b"149", 3, 149)
+
+
+@pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_sync_that_fails_for_want_of_room_is_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, full: bool
+) -> None:
+    store = filled(tmp_path)
+
+    def fails(file: int) -> None:
+        raise OSError(number, "it failed")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", fails)
+        with pytest.raises(StoreError) as raised:
+            store.sync()
+    assert isinstance(raised.value, Full) == full and store.sync_failed
+    store.close()
 
 
 def test_a_file_of_which_most_holds_no_more_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,35 @@ def test_the_dead_cannot_change_the_disk_of_the_living() -> None:
     assert batches(survived) == 2
 
 
+def test_a_store_that_failed_to_sync_once_leaves_no_summary_that_vouches_for_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(disk := MemoryDisk())
+    store.put(1, b"a", Record(b"", 1, 1))
+    store.commit()
+
+    def fail() -> None:
+        raise StoreError("input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError):
+        patch.setattr(disk, "sync", fail)
+        store.sync()
+    store.sync()
+    store.close()
+    assert store.sync_failed and not Store(disk.crash()).closed_cleanly
+
+
+def test_closing_never_raises_because_the_disk_does_not_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(disk := MemoryDisk())
+
+    def fail() -> None:
+        raise StoreError("input/output error")
+
+    monkeypatch.setattr(disk, "sync", fail)
+    store.close()
+    assert store.sync_failed
+
+
 def test_after_a_power_cut_a_store_knows_whether_anything_can_be_missing() -> None:
     disk = MemoryDisk()
     store = Store(disk)
