@@ -17,9 +17,15 @@ wrong:
 
     sums equal ------------------------------> next stretch
     sums differ --records listed, they differ--> a *difference*: said loudly, and kept to be asked for
-                                                   '--> the odd one out is told that its copy is damaged; where
-                                                        several have a bad record each, one in a round
+    the round is over --> by list, the odd one out is told that its copy is damaged; where several have a bad record
+                          each, one in a round
     a record fails its checksum, wherever it was read --> this node's copy is damaged
+
+The odd one is told no sooner, since it is made anew with all slots of its list, from a node that may be the odd one in
+a slot that is still to be compared. So a round must have seen a whole list, its members in the same lives; else it is
+left for the next one. Weak: slots that were skipped may hide another odd one; in a large store the odd one stays for
+as long as a round takes, and goes then even if its record was written anew meanwhile; and lists that other nodes
+coordinate are not asked for: who is odd in this one may take over what is wrong at the coordinator of that one.
 
 A node whose copy is *damaged* tells the leader until the ring calls it down; its successors take over with that. Its
 next life begins with an empty store, the damaged one put aside, and is made equal by a mirror. Where a list has nobody
@@ -60,7 +66,7 @@ from .messages import (
 )
 from .rules.mirror import listed
 from .rules.ring import Node, Ring
-from .rules.scrub import Difference, Summed, compared, difference, summed
+from .rules.scrub import Difference, Summed, Votes, compared, difference, summed
 from .rules.slots import SLOTS, Run
 
 log = logging.getLogger(__name__)
@@ -113,6 +119,10 @@ class TellAgain:
     """Tell the leader again that this node's copy is damaged; local. Scrubber -> Scrubber."""
 
 
+Lives = tuple[tuple[str, str], ...]
+"""The other members of a list that are up: id and incarnation, in its order."""
+
+
 class Stretch(NamedTuple):
     """What is to be compared."""
 
@@ -161,6 +171,12 @@ class Round:
     differences: list[Difference] = field(default_factory=list)
     """The first of them."""
     different: int = 0
+    votes: dict[Lives, Votes] = field(default_factory=dict)
+    """By list."""
+    changed: set[Lives] = field(default_factory=set)
+    """Lists that became what they are when the cursor was past their begin."""
+    undecided: list[str] = field(default_factory=list)
+    """Of lists in which nobody can be made anew, though somebody is odd: why."""
     damage: str = ""
 
     def slots(self) -> list[int]:
@@ -251,6 +267,7 @@ class Scrubber(Actor):
     def _ring_changed(self, ring: Ring) -> None:
         """What is under way is asked for anew: it may be another's by now, or others may have it."""
         self._ring = ring
+        before = {(run, _lives(others)) for run, others in self._runs}
         me = ring.by_id.get(self.id)
         named = me is not None and me.incarnation == self.incarnation
         self._runs = []
@@ -261,6 +278,9 @@ class Scrubber(Actor):
                 if first <= last and others:
                     self._runs.append((Run(first, last), others))
         comparison, round = self._comparison, self._round
+        if round is not None:
+            since = {(run, _lives(others)) for run, others in self._runs}
+            round.changed |= {lives for run, lives in since - before if (run.first, b"") < round.cursor}
         if comparison is not None and round is not None:
             self._forget(comparison)
             if comparison.stretch.alone:
@@ -400,19 +420,33 @@ class Scrubber(Actor):
         self._differed += 1
         if len(round.differences) < DIFFERENCES_KEPT_MAX:
             round.differences.append(found)
-        if not round.repair:
-            return
-        odd, why = found.odd, found.sentence
-        if not odd and round.verify:
-            odd = tuple(id for id in sorted(comparison.others) if copies[id] != copies[self.id])
-            why += f". Somebody wished that what {self.id} has, the coordinator, be taken for right"
-        for id in odd:
-            if id == self.id:
-                self._be_damaged(why)
-            else:
-                node = comparison.others[id]
-                told = CopyDamaged(node=id, incarnation=node.incarnation, why=why)
-                self.send(self.system.resolve(f"ringkeeper://{node.bridge_address}/{SCRUBBER}"), told)
+        round.votes.setdefault(_lives(comparison.others), Votes(tuple(copies))).add(found)
+        if round.repair and round.verify and not found.odd:
+            why = f"{found.sentence}. Somebody wished that what {self.id} has, the coordinator, be taken for right"
+            for id, node in sorted(comparison.others.items()):
+                if copies[id] != copies[self.id]:
+                    self._tell_odd(node, why)
+
+    def _tell_odd(self, node: Node, why: str) -> None:
+        told = CopyDamaged(node=node.id, incarnation=node.incarnation, why=why)
+        self.send(self.system.resolve(f"ringkeeper://{node.bridge_address}/{SCRUBBER}"), told)
+
+    def _count(self, round: Round) -> None:
+        """A round has seen everything: by list, who is odd goes, or it is said why nobody does."""
+        lists = {_lives(others): others for _, others in self._runs}
+        for lives, votes in round.votes.items():
+            if not votes.bad or lives not in lists or lives in round.changed:
+                continue  # nobody can say, which is said already; or the next round looks again
+            odd = votes.odd()
+            if not odd:
+                round.undecided.append(votes.sentence())
+                self._note(f"scrub: {votes.sentence()}", log=log.critical)
+            for id in odd if round.repair else ():
+                why = votes.why[id] if len(votes.bad) == 1 else f"{votes.why[id]}; {votes.sentence()}"
+                if id == self.id:
+                    self._be_damaged(why)
+                else:
+                    self._tell_odd(lists[lives][id], why)
 
     def _leave_out(self, comparison: Comparison) -> None:
         """Somebody does not answer: what concerns him is left for the next round."""
@@ -435,6 +469,7 @@ class Scrubber(Actor):
             self.after(comparison.cost_bytes / self._bytes_per_second, CompareNext(round=round.number))
 
     def _end(self, round: Round) -> None:
+        self._count(round)
         round.over = True
         if round.verify or round.different or round.damage:
             slots, keys = len(round.slots()), round.keys.total()
@@ -512,6 +547,7 @@ class Scrubber(Actor):
             "different": round.different,
             "unreadable": round.damage or None,
             "differences": [_for_programs(each) for each in round.differences],
+            "undecided": round.undecided,
         }
 
     def metrics(self) -> Iterator[Metric]:
@@ -525,6 +561,10 @@ class Scrubber(Actor):
         assert self._comparison is None or self._comparison.number == self._comparisons
         for round in (self._round, self._verified):
             assert round is None or len(round.differences) <= min(round.different, DIFFERENCES_KEPT_MAX)
+
+
+def _lives(others: dict[str, Node]) -> Lives:
+    return tuple((node.id, node.incarnation) for node in others.values())
 
 
 def _for_programs(found: Difference) -> dict[str, Any]:

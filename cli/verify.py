@@ -110,6 +110,7 @@ def compare(client: "Client", repair: bool) -> dict[str, Any]:
         "keys": sum(keys.values()),
         "different": sum(each["different"] for each in done),
         "differences": [found for each in done for found in each["differences"]],
+        "undecided": [why for each in done for why in each.get("undecided", ())],
         "unreadable": [f"{each['node']}: {each['unreadable']}" for each in done if each["unreadable"]],
         "damaged": [f"{write.what}: {write.why}" for write in damaged]
         + [f"{each['node']} cannot be spared: {each['damaged']}" for each in done if each["damaged"]],
@@ -142,7 +143,7 @@ def report(found: dict[str, Any]) -> None:
     """The result, for people."""
     for sentence in _shortened(found.get("repaired", [])):
         click.echo(f"made anew: {sentence}")
-    for sentence in _shortened(told(found)):
+    for sentence in _shortened(told(found) + found["undecided"]):
         click.echo(sentence)
     verdict = f"{found['different']} slots differ" if found["different"] else "no slots differ"
     if found["equal"]:

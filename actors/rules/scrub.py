@@ -13,11 +13,14 @@ record each. Then one of them goes, the others when it is back. It is made anew 
 if that one has a bad record in turn, two have it then, and the right copy is the odd one next. So a node goes only
 where that one is right in all; else nothing is removed. And what fewer have in a newer version, or have at all, may be
 what the others have missed, one more of it than another: of such a key nobody can say.
+
+A node is made anew with all that it holds, so this is asked of a whole list, not of one slot: `Votes` adds up what was
+found in its slots.
 """
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from .mirror import Recorded, digest_of
@@ -68,9 +71,11 @@ class Difference:
     number: tuple[int, int]
     keys: tuple[bytes, ...]
     """Of the records that differ, ascending."""
+    bad: Mapping[str, int]
+    """By node, in how many keys most others contradict it; none: nobody can say."""
     odd: tuple[str, ...]
-    """The nodes whose copies are to be made anew, since most others contradict them; none: nobody can say, or no copy
-    can be made anew from a right one."""
+    """The nodes whose copies are to be made anew, as far as this slot tells; none: nobody can say, or no copy can be
+    made anew from a right one."""
     sentence: str
 
 
@@ -83,15 +88,16 @@ def difference(slot: int, number: tuple[int, int], copies: Mapping[str, Sequence
         return None
     agreeing = max(([node for node in contents if contents[node] == content] for content in contents.values()), key=len)
     verdict = "nobody can say which of them is right, and nothing is removed"
-    odd: tuple[str, ...] = ()
     if 2 * len(agreeing) > len(contents):
-        odd = tuple(sorted(contents.keys() - set(agreeing)))
+        right = contents[agreeing[0]]
+        bad = Counter(node for key in keys for node in contents if contents[node].get(key) != right.get(key))
+    else:
+        bad = _bad_keys(keys, contents)
+    odd = to_go(list(contents), bad)
+    if 2 * len(agreeing) > len(contents):
         verdict = f"{', '.join(odd)} {'is' if len(odd) == 1 else 'are'} the odd one out"
-    elif bad := _bad_keys(keys, contents):
-        odd = _first_to_go(list(contents), bad)
-        verdict = "most agree about each key, and the odd one out is " + ", ".join(
-            f"{node} in {bad[node]}" for node in sorted(bad)
-        )
+    elif bad:
+        verdict = f"most agree about each key, and the odd one out is {_counted(bad)}"
         if odd:
             verdict += f"; one after the other is made anew, {odd[0]} first"
         else:
@@ -103,7 +109,7 @@ def difference(slot: int, number: tuple[int, int], copies: Mapping[str, Sequence
     )
     more = f"; and {len(keys) - KEYS_SHOWN_MAX} more keys" if len(keys) > KEYS_SHOWN_MAX else ""
     sentence = f"the copies of slot {slot} differ at number {number[0]}.{number[1]}: {shown}{more}; {verdict}"
-    return Difference(slot=slot, number=number, keys=keys, odd=odd, sentence=sentence)
+    return Difference(slot=slot, number=number, keys=keys, bad=dict(bad), odd=odd, sentence=sentence)
 
 
 def _bad_keys(keys: Iterable[bytes], contents: Mapping[str, Mapping[bytes, Content]]) -> Counter[str]:
@@ -119,12 +125,51 @@ def _bad_keys(keys: Iterable[bytes], contents: Mapping[str, Mapping[bytes, Conte
     return bad
 
 
-def _first_to_go(nodes: Sequence[str], bad: Counter[str]) -> tuple[str, ...]:
-    """Which of the bad copies of a list can be made anew from a good one: of several the worst; none: no one can."""
+def to_go(nodes: Sequence[str], bad: Mapping[str, int]) -> tuple[str, ...]:
+    """Which of the bad copies go, nodes in the order of their list: all, where most are right in all; else one that can
+    be made anew from a right one, of several the worst; none: no one can."""
+    if 2 * len(bad) < len(nodes):
+        return tuple(sorted(bad))
     coordinator, follower = nodes[:2]
     if coordinator not in bad:
         return (min(bad, key=lambda node: (-bad[node], node)),)
     return () if follower in bad else (coordinator,)
+
+
+def _counted(bad: Mapping[str, int]) -> str:
+    return ", ".join(f"{node} in {bad[node]}" for node in sorted(bad))
+
+
+@dataclass(slots=True)
+class Votes:
+    """What was found in the slots of one list, added up."""
+
+    nodes: tuple[str, ...]
+    """The members that were compared, in the order of the list."""
+    bad: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
+    """By bad node, the sentence of the first slot in which it is."""
+    unsure: bool = False
+    """Of a key nobody can say which copy is right."""
+
+    def add(self, found: Difference) -> None:
+        self.bad.update(found.bad)
+        self.unsure = self.unsure or not found.bad
+        for node in found.bad:
+            self.why.setdefault(node, found.sentence)
+
+    def odd(self) -> tuple[str, ...]:
+        return () if self.unsure else to_go(self.nodes, self.bad)
+
+    def sentence(self) -> str:
+        keys = f"of the copies of one list at {', '.join(self.nodes)} the odd one out is, by keys, {_counted(self.bad)}"
+        if odd := self.odd():
+            first = " first" if len(odd) < len(self.bad) else ""
+            return f"{keys}; {', '.join(odd)} {'is' if len(odd) == 1 else 'are'} made anew{first}"
+        if self.unsure:
+            return f"{keys}; of another key nobody can say which is right, and nothing is removed"
+        none = "none can be made anew from a copy that is right in all, and nothing is removed: write those keys anew"
+        return f"{keys}; {none}"
 
 
 def spares(ring: Ring, id: str) -> bool:

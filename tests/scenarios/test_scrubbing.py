@@ -17,6 +17,8 @@ pytestmark = pytest.mark.stories
 
 KEY = b"k7"
 SLOT = slot(KEY)
+OTHER_KEY = b"k2"
+"""In another slot of the same list."""
 KEYS = 30
 
 
@@ -30,6 +32,16 @@ def filled(seed: int, replicas: int = 3, pause_seconds: float = 1.0) -> Iterator
             key = f"k{number}"
             assert cluster.execute(list_of(cluster, key.encode())[0], "SET", key, "right", "EX", 1000) == b"OK"
         yield cluster
+
+
+def bad_in_two_slots(cluster: SimulatedCluster, places: tuple[int, int]) -> tuple[dict[str, str], list[str]]:
+    """Two members of a list have a bad record each, in slots of their own; all members' data ids, and who they are."""
+    members = list_of(cluster)
+    assert members == list_of(cluster, OTHER_KEY) and slot(OTHER_KEY) != SLOT
+    bad = [members[place] for place in places]
+    lie(cluster, bad[0], "another value")
+    lie(cluster, bad[1], "another value", OTHER_KEY)
+    return {id: cluster.machines[id].data_id for id in members}, bad
 
 
 def list_of(cluster: SimulatedCluster, key: bytes = KEY) -> list[str]:
@@ -73,6 +85,7 @@ def verify(cluster: SimulatedCluster) -> dict[str, Any]:
     return {
         "different": sum(each["different"] for each in said),
         "sentences": [found["sentence"] for each in said for found in each["differences"]],
+        "undecided": [sentence for each in said for sentence in each["undecided"]],
         "skipped": sum(each["skipped"] for each in said),
         "keys": sum(keys for each in said for _, keys in each["keys_by_slot"]),
     }
@@ -138,6 +151,96 @@ def test_of_two_bad_copies_that_would_answer_one_after_the_other_neither_is_the_
             assert cluster.execute(members[0], "SET", key, "written anew") == b"OK"
         cluster.run(0.1)
         assert verify(cluster)["different"] == 0
+
+
+@pytest.mark.parametrize("places", [(0, 2), (1, 2)])
+def test_a_bad_record_is_not_taken_over_from_who_has_another_one_in_another_slot(places: tuple[int, int]) -> None:
+    with filled(seed=1) as cluster:
+        before, bad = bad_in_two_slots(cluster, places)
+        up: set[int] = set()
+
+        def are_healed() -> bool:
+            ring = cluster.ring()
+            up.add(sum(node.state == "up" for node in ring.circle) if ring is not None else 0)
+            return all(cluster.machines[id].data_id != before[id] for id in bad) and cluster.serves()
+
+        cluster.run_until(are_healed, 60)
+        cluster.run(10.0)
+        assert min(up) == 2, "both were away at once"
+        (good,) = before.keys() - set(bad)
+        assert cluster.machines[good].data_id == before[good]
+        for key in (KEY, OTHER_KEY):
+            records = {record(cluster, id, key) for id in before}
+            assert len(records) == 1 and {each.value for each in records if each} == {b"right"}
+        assert verify(cluster)["different"] == 0
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_of_who_would_coordinate_one_after_the_other_and_is_bad_in_a_slot_each_nobody_is_made_anew(
+    places: tuple[int, int],
+) -> None:
+    with filled(seed=1) as cluster:
+        before, bad = bad_in_two_slots(cluster, places)
+        held = {(id, key): record(cluster, id, key) for id in before for key in (KEY, OTHER_KEY)}
+        cluster.run(60.0)
+        assert {(id, key): record(cluster, id, key) for id, key in held} == held
+        assert {id: cluster.machines[id].data_id for id in before} == before and "down" not in history(cluster)
+        found = verify(cluster)
+        assert found["different"] == 2 and len(found["sentences"]) == 2
+        assert len(found["undecided"]) == 1 and "nothing is removed" in found["undecided"][0]
+        assert all(f"{id} in 1" in found["undecided"][0] for id in bad)
+        for key in (KEY, OTHER_KEY):
+            assert cluster.execute(list_of(cluster)[0], "SET", key, "written anew") == b"OK"
+        cluster.run(5.0)  # a round that was under way may have met one of them before it was written
+        cluster.run_until(cluster.serves, 30)
+        found = verify(cluster)
+        assert found["different"] == 0 and not found["undecided"]
+        assert {each.value for id, key in held if (each := record(cluster, id, key))} == {b"written anew"}
+
+
+def test_nobody_goes_before_a_round_has_seen_its_whole_list() -> None:
+    with filled(seed=1, pause_seconds=1e6) as cluster:
+        before, _ = bad_in_two_slots(cluster, (0, 2))  # the slot in which the coordinator is bad comes last
+        coordinator, second, third = before
+        for other in (second, third):
+            cluster.world.network.delay(coordinator, other, 0.1)
+        cluster.execute(coordinator, "RING", "VERIFY", "START", "REPAIR")
+
+        def state() -> dict[str, Any]:
+            return dict(json.loads(cluster.execute(coordinator, "RING", "VERIFY")))
+
+        while not state()["different"]:
+            cluster.run(0.1)
+        assert state()["state"] == "running" and state()["different"] == 1
+        cluster.run(0.5)
+        assert state()["state"] == "running" and "down" not in history(cluster)
+        cluster.run_until(lambda: f"{coordinator} down: its copy is damaged" in history(cluster), 30)
+        cluster.run_until(cluster.serves, 30)
+        assert f"{third} down" not in history(cluster)
+
+
+def test_a_round_that_has_seen_half_of_a_list_as_it_is_has_nobody_go() -> None:
+    with filled(seed=1, pause_seconds=1e6) as cluster:
+        before, _ = bad_in_two_slots(cluster, (2, 0))  # the slot in which the coordinator is bad comes first
+        coordinator, second, third = before
+        cluster.world.network.delay(coordinator, third, 0.7)
+        cluster.execute(coordinator, "RING", "VERIFY", "START", "REPAIR")
+
+        def state() -> dict[str, Any]:
+            return dict(json.loads(cluster.execute(coordinator, "RING", "VERIFY")))
+
+        while not state()["different"]:
+            cluster.run(0.1)
+        cluster.kill(second)
+        cluster.run_until(lambda: state_of(cluster, second) == "down", 10)
+        cluster.start_node(second)
+        cluster.run_until(lambda: state_of(cluster, second) == "up", 10)
+        assert state()["state"] == "running" and state()["different"] == 1, "the list has changed too late"
+        while state()["state"] == "running":
+            cluster.run(0.1)
+        cluster.run(5.0)
+        assert state()["different"] == 2
+        assert "damaged" not in history(cluster), "the third would take over what is wrong at the coordinator"
 
 
 def test_while_all_is_well_nothing_is_found_though_clients_write_all_the_time() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ringkeeper.actors.rules.mirror import listed
 from ringkeeper.actors.rules.ring import Node
-from ringkeeper.actors.rules.scrub import Listed, compared, difference, may_go, others_hold, spares, summed
+from ringkeeper.actors.rules.scrub import Listed, Votes, compared, difference, may_go, others_hold, spares, summed
 from ringkeeper.runtime.store import Record
 from ringkeeper.tests.actors.rules.rings import founded, hex64, ids, lost
 
@@ -63,6 +63,26 @@ def test_no_copy_is_made_anew_from_one_that_has_another_bad_record() -> None:
         assert "none can be made anew from a copy that is right in all, and nothing is removed" in found.sentence
     found = difference(5, (3, 3), {"one": bad_in(b"a"), "two": bad_in(b"b"), "3": ALL, "4": ALL, "5": ALL})
     assert found is not None and found.odd == ("one", "two")  # most are right in all: both go, and only then return
+
+
+def votes(*slots: tuple[list[Listed], list[Listed], list[Listed]]) -> Votes:
+    votes = Votes(("one", "two", "three"))
+    for copies in slots:
+        found = difference(5, (3, 3), dict(zip(votes.nodes, copies, strict=True)))
+        assert found is not None
+        votes.add(found)
+    return votes
+
+
+def test_who_goes_is_asked_of_all_slots_of_a_list_together() -> None:
+    one, two, three = (bad_in(b"a"), ALL, ALL), (ALL, bad_in(b"b", b"c"), ALL), (ALL, ALL, bad_in(b"b"))
+    assert votes(one).odd() == ("one",) and votes(one, one).odd() == ("one",)
+    assert votes(three, two).odd() == ("two",)  # the worst
+    assert "three in 1, two in 2; two is made anew first" in votes(three, two).sentence()
+    assert votes(three, one).odd() == ("one",)  # while it coordinates, three would be made anew from it
+    assert votes(one, two).odd() == () and "nothing is removed" in votes(one, two).sentence()
+    nobody_can_say = (ALL, bad_in(b"a"), bad_in(b"b")[1:])
+    assert votes(two, nobody_can_say).odd() == () and "nobody can say" in votes(two, nobody_can_say).sentence()
 
 
 def test_what_fewer_copies_have_alone_or_newer_is_not_voted_down_key_by_key() -> None:
