@@ -377,23 +377,22 @@ class Scrubber(Actor):
         comparison = self._comparison
         if comparison is None or message.comparison != comparison.number or message.node not in comparison.others:
             return
+        if self._ring is not None and message.epoch > self._ring.epoch:
+            return  # all are asked anew once this node has read that ring, too
         comparison.answers[message.node] = message
         if len(comparison.answers) == len(comparison.others):
             self._judge(comparison)
 
     def _judge(self, comparison: Comparison) -> None:
         """All have answered: go on, or look closer."""
-        round, ring = self._round, self._ring
-        assert round is not None and ring is not None
+        round = self._round
+        assert round is not None
         differ: set[int] = set()
         busy: set[int] = set()
         for answer in comparison.answers.values():
-            if answer.epoch != ring.epoch:
-                busy.update(slot for slot, *_ in comparison.sums)
-            else:
-                found = compared(comparison.sums, answer.sums)
-                differ |= found[0]
-                busy |= found[1]
+            found = compared(comparison.sums, answer.sums)
+            differ |= found[0]
+            busy |= found[1]
         stretch = comparison.stretch
         for slot in sorted(busy | differ):
             after, upto = max(stretch.after, (slot, b"")), min(stretch.upto, (slot + 1, b""))

@@ -388,6 +388,24 @@ def test_a_damaged_record_that_nobody_else_has_keeps_others_from_returning_until
         assert {each.value if each else None for each in records} == {b"anew" if words[0] == "SET" else None}
 
 
+def test_a_coordinator_that_reads_a_ring_late_compares_all_the_same() -> None:
+    """The others have read it, and cannot say anything to who asks in the one before; that it asked is no attempt."""
+    with filled(seed=4, pause_seconds=1000.0) as cluster:
+        late, *others = list_of(cluster)
+        for server in cluster.zookeeper.names:
+            cluster.world.network.delay(server, late, 0.3)
+        before = ring_of(cluster, others[0])
+        cluster.execute(others[0], "RING", "LIMIT", "BYTES_PER_SECOND", str(1 << 30))
+        cluster.run_until(lambda: min(ring_of(cluster, id) for id in others) > before, 5.0)
+        assert ring_of(cluster, late) == before
+        assert verify(cluster)["skipped"] == 0
+
+
+def ring_of(cluster: SimulatedCluster, id: str) -> int:
+    """The epoch of the ring that a node obeys."""
+    return int(cluster.node(id).actor("storage")._epoch)
+
+
 def test_a_bad_record_that_is_met_at_a_start_has_the_copy_made_anew() -> None:
     with filled(seed=8) as cluster:
         bad = list_of(cluster)[1]
