@@ -294,6 +294,7 @@ def restored(
     lost. Complete is who was up in the ring that is restored. Its change in flight is to be planned anew.
     """
     nodes = tuple(replace(node, state="down") if node.state != "out" else node for node in ring.nodes)
+    known = (*ring.circle, *(ring.change.comes if ring.change is not None else ()))
     return ring.amended(
         epoch=max(ring.epoch, above) + EPOCHS_SKIPPED,
         nonce=nonce,
@@ -302,7 +303,7 @@ def restored(
         wall_seconds=wall_seconds,
         nodes=nodes,
         trouble=tuple(in_trouble(ring, nodes)),
-        left_behind=_left_behind(ring, ((node.id, node.data_id) for node in ring.circle if node.id in unheard)),
+        left_behind=_left_behind(ring, ((node.id, node.data_id) for node in known if node.id in unheard)),
         **_without_the_change(ring),
     )
 

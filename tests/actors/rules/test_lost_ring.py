@@ -58,7 +58,10 @@ def test_who_was_about_to_become_a_member_may_have_answered_for_what_it_alone_ho
     for nonce in (61, 62):
         ring = advanced(ring, nonce=hex64(nonce), **fields)  # type: ignore[arg-type]
     held = dict.fromkeys(ids(2), ring)
-    assert restoration(None, None, held, DIRECTORIES).unheard == (new,)
+    found = restoration(None, None, held, DIRECTORIES)
+    assert found.unheard == (new,)
+    written = restored(found.ring, found.above, found.unheard, why="", nonce=hex64(77), wall_seconds=1.0)
+    assert written.left_behind == ((new, registration(new).data_id),)  # what it holds is salvaged if it comes back
 
 
 def test_who_was_up_and_has_lost_its_disk_has_not_said_what_it_held_and_its_directory_is_left_behind() -> None:
