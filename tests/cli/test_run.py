@@ -175,7 +175,8 @@ def test_a_failing_schedule_is_made_shorter_and_can_be_played_again(
         raise RuntimeError("nobody may lose a session")
 
     monkeypatch.setattr(SimulatedStage, "_lose_session", fails)
-    seed = next(seed for seed in range(1000) if any(event.what == "session" for event in draw(seed).events))
+    seeds = [seed for seed in range(300) if any(event.what == "session" for event in draw(seed).events)]
+    seed = min(seeds, key=lambda seed: len(draw(seed).events))
     run = type_("--random", "--simulate", "--seed", seed)
     assert run.exit_code == 1
     kept = folder / f"story-{seed}.json"
