@@ -159,9 +159,9 @@ def test_a_random_story_is_that_of_its_seed(folder: Path) -> None:
 
 @pytest.mark.stories
 def test_random_stories_are_played_for_some_minutes(folder: Path) -> None:
-    run = shell("--random", "--simulate", "--minutes", 0.05, "--seed", 100)
+    run = shell("--random", "--simulate", "--minutes", 0.05, "--seed", 615)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.startswith("random stories, from seed 100 on\n")
+    assert run.stdout.startswith("random stories, from seed 615 on\n")
     assert "all as it must be" in run.stdout
 
 

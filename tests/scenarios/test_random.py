@@ -26,9 +26,10 @@ STORIES = Path(__file__).parent / "stories"
 
 
 def schedule(*events: Event) -> Schedule:
-    return replace(
-        draw(1), nodes=3, ecs=2, fsync="always", keys=5, clients=2, seconds=12.0, copies=2, min_copies=2, events=events
-    )
+    return Schedule(
+        seed=1, nodes=3, ecs=2, fsync="always", mix="mixed", clients=2, keys=5, operations_per_second=15.0,
+        seconds=12.0, copies=2, min_copies=2, events=events,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
