@@ -170,12 +170,15 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
 
 1.  The `Scrubber` of a coordinator goes through its slots again and again: `SumUp` asks the `Replica` of each other
     member that is up for sums at one slot number, `SummedUp` brings them. Where they differ it asks for the records,
-    and ``rules/scrub.py`` says whose copy is the odd one out: `CopyDamaged` tells the `Scrubber` there.
+    and ``rules/scrub.py`` says whose copy is the odd one out: `CopyDamaged` tells the `Scrubber` there, once all slots
+    of the list have been compared.
 2.  A record that fails its checksum is met by whoever reads it: `DamageFound` tells the `Scrubber` of the process. A
-    SET or DEL replaces or removes it all the same (`slot_view.py`): where no other copy is up, nothing else can.
+    SET or DEL replaces or removes it all the same (`slot_view.py`): where no other copy is up, nothing else can. One
+    that is met while the store is counted at a start is said by the registration, too.
 3.  Whose copy is damaged tells the leading `Ecs` and its own `Member` (`CopyDamaged`). `Ecs` writes it down as soon as
-    others answer for its lists; *a node dies*, step 2, follows. `Member` reads that, has written down that the store is
-    to be put aside (`node_folder.py`), and starts the process again: it returns empty, and is made equal.
+    others answer for its lists that have been heard since (`PeersHeard`) and have no bad copy themselves; *a node
+    dies*, step 2, follows. `Member` reads that, has written down that the store is to be put aside (`node_folder.py`),
+    and starts the process again: it returns empty, and is made equal.
 4.  ``RING VERIFY`` (`RunVerify`) has a `Scrubber` compare everything now.
 
 5.  A disk that fails to sync may have dropped anything that was not synced yet. The `StorageNode` or the `Replica` that

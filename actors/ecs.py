@@ -58,7 +58,7 @@ nodes themselves which ring they hold, and waits a second for those that do not 
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
@@ -269,10 +269,8 @@ class Ecs(Actor):
         self._trouble = ""
         self._refused: dict[str, str] = {}
         self._suspicions = Suspicions()
-        self._damaged: dict[str, CopyDamaged] = {}
-        """By node what it has said of its copy, in the life that the ring names."""
-        self._heard_since: dict[str, set[tuple[str, str]]] = {}
-        """By such a node, which lives have been heard since it has said so."""
+        self._damaged: dict[str, tuple[CopyDamaged, set[tuple[str, str]]]] = {}
+        """By node what it has said of its copy, in the life that the ring names, and which lives were heard since."""
         self._phi: dict[str, dict[str, float]] = {}
         """By node, how sure it is of each other one's silence, as it has said last."""
         self._balancer, self._balances = balancer, False
@@ -384,8 +382,7 @@ class Ecs(Actor):
                 self._heard_of((message.by, message.by_incarnation))
             case CopyDamaged():
                 if message.node not in self._damaged:
-                    self._damaged[message.node] = message
-                    self._heard_since[message.node] = set()
+                    self._damaged[message.node] = message, set()
                     self.look()
             case BalancePlanned():
                 self.verbs.balance_planned(message)
@@ -696,7 +693,7 @@ class Ecs(Actor):
 
     def _heard_of(self, life: tuple[str, str]) -> None:
         """A life has been heard: somebody whose copy is damaged may have waited for it."""
-        new = [heard for id, heard in self._heard_since.items() if id in self._damaged and life not in heard]
+        new = [heard for _, heard in self._damaged.values() if life not in heard]
         for heard in new:
             heard.add(life)
         if new:
@@ -708,16 +705,16 @@ class Ecs(Actor):
             id: each
             for id, each in self._damaged.items()
             if id in ring.by_id
-            and ring.by_id[id].incarnation == each.incarnation
+            and ring.by_id[id].incarnation == each[0].incarnation
             and ring.by_id[id].state in ("up", "returning")
         }
-        claims = sorted(self._damaged.items())
-        return next((each for id, each in claims if may_go(ring, id, self._good_copies(ring, id))), None)
+        claims = [self._damaged[id] for id in sorted(self._damaged)]
+        return next((each for each, heard in claims if may_go(ring, each.node, self._good_copies(ring, heard))), None)
 
-    def _good_copies(self, ring: Ring, id: str) -> set[str]:
-        """Who can stand in for a node that has said that its copy is damaged: it has been heard since, in the life that
-        the ring and ZooKeeper know, and has said nothing like it itself."""
-        lives, heard = self.newest_lives(), self._heard_since.get(id, set())
+    def _good_copies(self, ring: Ring, heard: Container[tuple[str, str]]) -> set[str]:
+        """Who can stand in for a node that has said that its copy is damaged: it has been ``heard`` since, in the life
+        that the ring and ZooKeeper know, and has said nothing like it itself."""
+        lives = self.newest_lives()
         return {
             node.id
             for node in ring.circle

@@ -88,13 +88,14 @@ def difference(slot: int, number: tuple[int, int], copies: Mapping[str, Sequence
         return None
     agreeing = max(([node for node in contents if contents[node] == content] for content in contents.values()), key=len)
     verdict = "nobody can say which of them is right, and nothing is removed"
-    if 2 * len(agreeing) > len(contents):
+    most = 2 * len(agreeing) > len(contents)
+    if most:
         right = contents[agreeing[0]]
         bad = Counter(node for key in keys for node in contents if contents[node].get(key) != right.get(key))
     else:
         bad = _bad_keys(keys, contents)
     odd = to_go(list(contents), bad)
-    if 2 * len(agreeing) > len(contents):
+    if most:
         verdict = f"{', '.join(odd)} {'is' if len(odd) == 1 else 'are'} the odd one out"
     elif bad:
         verdict = f"most agree about each key, and the odd one out is {_counted(bad)}"

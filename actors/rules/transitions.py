@@ -215,8 +215,9 @@ def abandoned(ring: Ring, id: str) -> tuple[Trouble, ...]:
 
 
 def recovered(ring: Ring, id: str, *, why: str, nonce: str, wall_seconds: float) -> Ring:
-    """The ring in which one member counts as complete in all its lists that nobody answers for, and nobody else does:
-    what it lacks is given up (R17). Raises RingError as ``abandoned``."""
+    """The ring in which one member, with those that are up beside it, counts as complete in all its lists that nobody
+    answers for or whose reads wait, and nobody else does: what it lacks is given up (R17). Raises RingError as
+    ``abandoned``."""
     lists = abandoned(ring, id)
     alone = (id, ring.by_id[id].data_id)
     slots = ", ".join(str(each.slots) for each in lists)
