@@ -19,7 +19,7 @@ def setup(stage: Stage) -> None:
 
 
 def story(stage: Stage) -> None:
-    writers = stage.load("set", clients=2, keys=stage.random.randint(10, 30))
+    writers = stage.load("set", clients=2, keys=stage.random.randint(20, 40))  # so each node has some to lie about
     stage.wait_for(stage.random.randint(40, 80), writers)
     quiet = stage.random.random() < 0.5
     if quiet:  # else what is wrong may be overwritten before anybody looks

@@ -5,8 +5,9 @@ off alone is not seen in what clients are told, or only between two messages; su
 shows its rule message by message.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +16,17 @@ from ringkeeper.actors.acknowledging import Acknowledging, Group
 from ringkeeper.actors.ecs import Ecs
 from ringkeeper.actors.handoff import Handoff
 from ringkeeper.actors.member import Member
-from ringkeeper.actors.messages import LATER, Append, Chunk, HandoffReached, LookForRing, OpenStream, Prove, Tails
+from ringkeeper.actors.messages import (
+    LATER,
+    Append,
+    Chunk,
+    HandoffReached,
+    KeysListed,
+    LookForRing,
+    OpenStream,
+    Prove,
+    Tails,
+)
 from ringkeeper.actors.operations import stage
 from ringkeeper.actors.replica import APPLY, Inbound, Replica
 from ringkeeper.actors.replicator import Replicator
@@ -30,8 +41,8 @@ from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.actors.takeover import Takeover
 from ringkeeper.actors.tenures import Tenure, Tenures
 from ringkeeper.runtime.store import Record
-from ringkeeper.tests.actors import test_member, test_replica, test_successors
-from ringkeeper.tests.scenarios import test_moments
+from ringkeeper.tests.actors import test_handoff, test_member, test_replica, test_successors
+from ringkeeper.tests.scenarios import test_moments, test_scrubbing
 from ringkeeper.tests.scenarios.planting import RANDOM
 
 Patch = pytest.MonkeyPatch
@@ -403,6 +414,17 @@ def a_digest_that_ignores_expiry(patch: Patch) -> None:
         patch.setattr(module, "digest_of", digest)
 
 
+def a_late_answer_is_believed(patch: Patch) -> None:
+    """R26: which keys the learner holds is taken from any answer of its walk, also from one to an earlier question,
+    which had left out others."""
+    listed = Handoff._keys_listed
+
+    def believed(self: Handoff, message: KeysListed) -> None:
+        listed(self, replace(message, question=getattr(self._asked, "question", 0)))
+
+    patch.setattr(Handoff, "_keys_listed", believed)
+
+
 # Changes
 
 
@@ -538,6 +560,59 @@ def nobody_has_lost_anything_by_a_power_cut(patch: Patch) -> None:
         return recovery(ring, {id: replace(life, whole=True) for id, life in lives.items()}, highest, enough)
 
     patch.setattr(ecs, "recovery", trusting)
+
+
+# Damaged copies
+
+
+def those_that_are_back(ecs: Ecs, ring: Ring, heard: Container[tuple[str, str]]) -> Iterator[tuple[Node, Registration]]:
+    """The nodes that a damaged one may wait for: heard since, in the life that the ring knows."""
+    lives = ecs.newest_lives()
+    for node in ring.circle:
+        life = lives.get(node.id)
+        if life is not None and life.incarnation == node.incarnation and (node.id, node.incarnation) in heard:
+            yield node, life
+
+
+def who_is_damaged_goes_for_who_is_damaged(patch: Patch) -> None:
+    """R25: a copy with a record that cannot be read is made anew from another one, which may have such a record too."""
+    patch.setattr(
+        Ecs,
+        "_good_copies",
+        lambda self, ring, heard: {
+            node.id for node, life in those_that_are_back(self, ring, heard) if node.state == "up" or life.whole
+        },
+    )
+
+
+def who_is_damaged_goes_for_who_lost_power(patch: Patch) -> None:
+    """R16, R25: a copy with a record that cannot be read is made anew from one of which a power cut has taken the last
+    second."""
+    patch.setattr(
+        Ecs,
+        "_good_copies",
+        lambda self, ring, heard: {
+            node.id
+            for node, life in those_that_are_back(self, ring, heard)
+            if not life.damaged and node.id not in self._damaged
+        },
+    )
+
+
+def who_is_damaged_goes_for_who_is_not_heard(patch: Patch) -> None:
+    """R25: a copy with a record that cannot be read is given up though nobody has heard of the others for a while."""
+    patch.setattr(
+        Ecs,
+        "_good_copies",
+        lambda self, ring, heard: {
+            node.id
+            for node in ring.circle
+            if (life := self.newest_lives().get(node.id)) is not None
+            and not life.damaged
+            and node.id not in self._damaged
+            and (node.state == "up" or life.whole)
+        },
+    )
 
 
 # Takeover
@@ -754,6 +829,22 @@ FAULTS: dict[str, Planted] = {
     "reads without a lease": Planted(reads_without_a_lease, "one is asked that was deposed", 0),
     "a mirror that forgets removals": Planted(a_mirror_that_forgets_removals, "values expire", 0),
     "a digest that ignores expiry": Planted(a_digest_that_ignores_expiry, "a disk lies", 0),
+    "a late answer is believed": Planted(
+        a_late_answer_is_believed,
+        test_handoff.test_a_key_that_goes_after_a_late_answer_has_left_it_out_goes_at_the_learner,
+    ),
+    "who is damaged goes for who is damaged": Planted(
+        who_is_damaged_goes_for_who_is_damaged,
+        partial(test_scrubbing.test_copies_that_are_all_bad_in_one_record_each_lose_nothing_when_all_are_killed, 2),
+    ),
+    "who is damaged goes for who lost power": Planted(
+        who_is_damaged_goes_for_who_lost_power,
+        test_scrubbing.test_a_bad_record_is_no_reason_to_go_for_who_has_what_a_power_cut_took_of_the_other,
+    ),
+    "who is damaged goes for who is not heard": Planted(
+        who_is_damaged_goes_for_who_is_not_heard,
+        test_scrubbing.test_a_bad_record_is_no_reason_to_go_for_who_has_died_and_nobody_knows_it,
+    ),
     "the lease of others is not waited for": Planted(
         the_lease_of_others_is_not_waited_for, "one is asked that was deposed", 0
     ),

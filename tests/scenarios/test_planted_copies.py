@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.tests.actors import test_member
+from ringkeeper.tests.actors.pair import Pair
 from ringkeeper.tests.actors.test_replica import FIRST, Copy
 from ringkeeper.tests.actors.trio import Trio
 from ringkeeper.tests.scenarios.planted_copies import FAULTS, Planted
@@ -36,6 +37,10 @@ def surroundings(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
             match name:
                 case "trio":
                     made[name] = Trio().start()
+                    ends.callback(made[name].stop)
+                case "pair":
+                    made[name] = Pair()
+                    made[name].read()
                     ends.callback(made[name].stop)
                 case "copy":
                     made[name] = Copy()

@@ -66,6 +66,7 @@ def lie(cluster: SimulatedCluster, id: str, how: str, key: bytes = KEY) -> None:
         "nothing": None,
     }
     disk.lie(disk_key, lies[how])
+    cluster.node(id).store._drop_shard(slot(key) % SHARDS)  # what is cached is not read
 
 
 def history(cluster: SimulatedCluster) -> str:
@@ -314,9 +315,7 @@ def test_of_two_copies_nobody_says_which_is_right_until_a_person_asks_for_it() -
 def test_a_bad_copy_that_a_client_meets_is_not_waited_for_by_the_scrubber() -> None:
     with filled(seed=6, pause_seconds=1e6) as cluster:
         coordinator = list_of(cluster)[0]
-        node = cluster.node(coordinator)
         lie(cluster, coordinator, "a bit is flipped")
-        node.store._drop_shard(SLOT % 256)  # what is cached is not read
         told = str(cluster.execute(coordinator, "GET", KEY))
         assert told.startswith("TRYAGAIN") and "is not what was written" in told
         cluster.run_until(lambda: "its copy is damaged" in history(cluster), 5)
@@ -334,7 +333,6 @@ def test_the_last_copy_that_is_up_stays_however_damaged() -> None:
             cluster.kill(id)
         cluster.run_until(lambda: history(cluster).count(" down") >= 1, 10)
         lie(cluster, kept, "a bit is flipped")
-        cluster.node(kept).store._drop_shard(SLOT % 256)
         cluster.run(2.0)
         cluster.execute(kept, "GET", KEY)
         cluster.run(5.0)
@@ -360,7 +358,6 @@ def test_a_damaged_record_that_nobody_else_has_keeps_others_from_returning_until
     with SimulatedCluster(8, nodes=3, replicas=2, min_copies=min_copies) as cluster:
         kept, returning = filled_list(cluster)
         lie(cluster, kept, "a bit is flipped")
-        cluster.node(kept).store._drop_shard(SLOT % 256)
         if min_copies == 1:
             cluster.kill(returning)
         else:  # with its disk it would be complete, and the other one made equal to it
@@ -441,7 +438,6 @@ def test_copies_that_are_all_bad_in_one_record_each_lose_nothing_when_all_are_ki
         ours = keys_of(cluster, members)
         for id, key in zip(members, ours, strict=False):
             lie(cluster, id, "a bit is flipped", key.encode())
-            cluster.node(id).store._drop_shard(slot(key.encode()) % SHARDS)
         before = [cluster.machines[id].data_id for id in members]
         ids = [node.machine.id for node in cluster.nodes()]
         for id in ids:
@@ -455,6 +451,21 @@ def test_copies_that_are_all_bad_in_one_record_each_lose_nothing_when_all_are_ki
         assert {key: [id for id in members if not readable(cluster, id, key)] for key in ours} == {
             key: [bad[key]] if key in bad else [] for key in ours
         }
+
+
+def test_a_bad_record_is_no_reason_to_go_for_who_has_died_and_nobody_knows_it() -> None:
+    with SimulatedCluster(3, nodes=3, replicas=2) as cluster:
+        a, b = filled_list(cluster)
+        before, ours = cluster.machines[a].data_id, keys_of(cluster, [a, b])
+        lie(cluster, a, "a bit is flipped")
+        cluster.lose_disk(b)
+        assert str(cluster.execute(a, "GET", KEY)).startswith("TRYAGAIN") and state_of(cluster, b) == "up"
+        cluster.run(10.0)
+        assert state_of(cluster, a) == "up", "as the last one"
+        cluster.start_node(b)
+        cluster.run(60.0)
+        assert cluster.machines[a].data_id == before
+        assert [key for key in ours if not readable(cluster, a, key)] == [KEY.decode()] != ours
 
 
 def test_a_bad_record_is_no_reason_to_go_for_who_has_what_a_power_cut_took_of_the_other() -> None:
