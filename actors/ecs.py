@@ -28,7 +28,7 @@ What a look may write, the first that applies:
     found      there is no ring, and enough nodes have registered
     returned   nodes of the ring have registered another life: returning, by one write, or up where they hold the only
                copy. A life that the ring calls up ends with that at once (R3); who is down waits for the change in
-               flight (R8), unless slots wait for it that nobody answers for
+               flight (R8), unless slots wait for it that nobody answers for, or writes do
     downed     nodes of the ring have not been registered for a while, and this ECS has led, and been connected, long
                enough for everybody to have come back; or their peers say that they have ended, or are silent
                (R22, ``rules/suspicion.py``): all of them in one write. One whose copy is damaged, if others answer for
@@ -36,6 +36,8 @@ What a look may write, the first that applies:
     kept       lists that nobody answers for, and of which a complete member is returning, have it as keeper (R15);
                after a power cut more of them are waited for, and asked how much they hold (R16, ``recovery.py``)
     an order   what somebody asked for by a verb (``ecs_verbs.py``), but not in the midst of a seal
+    put back   the change in flight, while it transfers and lists refuse writes for want of somebody who is returning
+               and not raised by it; or who is, and would wait for others that lack more (R8, R15)
     a step     of the change in flight: all coordinators have reached the end of its phase, so the next one, or the
                commit (R11); or a node that joins is gone, or a phase lasts too long, so the change is given up (R12)
     begun      no change is in flight: all nodes that are returning are to be up, else those that have been down for too
@@ -58,7 +60,7 @@ nodes themselves which ring they hold, and waits a second for those that do not 
 """
 
 import logging
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
@@ -129,8 +131,11 @@ from .rules.transitions import (
     giving_up,
     kept,
     planned,
+    put_back,
+    raisable,
     returned,
     returning,
+    short_of,
 )
 
 log = logging.getLogger(__name__)
@@ -147,6 +152,9 @@ PHASE_SECONDS_MAX = {"switch": 3.0, "seal": 5.0}
 STUCK_SECONDS_MAX = 30.0
 """A transfer in which no key passes for so long is given up, so that others have their turn; but for what the limit of
 bytes per second makes it wait."""
+
+APART_SECONDS = 2.0
+"""Of several that are returning those that have caught up wait for the others so long, where writes wait for them."""
 
 TRY_AGAIN_SECONDS, TRY_AGAIN_SECONDS_MAX = 2.0, 60.0
 """So long after it failed a join is tried again by itself, doubled with every failure up to that."""
@@ -296,6 +304,8 @@ class Ecs(Actor):
         self._wished_since: dict[int, float] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         """By node that was not taken in or raised: how often that failed, and when it may be tried again."""
+        self._ahead: set[tuple[str, str]] = set()
+        """The lives that are raised before others that are returning as well, since they had caught up first."""
         self._recovering_since: dict[Run, float] = {}
         """Since when a complete member is back, of the lists that have no keeper yet."""
         self._highest: dict[tuple[Run, str], tuple[int, int] | None] = {}
@@ -349,7 +359,10 @@ class Ecs(Actor):
                 self._deposed()
             case Connected():
                 self._connect()
-            case Suspended() | Lost():
+            case Suspended():
+                self._disconnect()
+            case Lost():
+                self._has_lock = False
                 self._disconnect()
             case NodeChanged():
                 self._ring_read(message.data, message.version)
@@ -449,7 +462,7 @@ class Ecs(Actor):
 
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
-        self._connected = self._names_known = self._read_afresh = self._verified = self._has_lock = False
+        self._connected = self._names_known = self._read_afresh = self._verified = False
         self._version = self.stored = self._verification = None
         self._absent_since.clear()
         self._down_since.clear()
@@ -689,6 +702,9 @@ class Ecs(Actor):
             return kept(ring, found.keepers, unsure=found.unsure, why=why, **self.write_fields())
         if ring.change is None:
             return self._ordered(ring) or self._begun(ring)
+        if urgent := [id for id in self._raisable(ring) if self._goes_first(ring, id)]:
+            why = f"writes wait for {', '.join(urgent)}"
+            return put_back(ring, why=why, **self.write_fields())
         return self._step(ring, absent) or (self._ordered(ring) if ring.change.phase != "seal" else None)
 
     def _heard_of(self, life: tuple[str, str]) -> None:
@@ -764,6 +780,10 @@ class Ecs(Actor):
             keys, size = sum(each.keys for each in self.progress()), sum(each.bytes for each in self.progress())
             why = f"every coordinator is ready; {keys} keys looked at, {size} bytes sent"
             return committed(ring, why=why, **self.write_fields())
+        if ahead := self._caught_up(ring):
+            self._ahead = self._lives(ring, ahead)
+            why = f"writes wait for {', '.join(ahead)}, and others take longer"
+            return put_back(ring, why=why, **self.write_fields())
         seconds_max = PHASE_SECONDS_MAX.get(change.phase)
         if seconds_max is None:
             keys = sum(each.keys for each in self.progress())
@@ -851,8 +871,10 @@ class Ecs(Actor):
         jobs = {wish.job for wish in ring.queue}
         self.waiting_because = {job: why for job, why in self.waiting_because.items() if job in jobs}
         self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
-        if wish := returning(ring, less=self._not_yet(ring)):
-            return begun(ring, wish, why="they are back", **self.write_fields())
+        if ids := self._raisable(ring):
+            self._ahead &= self._lives(ring, ids)
+            ahead = tuple(id for id in ids if self._lives(ring, [id]) <= self._ahead)
+            return begun(ring, returning(ring, ahead or ids), why="they are back", **self.write_fields())
         if (following := self._without_the_lost(ring)) is not None:
             return following
         for wish in ring.queue:
@@ -869,6 +891,32 @@ class Ecs(Actor):
                 if following is not None:
                     return following
         return self._joined(ring)
+
+    def _caught_up(self, ring: Ring) -> tuple[str, ...]:
+        """Who would be raised by a change that raises several, if writes need not wait for the others (R15)."""
+        assert ring.change is not None and self._plan is not None and self._phase_since is not None
+        wish = ring.change.wish
+        if ring.change.phase != "transfer" or wish.kind != "return" or len(wish.ids) == 1 or not ring.trouble:
+            return ()
+        left = self._phase_since[1] + APART_SECONDS - self.now()
+        if left > 0:
+            self._look_in(left)
+            return ()
+        self._look_in(APART_SECONDS)
+        walks = [each for each in self.progress() if each.state == "walked" and not each.trouble]
+        walked = {(each.source, each.target, each.first, each.last) for each in walks}
+        plan = self._plan[1]
+        late = {each.target for each in plan.transfers if (each.source, each.target, *each.slots) not in walked}
+        ahead = tuple(id for id in wish.ids if id not in late)
+        return ahead if any(short_of(ring, id) for id in ahead) else ()
+
+    def _lives(self, ring: Ring, ids: Iterable[str]) -> set[tuple[str, str]]:
+        return {(id, ring.by_id[id].incarnation) for id in ids}
+
+    def _raisable(self, ring: Ring) -> tuple[str, ...]:
+        """The nodes that are returning and can be raised now."""
+        not_yet = self._not_yet(ring)
+        return tuple(id for id in raisable(ring) if id not in not_yet)
 
     def _not_yet(self, ring: Ring) -> set[str]:
         """The nodes that are returning and may not be raised so soon: they died too often, or it did not succeed."""
@@ -1092,7 +1140,8 @@ class Ecs(Actor):
             elif life.data_id != node.data_id or life.incarnation > node.incarnation:
                 wish = ring.change.wish if ring.change is not None else None
                 given_up = wish is not None and wish.kind == "out" and id in wish.ids
-                if node.state == "down" and wish is not None and not given_up and not awaited(ring, life):
+                waits = wish is not None and not given_up and not awaited(ring, life)
+                if node.state == "down" and waits and not self._goes_first(ring, id):
                     continue  # R8
                 try:
                     returned(ring, [life], **self.write_fields())
@@ -1112,6 +1161,16 @@ class Ecs(Actor):
                 self._refused.pop(id, None)
         return back
 
+    def _goes_first(self, ring: Ring, id: str) -> bool:
+        """Whether the change in flight is to let this node be raised first: a list refuses writes for want of it (R8).
+        Not who has died again soon, or could not be raised: nothing else would ever come to its end."""
+        change = ring.change
+        if change is None or change.phase != "transfer" or id in change.wish.ids or not short_of(ring, id):
+            return False
+        if change.wish.kind == "return" and self._lives(ring, change.wish.ids) <= self._ahead:
+            return False
+        return id not in self._failures and self._deaths.get(id, (0, 0.0))[0] <= 1
+
     def _registered(self) -> set[tuple[str, str]]:
         """The lives (id, incarnation) that are registered. The names alone say it: a registration that cannot be read
         is no sign of death."""
@@ -1129,6 +1188,8 @@ class Ecs(Actor):
         still = [moment for moment in due.values() if moment > now]
         if still:
             self._look_in(min(still) - now)
+            if min(still) <= min(due.values()) + ABSENT_SECONDS_MIN:
+                return {}  # their sessions end one after the other: gone together, they are down by one write (R14)
         return dict(life for life, moment in due.items() if moment <= now)
 
     def _write(self, ring: Ring) -> None:

@@ -274,7 +274,11 @@ class Verbs:
             return queued(ring, "add", names, tokens=tokens, why=ASKED, **self._ecs.write_fields())
 
         if dry_run:
-            places = placed(self._ecs.known_ring(), names, how, loads)
+            try:
+                places = placed(self._ecs.known_ring(), names, how, loads)
+            except RingError as error:
+                self._answer(message, error=f"ERR {error}")
+                return
             self._show_plan(message, "add", names, {"placed": placed_view(places)}, tokens=places.tokens)
         else:
             nodes = {"nodes": names, "by": None, "plan": None}

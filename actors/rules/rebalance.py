@@ -107,10 +107,12 @@ class Rebalance:
 
 def deviations(ring: Ring, load: Sequence[int] | None) -> dict[str, float]:
     """How far each load is from its part, in parts, by id. A glance: one slot that weighs more than a part is beyond it
-    as well, and nobody can do anything about it."""
+    as well, and nobody can do anything about it. Nor where no node that is left has any capacity."""
     capacity = sum(node.capacity for node in ring.circle)
     loads = loads_at(_tokens(ring), load)
     whole = sum(loads.values())
+    if not capacity:
+        return dict.fromkeys(loads, 0.0)
     parts = {node.id: whole * node.capacity / capacity for node in ring.circle}
     return {id: each / parts[id] - 1 if parts[id] else float(each > 0) for id, each in loads.items()}
 

@@ -15,6 +15,7 @@
     advanced   transfer -> switch -> seal
     committed  the change is true: the one write that changes lists (R7), and how many copies there are
     given_up   the change, or a wish, ends and is not fulfilled; all is as it was
+    put_back   the change in flight lets another one go first, and is planned anew afterwards
     dismissed  a node that has registered and is no member is to leave
     limited    slots move no faster than this
     set_balancing, weighed    shares are kept even by themselves, or not; a node is to have more or less than others
@@ -175,7 +176,9 @@ def kept(
         keeper = keepers.get(each.slots)
         if keeper is not None and (each.keeper is not None or ring.coordinators[each.slots.first] is not None):
             raise RingError(f"slots {each.slots} are answered for already")
-        trouble.append(replace(each, keeper=keeper or each.keeper))
+        if keeper is not None:
+            each = replace(each, complete=_not_replaced(each.complete, ring.by_id), keeper=keeper)
+        trouble.append(each)
     if unknown := sorted(set(keepers) - {each.slots for each in trouble}):
         raise RingError(f"slots {unknown[0]} are not written down as in trouble")
     left = [
@@ -330,6 +333,12 @@ def awaited(ring: Ring, life: Life) -> bool:
     )
 
 
+def short_of(ring: Ring, id: str) -> bool:
+    """Whether a list that has too few members up, and refuses writes, if not reads as well, would have one more with
+    this one (R14)."""
+    return any(id in {node.id for node in ring.lists[each.slots.first]} for each in ring.trouble)
+
+
 def in_trouble(
     before: Ring, after: Iterable[Node], replicas: int | None = None, min_copies: int | None = None
 ) -> Iterator[Trouble]:
@@ -368,7 +377,10 @@ def in_trouble(
                 or nodes[keeper].incarnation != before.by_id[keeper].incarnation
             ):
                 keeper = None
-            each = Trouble(slots=stretch, complete=tuple(sorted(complete.items())), keeper=keeper)
+            left = tuple(sorted(complete.items()))
+            if up or keeper is not None:
+                left = _not_replaced(left, nodes)
+            each = Trouble(slots=stretch, complete=left, keeper=keeper)
             if last is not None and (last.complete, last.keeper) == (each.complete, each.keeper):
                 each = replace(each, slots=Run(last.slots.first, stretch.last))
             elif last is not None:
@@ -376,6 +388,12 @@ def in_trouble(
             last = each
         if last is not None:
             yield last
+
+
+def _not_replaced(complete: Iterable[tuple[str, str]], nodes: Mapping[str, Node]) -> tuple[tuple[str, str], ...]:
+    """Those of the complete whose node has not come with another data directory since. Where somebody complete answers
+    the one of before is waited for no more: its reads would wait for who cannot come (R15)."""
+    return tuple((id, data_id) for id, data_id in complete if nodes[id].data_id == data_id)
 
 
 def _up(members: tuple[Node, ...]) -> tuple[tuple[str, str], ...]:
@@ -394,6 +412,8 @@ def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, non
     if not nodes:
         raise RingError("nothing to write: no node changes its state")
     after = {**ring.by_id, **nodes}.values()
+    complete = {directory for each in ring.trouble for directory in each.complete}
+    replaced = [(id, ring.by_id[id].data_id) for id in nodes if nodes[id].data_id != ring.by_id[id].data_id]
     return ring.amended(
         nonce=nonce,
         what=what,
@@ -401,6 +421,7 @@ def _with_states(ring: Ring, nodes: Mapping[str, Node], what: str, why: str, non
         wall_seconds=wall_seconds,
         nodes=tuple(after),
         trouble=tuple(in_trouble(ring, after)),
+        left_behind=_left_behind(ring, (directory for directory in replaced if directory in complete)),
         **(_without_the_change(ring) if any(_matters(ring, node) for node in nodes.values()) else {}),
     )
 
@@ -553,13 +574,17 @@ def begun(
     return following
 
 
-def returning(ring: Ring, less: Container[str] = ()) -> Wish | None:
-    """The wish to raise all nodes that are returning, less some; None: there are none. Who is a member of a list that
-    nobody answers for stays as it is: nobody could make it equal there (R11)."""
-    pinned = _pinned(ring)
-    ids = sorted(node.id for node in ring.circle if node.state == "returning" and node.id not in pinned)
-    ids = [id for id in ids if id not in less]
-    return Wish(job=ring.epoch + 1, kind="return", ids=tuple(ids)) if ids else None
+def raisable(ring: Ring) -> tuple[str, ...]:
+    """The nodes that are returning and can be raised, by id. Who is a member of a list that nobody answers for stays as
+    it is: nobody could make it equal there (R11)."""
+    back = sorted(node.id for node in ring.circle if node.state == "returning")
+    pinned = _pinned(ring) if back else set()
+    return tuple(id for id in back if id not in pinned)
+
+
+def returning(ring: Ring, ids: tuple[str, ...]) -> Wish:
+    """The wish to raise these nodes."""
+    return Wish(job=ring.epoch + 1, kind="return", ids=ids)
 
 
 def giving_up(ring: Ring, ids: Iterable[str]) -> Wish:
@@ -690,6 +715,16 @@ def given_up(
         queue=tuple(each for each in ring.queue if each.job != job),
         held_back=tuple(sorted(held_back)[:HELD_BACK_MAX]),
     )
+
+
+def put_back(ring: Ring, *, why: str, nonce: str, wall_seconds: float) -> Ring:
+    """The ring in which the change in flight is a wish again, the first of the queue, or will be wanted again by
+    itself: another one is more urgent. What has been moved is not moved twice, digests tell what is there (R26).
+    Raises RingError when none is in flight, or clients wait for its end by now."""
+    if ring.change is None or ring.change.phase != "transfer":
+        raise RingError("no change is in flight that could wait")
+    what = f"{ring.change.wish}: put back"
+    return ring.amended(nonce=nonce, what=what, why=why, wall_seconds=wall_seconds, **_without_the_change(ring))
 
 
 def dismissed(ring: Ring, registration: Registration, *, why: str, nonce: str, wall_seconds: float) -> Ring:

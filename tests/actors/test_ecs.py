@@ -37,6 +37,7 @@ from ringkeeper.runtime.session import (
     ChildrenChanged,
     Connected,
     CreateNode,
+    Lost,
     NodeChanged,
     ReadNode,
     SetNode,
@@ -305,6 +306,15 @@ def test_who_registers_anew_a_moment_after_its_session_was_lost_stays_up(founded
     assert founded.ring.by_id["127.0.0.1:7002"].state == "down"
 
 
+def test_those_whose_sessions_end_one_after_the_other_are_down_by_one_write(founded: Stage) -> None:
+    founded.pass_time()
+    for place in (1, 2, 3):
+        founded.vanish(life(place))
+        founded.pass_time(0.2)
+    founded.pass_time(ABSENT_SECONDS_MIN)
+    assert {node.state for node in founded.ring.circle} == {"down"} and founded.writes == 2
+
+
 def test_a_timer_that_fires_a_little_early_by_the_clock_is_not_the_last_look_at_who_is_absent(stage: Stage) -> None:
     stage.put_ring(founded_by_others())
     stage.register(life(1), life(2))
@@ -385,6 +395,20 @@ def test_who_registered_while_the_connection_was_away_is_not_taken_for_gone(stag
     stage.play(sent[::-1])
     stage.pass_time()
     assert stage.writes == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_leader_takes_the_lock_again_only_where_its_session_is_over(founded: Stage, lost: bool) -> None:
+    founded.pass_time()
+    assert founded.lock
+    if lost:
+        founded.lock = ""
+    founded.harness.tell(Lost() if lost else Suspended())
+    before = len(founded.harness.sent)
+    founded.play(founded.harness.tell(Connected(session_id=2 if lost else 1, timeout_seconds=6.0)))
+    founded.pass_time(5.0)
+    asked = [each for _, each in founded.harness.sent[before:] if getattr(each, "path", "") == paths.lock(CLUSTER)]
+    assert len(asked) == lost and founded.lock
 
 
 def test_everybody_has_time_to_come_back_after_the_connection_was_away(founded: Stage) -> None:

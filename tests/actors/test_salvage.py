@@ -18,6 +18,7 @@ from ringkeeper.actors.rules.transitions import (
     committed,
     giving_up,
     kept,
+    raisable,
     recovered,
     returned,
     returning,
@@ -189,7 +190,7 @@ def test_a_keeper_that_may_lack_something_leaves_the_others_behind() -> None:
 def test_where_one_copy_is_enough_for_an_answer_whoever_returns_is_salvaged() -> None:
     ring = back(lost(replace(RING, acks="one"), B), B)
     assert is_salvaged(ring, B)
-    ring = begun(ring, returning(ring), **write(ring))  # type: ignore[arg-type]
+    ring = begun(ring, returning(ring, raisable(ring)), **write(ring))  # type: ignore[arg-type]
     assert is_salvaged(ring, B)
 
 

@@ -29,7 +29,7 @@ from ringkeeper.actors.rules.commands import Command, resolve
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.slots import slot as slot_of
-from ringkeeper.actors.rules.transitions import advanced, begun, committed, returned, returning
+from ringkeeper.actors.rules.transitions import advanced, begun, committed, raisable, returned, returning
 from ringkeeper.actors.storage_node import StorageNode
 from ringkeeper.runtime.actor import Actor, LocalRef, Ref
 from ringkeeper.runtime.election import LeaderChanged
@@ -181,7 +181,7 @@ class Trio:
 
     def begin_return(self) -> None:
         """A ring in which a change raises all that are returning."""
-        self.ring = begun(self.ring, returning(self.ring), **self.fields())
+        self.ring = begun(self.ring, returning(self.ring, raisable(self.ring)), **self.fields())
 
     def advance_change(self) -> None:
         self.ring = advanced(self.ring, **self.fields())

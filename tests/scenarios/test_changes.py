@@ -4,10 +4,11 @@ In the simulation, where a phase can be met exactly. After each of these the rin
 acknowledged write is there, counters are exact, what was moved in vain is gone, and another change succeeds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from ringkeeper.actors.rules.plan import Plan
+from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import SLOTS
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.rules.transitions import planned
@@ -334,6 +335,7 @@ def test_of_removals_of_all_nodes_the_last_is_given_up_with_the_reason(stage: St
         ("ADD", "COUNT", "²"),
         ("ADD", "NODE", "127.0.0.1:" + "1" * 5000, "DRYRUN"),
         ("ADD", "NODE", "nonsense", "DRYRUN"),
+        ("ADD", *(word for port in range(2000) for word in ("NODE", f"x:{port}")), "PLACE", "even", "DRYRUN"),
         ("REMOVE", "DRYRUN"),
         ("REMOVE", *(f"127.0.0.1:{port}" for port in range(3000))),
         ("RESTART", "x" * 60_000),
@@ -346,6 +348,139 @@ def test_a_verb_that_makes_no_sense_is_refused_in_words_and_its_ecs_lives_on(wor
     assert str(cluster.execute("127.0.0.1:7001", "RING", *words)).startswith("ERR ")
     assert b'"jobs": []' in cluster.execute("127.0.0.1:7001", "RING", "JOBS")
     cluster.close()
+
+
+# Whom writes wait for
+
+
+class Heavy:
+    """Three copies of what takes twenty minutes to move, by a limit that stands for much data."""
+
+    KEY = b"{k}"
+
+    def __init__(self, nodes: int = 3, **settings: float) -> None:
+        self.cluster = SimulatedCluster(3, nodes=nodes, replicas=3, **settings)  # type: ignore[arg-type]
+        self.cluster.run_until(self.cluster.serves, 30)
+        self.a, self.b, self.c = (node.id for node in self.ring.lists[slot_of(self.KEY)])
+        self.cluster.execute(self.a, "RING", "LIMIT", "BYTES_PER_SECOND", 1000)
+        for number in range(6):
+            assert self.cluster.execute(self.a, "SET", f"{number}{{k}}", b"v" * 200_000) == b"OK"
+
+    @property
+    def ring(self) -> Ring:
+        ring = self.cluster.ring()
+        assert ring is not None
+        return ring
+
+    def changes(self, kind: str) -> bool:
+        return self.ring.change is not None and self.ring.change.wish.kind == kind
+
+    def asked(self, *words: str) -> object:
+        """What whoever answers for the key says."""
+        node = self.ring.coordinators[slot_of(self.KEY)]
+        return self.cluster.execute(node.id, *words) if node is not None else None
+
+    def reads(self) -> bool:
+        return isinstance(self.asked("GET", "0{k}"), bytes)
+
+    def serves(self) -> bool:
+        return self.reads() and self.asked("SET", "{k}", "v") == b"OK"
+
+    def soon(self, condition: Callable[[], bool]) -> bool:
+        """Whether it holds within 20 s."""
+        for _ in range(20):
+            if condition():
+                return True
+            self.cluster.run(1.0)
+        return False
+
+
+@pytest.mark.parametrize("kind", ["out", "add"])
+def test_who_is_back_beside_a_long_change_is_raised_first_if_writes_wait_for_it(kind: str) -> None:
+    heavy = Heavy(nodes=4, out_after_seconds=5.0) if kind == "out" else Heavy(out_after_seconds=0)
+    with heavy.cluster as cluster:
+        cluster.kill(heavy.b)
+        if kind == "add":
+            cluster.run(1.0)
+            cluster.new_node()
+        cluster.run_until(lambda: heavy.changes(kind), 30)
+        cluster.run(2.0)
+        cluster.kill(heavy.c)
+        cluster.run(3.0)
+        assert not heavy.serves()
+        cluster.start_node(heavy.c)
+        assert heavy.soon(heavy.serves)
+        cluster.run_until(lambda: heavy.changes(kind), 20)
+
+
+def test_who_comes_back_after_all_had_died_does_not_wait_for_a_node_that_joins() -> None:
+    heavy = Heavy(out_after_seconds=0)
+    with heavy.cluster as cluster:
+        for id in (heavy.a, heavy.b, heavy.c):
+            cluster.kill(id)
+        cluster.run(5.0)
+        cluster.new_node()
+        cluster.run(5.0)
+        cluster.start_node(heavy.a)
+        cluster.run_until(lambda: heavy.changes("add"), 10)
+        cluster.run(2.0)
+        cluster.start_node(heavy.b)
+        cluster.start_node(heavy.c)
+        assert heavy.soon(heavy.serves)
+        cluster.run_until(lambda: heavy.changes("add"), 20)
+
+
+@pytest.mark.parametrize("all_had_died", [False, True])
+def test_who_lacks_little_does_not_wait_for_who_lacks_everything(all_had_died: bool) -> None:
+    heavy = Heavy(out_after_seconds=0)
+    with heavy.cluster as cluster:
+        cluster.kill(heavy.b)
+        if all_had_died:
+            cluster.kill(heavy.a)
+            cluster.kill(heavy.c)
+            cluster.run(10.0)
+        cluster.lose_disk(heavy.c)
+        cluster.run(3.0)
+        for id in (heavy.a, heavy.b, heavy.c)[0 if all_had_died else 1 :]:
+            cluster.start_node(id)
+        assert heavy.soon(heavy.serves)
+        cluster.run_until(lambda: heavy.changes("return"), 20)
+        assert heavy.ring.change is not None and heavy.ring.change.wish.ids == (heavy.c,)
+
+
+@pytest.mark.parametrize("third_is_back", [False, True])
+def test_the_only_complete_one_that_is_left_reads_and_waits_for_none_whose_disk_is_lost(third_is_back: bool) -> None:
+    heavy = Heavy(out_after_seconds=0)
+    with heavy.cluster as cluster:
+        cluster.kill(heavy.c)
+        cluster.run(3.0)
+        assert heavy.asked("SET", "{k}", "late") == b"OK"
+        cluster.kill(heavy.a)
+        cluster.lose_disk(heavy.b)
+        cluster.run(10.0)
+        for id in (heavy.a, heavy.b, heavy.c)[: 3 if third_is_back else 2]:
+            cluster.start_node(id)
+        assert heavy.soon(heavy.reads) and heavy.asked("GET", "{k}") == b"late"
+        assert (
+            heavy.ring.by_id[heavy.b].state == "returning"
+            and (heavy.b, cluster.machines[heavy.b].data_id) not in heavy.ring.left_behind != ()
+        )
+
+
+def test_who_starts_again_and_again_puts_a_change_back_a_few_times_and_no_more() -> None:
+    heavy = Heavy(out_after_seconds=0)
+    with heavy.cluster as cluster:
+        cluster.kill(heavy.b)
+        cluster.run(1.0)
+        cluster.new_node()
+        cluster.run_until(lambda: heavy.changes("add"), 30)
+        for _ in range(10):
+            cluster.kill(heavy.c)
+            cluster.run(3.0)
+            cluster.start_node(heavy.c)
+            cluster.run(0.5)
+        put_back = [write for write in heavy.ring.history if write.what.endswith("put back")]
+        assert 1 <= len(put_back) <= 3
 
 
 def _plan(stage: Stage) -> Plan:

@@ -25,7 +25,9 @@ from ringkeeper.actors.rules.transitions import (
     given_up,
     kept,
     planned,
+    put_back,
     queued,
+    raisable,
     returned,
     returning,
 )
@@ -119,11 +121,16 @@ class Copies(RuleBasedStateMachine):
             self.next(kept(self.ring, keepers, **self.fields()))
 
     @precondition(lambda self: self.ring.change is None)
+    @rule(data=st.data())
+    def some_who_are_back_begin_to_be_raised(self, data: st.DataObject) -> None:
+        if ids := raisable(self.ring):
+            some = data.draw(st.lists(st.sampled_from(ids), min_size=1, unique=True))
+            self.begins(returning(self.ring, tuple(sorted(some))))
+
+    @precondition(lambda self: self.ring.change is not None and self.ring.change.phase == "transfer")
     @rule()
-    def those_who_are_back_begin_to_be_raised(self) -> None:
-        wish = returning(self.ring)
-        if wish is not None:
-            self.begins(wish)
+    def the_change_lets_another_one_go_first(self) -> None:
+        self.next(put_back(self.ring, **self.fields()))
 
     @precondition(lambda self: self.ring.change is None)
     @rule(data=st.data(), kind=st.sampled_from(["add", "remove", "move", "rest"]))

@@ -110,6 +110,13 @@ def test_nothing_is_worth_moving_in_a_ring_that_is_even_or_empty() -> None:
     assert not rebalanced(even, TEN_BYTES, "keys", 0.05, aim=0.5).is_worth_it
 
 
+def test_a_ring_whose_last_nodes_have_no_capacity_is_left_as_it_is() -> None:
+    ring = founded(3, replicas=2)
+    idle = replace(ring, nodes=tuple(replace(node, capacity=0) for node in ring.nodes))
+    assert farthest(idle, TEN_BYTES.of("bytes")) == 0.0
+    assert not rebalanced(idle, TEN_BYTES, "bytes", 0.05).moves
+
+
 def test_tokens_for_other_nodes_or_with_a_node_that_is_not_up_are_refused() -> None:
     wanted = rebalanced(UNEVEN, TEN_BYTES, "slots", 0.05)
     with pytest.raises(RingError, match="others than when"):
