@@ -2,6 +2,7 @@
 
     FOLDER/node.json      format, node id, data id, lives, bound, left, and how the life before ended (below); written
                           anew, synced, at every start
+    FOLDER/WHOLE          an empty file that is there as long as the directory is whole (below)
     FOLDER/ring.json      the newest ring that the node has read
     FOLDER/store/         the records; beside what the store keeps there, data_id says to which folder they belong
     FOLDER/aside/         a damaged store that was put aside, the last one: store/, and its node.json
@@ -25,6 +26,11 @@ a killed process wrote is in the kernel, and is lost only with that. Whether it 
 after a life in which a sync has failed, whatever was synced since: what the kernel could not write it may have dropped.
 What was lost stays lost over any number of lives, until the ring calls the node up: then it was made equal to others,
 or was taken for the best that is left.
+
+That a sync has failed is written down by removing ``WHOLE``: a disk that has no room for another node.json has it for
+that. Where node.json says that the file belongs to it (``marked``) and it is not there, the directory is not whole,
+whatever else is said; one of an earlier release does not say that, and is read as it always was. The file is there
+before node.json says that the directory is whole, so a life that is killed in between never leaves more than is true.
 """
 
 import json
@@ -42,7 +48,7 @@ FORMAT = 1
 """Version of the layout; a folder with a newer one is refused."""
 
 
-BEFORE_THE_FIRST_LIFE = {"LOCK", "node.json.new"}
+BEFORE_THE_FIRST_LIFE = {"LOCK", "WHOLE", "node.json.new"}
 """What a folder may hold without being a node's yet: a first start was killed."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -68,6 +74,7 @@ class NodeFolder:
         self.ring = DurableFile(path / "ring.json")
         self.store = path / "store"
         self._file = DurableFile(path / "node.json")
+        self._mark = path / "WHOLE"
         self._store_file = DurableFile(self.store / "data_id")
         lock = lock_folder(path)
         if lock is None:
@@ -105,6 +112,8 @@ class NodeFolder:
         self._write()
 
     def _write(self) -> None:
+        if self.whole:
+            self._mark.touch()  # synced with the folder, below
         document = {
             "format": FORMAT,
             "id": self._id,
@@ -116,6 +125,7 @@ class NodeFolder:
             "synced": self._synced,
             "boot_id": self._boot_id,
             "whole": self.whole,
+            "marked": True,
             "answered_alone": self.answered_alone,
             "damaged": self._damage,
         }
@@ -141,9 +151,10 @@ class NodeFolder:
 
     def note_sync_failed(self) -> None:
         """Write down that what this life has written may not all be on disk, whatever is synced after it: the next life
-        is not whole. Raises OSError."""
+        is not whole. Needs no room on the disk. Raises OSError."""
         self._sync_failed, self.whole = True, False
-        self._write()
+        self._mark.unlink(missing_ok=True)
+        sync_folder(self.path)
 
     def note_answered_alone(self) -> None:
         """Write down that from now on the store may hold what was acknowledged and that nobody else has. Raises
@@ -229,7 +240,8 @@ class NodeFolder:
                 raise ValueError("bound is not true or false")
             ran_on = document.get("boot_id", "") == self._boot_id != ""
             kept = document.get("synced") is True or document.get("ended") is True or ran_on
-            whole = document.get("whole", True) is True and kept
+            marked = self._mark.exists() or document.get("marked") is not True
+            whole = document.get("whole", True) is True and kept and marked
             self._damage = str(document.get("damaged", ""))
             self.answered_alone = document.get("answered_alone", False) is True
         except (ValueError, KeyError, TypeError) as error:

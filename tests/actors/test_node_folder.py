@@ -1,5 +1,6 @@
 """A node's folder: whose it is, which life this is, and what is refused."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ringkeeper.actors.node_folder import FORMAT, NodeFolder, NodeFolderError, has_left
+from ringkeeper.runtime.durable import DurableFile
 from ringkeeper.runtime.store import Record, open_store
 
 ID = "127.0.0.1:7001"
@@ -231,7 +233,7 @@ def test_a_first_start_killed_before_its_file_had_its_name_is_tried_again(tmp_pa
     (tmp_path / "LOCK").write_text("4711")
     (tmp_path / "node.json.new").write_bytes(b'{"format": 1, "id"')
     begin(tmp_path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["LOCK", "node.json"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["LOCK", "WHOLE", "node.json"]
 
 
 def lived(path: Path, boot_id: str, *, synced: bool = False, ended: bool = False, made_equal: bool = False) -> bool:
@@ -274,6 +276,53 @@ def test_who_failed_to_sync_may_have_lost_something_until_it_is_made_equal_in_an
     assert not lived(tmp_path, "monday", synced=True, ended=True)
     assert not lived(tmp_path, "monday", made_equal=True)
     assert lived(tmp_path, "monday")
+
+
+def test_who_failed_to_sync_for_want_of_room_and_has_none_to_say_so_is_not_whole_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: DurableFile, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(NodeFolder(tmp_path, ID, boot_id="monday")) as folder, monkeypatch.context() as patch:
+        patch.setattr(DurableFile, "write", refuse)
+        folder.note_sync_failed()
+        with pytest.raises(OSError, match="No space"):
+            folder.note_ended()
+    assert not lived(tmp_path, "monday") and not lived(tmp_path, "monday", made_equal=True)
+    assert lived(tmp_path, "monday")
+
+
+def test_a_start_that_is_killed_does_not_make_whole_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(NodeFolder(tmp_path, ID, boot_id="monday")) as folder:
+        folder.note_sync_failed()
+    for change in ("replace", "fsync"):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, change, die)
+            NodeFolder(tmp_path, ID, boot_id="monday")
+        assert not lived(tmp_path, "monday")
+    with closing(NodeFolder(tmp_path, ID, boot_id="monday")) as folder, monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(Killed):
+            folder.note_whole()
+    assert not lived(tmp_path, "monday")
+
+
+def die(*args: object) -> None:
+    raise Killed
+
+
+def test_a_folder_of_a_release_that_did_not_mark_what_is_whole_is_believed_as_it_was(tmp_path: Path) -> None:
+    for whole in (True, False):
+        lived(tmp_path, "monday")
+        content = json.loads((tmp_path / "node.json").read_bytes())
+        del content["marked"]
+        (tmp_path / "node.json").write_text(json.dumps(content | {"whole": whole}))
+        (tmp_path / "WHOLE").unlink()
+        assert lived(tmp_path, "monday") == whole
+        assert lived(tmp_path, "monday") == whole
 
 
 # A damaged store
