@@ -415,7 +415,7 @@ class Member(Actor):
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_sync_failed()
-        if not self._lingers:  # who has left the ring has no next life
+        if not message.full and not self._lingers:  # who has left the ring has no next life
             self._start_again(f"its disk failed to sync ({message.why})")
 
     def _linger(self, why: str) -> None:

@@ -319,6 +319,8 @@ class SyncFailed:
     """Nobody knows what of this node's writes is on disk: its life is to end; local. StorageNode, Replica -> Member."""
 
     why: str
+    full: bool = False
+    """That is only for want of room."""
 
 
 # Slots move to another node.

@@ -229,13 +229,13 @@ def test_after_a_failed_sync_writes_are_in_doubt_and_nothing_is_served_any_more(
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_failed_sync_ends_the_life_except_for_want_of_room_which_the_next_would_not_have_either(full: bool) -> None:
+def test_the_member_is_told_of_a_failed_sync_and_whether_it_was_for_want_of_room(full: bool) -> None:
     stage = Stage(fsync="always").obey()
     told = list[object]()
     stage.harness.system.spawn(Ear, told, name="member")
     stage.send("SET a 1")
     stage.harness.tell(Synced(batch=1, error="input/output error", full=full))
-    assert told == ([] if full else [SyncFailed(why="input/output error")])
+    assert told == [SyncFailed(why="input/output error", full=full)]
     stage.harness.stop()
 
 

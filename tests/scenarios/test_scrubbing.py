@@ -766,6 +766,33 @@ def test_who_failed_to_sync_as_the_last_that_was_up_lets_one_keep_the_list_that_
         assert cluster.execute(last, "GET", KEY) == b"y"
 
 
+@pytest.mark.parametrize("failure", [StoreError("input/output error"), Full("no space left on device")])
+def test_who_failed_to_sync_and_was_killed_before_it_had_ended_is_not_believed(failure: StoreError) -> None:
+    with SimulatedCluster(2, nodes=3, replicas=3, recovery_wait_seconds=5.0, out_after_seconds=0) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        last, second, third = list_of(cluster)
+        cluster.kill(third)
+        cluster.run(4.0)
+        assert cluster.execute(last, "SET", KEY, "before") == b"OK"
+        cluster.run(3.0)
+        machine = cluster.machines[last]
+        failed = fail_once(cluster, last, failure)
+        assert cluster.execute(last, "SET", KEY, "x") == b"OK"
+        cluster.run_until(lambda: bool(failed), 3)
+        cluster.run(0.05)
+        if cluster.process(last).alive:
+            cluster.kill(last)
+        machine.disk.records = machine.disk.records.crash()  # the system has dropped what it could not write
+        cluster.kill(second)
+        cluster.run(8.0)
+        for id in (last, second, third):
+            if not cluster.process(id).alive:
+                cluster.start_node(id)
+            cluster.run(1.0)
+        cluster.run_until(cluster.serves, 60)
+        assert cluster.execute(list_of(cluster)[0], "GET", KEY) == b"x"
+
+
 def test_who_has_no_room_to_sync_does_not_start_again_which_would_make_none() -> None:
     with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
         cluster.run_until(cluster.serves, 30)
