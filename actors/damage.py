@@ -17,7 +17,7 @@ def tell_damage(actor: Actor, failure: StoreError) -> None:
 
 
 def tell_sync_failed(actor: Actor, member: str, synced: Synced) -> None:
-    """Tell the Member, which writes it down and may end this life."""
+    """Tell the Member, which writes it down and ends this life, at once or when others answer for its lists."""
     ref = actor.system.find(member) if synced.error else None
     if ref is not None:
         actor.send(ref, SyncFailed(why=synced.error, full=synced.full))

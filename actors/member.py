@@ -6,7 +6,7 @@ Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         CopyDamaged                                           from Scrubber
         SyncFailed                                            from StorageNode, Replica
-        RegisterAgain, KeepAgain, Lingered, Rested            from itself
+        RegisterAgain, KeepAgain, Lingered, Rested, HurtLongEnough      from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
         HeldStamp, HeldRing -> Ecs
@@ -31,7 +31,9 @@ nothing is lost with its store: that it is to be put aside is written down (``no
 
 A node whose disk has failed to sync does not wait for the ring: nobody knows what of its writes is on disk, and a later
 sync that works does not say so either. It writes down that it may lack something (``note_sync_failed``, R16) and starts
-again, so that others take over and it is made equal to them.
+again, so that others take over and it is made equal to them. Where that was for want of room the next life may not be
+able to start: it starts again as soon as others answer for each of its lists. One that the ring does not call up keeps
+nobody waiting, and goes on for a while first, so that a disk that fails for long costs a start now and then.
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -90,6 +92,8 @@ elsewhere before their connections end."""
 KEEP_AGAIN_SECONDS = 5.0
 """So long after a ring could not be put on disk it is tried again."""
 
+HURT_SECONDS = 10.0
+"""So long a life whose disk failed to sync goes on where the ring does not call it up."""
 
 LOOK = "look for a ring"
 """The request that reads the ring again."""
@@ -130,6 +134,12 @@ class Rested:
     why: str
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HurtLongEnough:
+    """This node's disk has failed to sync a while ago; local. Member -> Member."""
+
+
 class Member(Actor):
     """One node's membership. ``life`` is what it registers; ``listeners`` are told of every ring that is taken."""
 
@@ -157,6 +167,8 @@ class Member(Actor):
         self._note_whole, self._note_damaged = note_whole, note_damaged
         self._note_sync_failed = note_sync_failed
         self._damage = ""
+        self._sync_failure: SyncFailed | None = None
+        self._hurt_long_enough = False
         self._lingers = False
         self._rests = False
         self._ring: Ring | None = None
@@ -193,6 +205,7 @@ class Member(Actor):
             "ring_not_on_disk": self._unkept is not None,
             "lingers": self._lingers,
             "damage": self._damage,
+            "sync_failure": self._sync_failure.why if self._sync_failure is not None else "",
         }
 
     def on_receive(
@@ -210,7 +223,8 @@ class Member(Actor):
         | RegisterAgain
         | KeepAgain
         | Lingered
-        | Rested,
+        | Rested
+        | HurtLongEnough,
     ) -> None:
         match message:
             case Connected():
@@ -252,6 +266,9 @@ class Member(Actor):
                 self._lingered(message)
             case Rested():
                 self._start_again(message.why)
+            case HurtLongEnough():
+                self._hurt_long_enough = True
+                self._make_way()
             case _:
                 assert_never(message)
 
@@ -412,11 +429,25 @@ class Member(Actor):
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
         self._tell(ring)
+        self._make_way()
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_sync_failed()
-        if not message.full and not self._lingers:  # who has left the ring has no next life
-            self._start_again(f"its disk failed to sync ({message.why})")
+        if self._sync_failure is None:
+            self._sync_failure = message
+            self.after(HURT_SECONDS, HurtLongEnough())
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """End this life if its disk has failed to sync; not where the next has nothing but that disk."""
+        failure, ring = self._sync_failure, self._ring
+        if failure is None or self._lingers:  # who has left the ring has no next life
+            return
+        if failure.full and (ring is None or not spares(ring, self._life.id)):
+            return
+        me = ring.by_id.get(self._life.id) if ring is not None else None
+        if self._hurt_long_enough or me is not None and me.state == "up":
+            self._start_again(f"its disk failed to sync ({failure.why})")
 
     def _linger(self, why: str) -> None:
         if not self._lingers:

@@ -1559,9 +1559,9 @@ class StorageNode(Actor):
         since what a reader would get might be gone after a restart; and this life ends, so that others answer."""
         self._syncing = False
         if message.error:
-            what_now = (
-                "Make room, then restart the node" if message.full else "It starts again, as one that may lack some"
-            )
+            what_now = "It starts again, as one that may lack some"
+            if message.full:
+                what_now = "It starts again once others answer for all its slots; else make room, then restart it"
             self._trouble = (
                 f"MISCONF {self.id} serves nothing any more: its disk failed to sync ({message.error}). {what_now}"
             )

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ringkeeper.actors.member import KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
+from ringkeeper.actors.member import HURT_SECONDS, KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
 from ringkeeper.actors.messages import CopyDamaged, RingChanged, SyncFailed
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
@@ -281,6 +281,27 @@ def test_a_life_whose_disk_failed_to_sync_ends_once_that_is_written_down(stage: 
     stage.harness.tell(SyncFailed(why="input/output error"))
     assert noted == [0]
     assert len(stage.ends) == (0 if lingers else 1), "who has left the ring has no next life"
+
+
+def test_who_has_no_room_to_sync_starts_again_as_soon_as_others_answer_for_its_lists(stage: Stage) -> None:
+    noted = list[int]()
+    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    alone = lost(founded(2, replicas=2), life(2).id)
+    stage.read(alone)
+    stage.harness.tell(SyncFailed(why="no space left", full=True))
+    assert noted == [0] and not stage.ends, "with the only copy"
+    both = tuple(replace(node, state="up") for node in alone.nodes)
+    stage.read(alone.amended(nodes=both, trouble=(), what="up", why="test", nonce=hex64(3), wall_seconds=1e9))
+    assert len(stage.ends) == 1 and "no space left" in stage.ends[0]
+
+
+def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(stage: Stage) -> None:
+    stage.read(founded(["127.0.0.1:7002", "127.0.0.1:7003"], replicas=2))
+    stage.harness.tell(SyncFailed(why="input/output error"))
+    stage.harness.advance(HURT_SECONDS - 0.1)
+    assert not stage.ends
+    stage.harness.advance(0.1)
+    assert len(stage.ends) == 1
 
 
 def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(stage: Stage) -> None:

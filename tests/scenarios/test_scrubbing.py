@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from ringkeeper.actors.member import HURT_SECONDS
 from ringkeeper.actors.rules.slots import SLOTS, slot
 from ringkeeper.runtime.store import Corrupt, Full, StoreError
 from ringkeeper.runtime.store.layout import PREFIXES, Record, encode
@@ -712,7 +713,9 @@ def answers(cluster: SimulatedCluster, id: str) -> bool:
     ring = cluster.ring()
     assert ring is not None
     node = ring.coordinators[SLOT]
-    return node is not None and node.id == id and not cluster.node(id).actor("storage").readiness()
+    if node is None or node.id != id or ring_of(cluster, id) != ring.epoch:
+        return False
+    return not cluster.node(id).actor("storage").readiness()
 
 
 def test_a_learner_that_failed_to_sync_once_is_made_equal_all_the_same() -> None:
@@ -793,13 +796,70 @@ def test_who_failed_to_sync_and_was_killed_before_it_had_ended_is_not_believed(f
         assert cluster.execute(list_of(cluster)[0], "GET", KEY) == b"x"
 
 
-def test_who_has_no_room_to_sync_does_not_start_again_which_would_make_none() -> None:
+def test_who_had_no_room_to_sync_leaves_its_lists_to_others_and_is_made_equal() -> None:
     with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
         cluster.run_until(cluster.serves, 30)
-        coordinator = list_of(cluster)[0]
+        coordinator, second, _ = list_of(cluster)
+        failed = fail_once(cluster, coordinator, Full("no space left on device"))
+        assert cluster.execute(coordinator, "SET", KEY, "x") == b"OK"
+        cluster.run_until(lambda: bool(failed) and answers(cluster, second), 10)
+        assert cluster.execute(second, "GET", KEY) == b"x"
+        cluster.run_until(cluster.serves, 30)
+        assert len({record(cluster, id) for id in list_of(cluster)}) == 1
+
+
+def test_a_learner_that_had_no_room_to_sync_is_made_equal_all_the_same() -> None:
+    with SimulatedCluster(2, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, _, learner = list_of(cluster)
+        cluster.kill(learner)
+        cluster.run(4.0)
+        assert cluster.execute(coordinator, "SET", KEY, "x") == b"OK"
+        cluster.start_node(learner)
+        failed = fail_once(cluster, learner, Full("no space left on device"))
+        cluster.run_until(lambda: bool(failed), 10)
+        assert not cluster.serves()
+        cluster.run_until(cluster.serves, 30)
+
+
+@pytest.mark.parametrize("failure", [StoreError("input/output error"), Full("no space left on device")])
+def test_who_cannot_sync_for_long_starts_again_now_and_then_and_the_others_answer_meanwhile(
+    failure: StoreError,
+) -> None:
+    """Here it can start, whatever its disk does; a process that cannot write its small files ends."""
+    with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        coordinator, second, _ = list_of(cluster)
+        disk, machine = cluster.node(coordinator).store.disk, cluster.machines[coordinator]
+        right, lives = disk.sync, machine.lives
+
+        def sync() -> None:
+            raise failure
+
+        disk.sync = sync  # type: ignore[method-assign]
+        cluster.execute(coordinator, "SET", KEY, "x")
+        cluster.run_until(lambda: answers(cluster, second), 10)
+        answered = 0
+        for number in range(180):
+            answered += any(cluster.execute(id, "SET", KEY, f"{number}") == b"OK" for id in list_of(cluster))
+            cluster.run(1.0)
+        assert answered >= 170 and 3 <= machine.lives - lives <= 180 / HURT_SECONDS + 1
+        disk.sync = right  # type: ignore[method-assign]
+        cluster.run_until(cluster.serves, 60)
+        assert len({record(cluster, id) for id in list_of(cluster)}) == 1
+
+
+def test_who_has_no_room_to_sync_and_the_only_copy_does_not_start_again_which_would_make_none() -> None:
+    with SimulatedCluster(9, nodes=3, replicas=1) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        (coordinator,) = list_of(cluster)
         life = cluster.node(coordinator).incarnation
         fail_once(cluster, coordinator, Full("no space left on device"))
         cluster.execute(coordinator, "SET", KEY, "x")
         cluster.run(5.0)
-        assert cluster.node(coordinator).incarnation == life and not cluster.serves()
+        assert cluster.node(coordinator).incarnation == life and not cluster.machines[coordinator].whole
         assert str(cluster.execute(coordinator, "GET", KEY)).startswith("MISCONF")
+        cluster.kill(coordinator)
+        cluster.start_node(coordinator)  # somebody has made room
+        cluster.run_until(lambda: answers(cluster, coordinator), 30)
+        assert cluster.execute(coordinator, "GET", KEY) == b"x"
