@@ -147,7 +147,7 @@ PARKED_SECONDS_MAX = 3.0
 UNHELD_MAX = 10_000
 """Replies that wait for others to hold a write; while there are so many, further writes are parked."""
 UNHELD_SECONDS_MAX = 5.0
-"""A write that others have not taken within this time is answered INDOUBT (R6)."""
+"""A write that others have not taken within this time, from when it was asked for, is answered INDOUBT (R6)."""
 
 LEASES_LOOK_SECONDS = 0.001
 """So long after a lease that was waited for is over it is looked at: timers are not exact."""
@@ -1160,7 +1160,7 @@ class StorageNode(Actor):
         eager: frozenset[int],
     ) -> int:
         """Replies that rest on what others do not hold yet wait until they do. Returns how many."""
-        acknowledging, now = self._acknowledging, self.now()
+        acknowledging = self._acknowledging
         group_of, dirt, written = acknowledging.group_of, acknowledging.dirt, acknowledging.written
         waiting = 0
         together: Waiting[Asked] | None = None
@@ -1192,11 +1192,18 @@ class StorageNode(Actor):
                 slot, batch, group = LOOKS, self._batch, acknowledging.looks
             else:
                 continue
-            if group is not its_group or together is None or together.batch != batch or together.writes is not writes:
+            whose = asked(offset + index)
+            if (
+                group is not its_group
+                or together is None
+                or together.batch != batch
+                or together.writes is not writes
+                or together.since != whose.since  # what was parked has waited already
+            ):
                 if together is not None:
                     acknowledging.hold(together)
-                together, its_group = Waiting([], [], [], batch, now, writes), group
-            together.asked.append(asked(offset + index))
+                together, its_group = Waiting([], [], [], batch, whose.since, writes), group
+            together.asked.append(whose)
             together.replies.append(reply)
             together.slots.append(slot)
             replies[index] = LATER

@@ -13,6 +13,7 @@ from ringkeeper.actors.messages import LATER, Append, PeerGone
 from ringkeeper.actors.replicator import BEAT_SECONDS
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
+from ringkeeper.actors.storage_node import UNHELD_SECONDS_MAX
 from ringkeeper.actors.tenures import LEASE_OVER_SECONDS
 from ringkeeper.runtime.faults import Fault
 from ringkeeper.runtime.simulation.resp_caller import ErrorReply
@@ -597,6 +598,22 @@ def test_reads_go_on_somewhere_though_one_of_the_last_two_is_not_heard_and_its_s
     copies.cluster.heal()
     copies.come_back()
     assert copies.ask(a, "SET", copies.x, NEW) == b"OK"
+
+
+def test_what_was_parked_first_and_is_held_back_then_is_answered_as_soon_as_what_was_not_parked(copies: Copies) -> None:
+    copies.cluster.kill("ecs-1")  # so that nobody is taken down
+    backlog = copies.hold(copies.c, "Appended", copies.a)
+    copies.run(1.5)
+    began = copies.cluster.now
+    write, read = copies.send(copies.a, "SET", copies.x, NEW), copies.send(copies.a, "GET", copies.x)
+    copies.run(2.7)
+    assert len(copies.storage(copies.a)._parked) == 2
+    copies.release(copies.c, backlog)
+    copies.until(lambda: not copies.storage(copies.a)._parked, 0.2)
+    copies.hold(copies.c, "Appended", copies.a)
+    copies.until(lambda: bool(write and read), 20.0)
+    assert UNHELD_SECONDS_MAX < copies.cluster.now - began < UNHELD_SECONDS_MAX + 0.6
+    assert str(write[0]).startswith("INDOUBT") and str(read[0]).startswith("TRYAGAIN")
 
 
 # Between two messages
