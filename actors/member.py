@@ -371,7 +371,8 @@ class Member(Actor):
             return False
         before, self._ring = self._ring, ring
         me = ring.by_id.get(self._life.id)
-        if not self._life.whole and me is not None and me.incarnation == self._life.incarnation and me.state == "up":
+        up = me is not None and me.incarnation == self._life.incarnation and me.state == "up"
+        if not self._life.whole and up and ring.is_settled(self._life.id):
             self._life = replace(self._life, whole=True)  # what a power cut took is made good, or given up (R16)
             self._note_whole()
         if new:

@@ -24,8 +24,8 @@ was acknowledged. An older copy of the right store is not told from it; who rest
 it acknowledged (``fsync = always``), or ended in order (which syncs), or ended on a machine that has run on since: what
 a killed process wrote is in the kernel, and is lost only with that. Whether it has run on, the boot id says. It is not
 after a life in which a sync has failed, whatever was synced since: what the kernel could not write it may have dropped.
-What was lost stays lost over any number of lives, until the ring calls the node up: then it was made equal to others,
-or was taken for the best that is left.
+What was lost stays lost over any number of lives, until the ring calls the node up and no other might answer for its
+lists: then it was made equal to others, or was taken for the best that is left.
 
 That a sync has failed is written down by removing ``WHOLE``: a disk that has no room for another node.json has it for
 that. Where node.json says that the file belongs to it (``marked``) and it is not there, the directory is not whole,

@@ -286,6 +286,11 @@ class Ring:
             (each.slots, each.keeper) for each in self.trouble if each.keeper is not None and len(each.complete) > 1
         )
 
+    def is_settled(self, id: str) -> bool:
+        """Whether none of a node's lists has a keeper, or who is equal to it, while others might be instead: what they
+        hold and it lacks is not given up yet, and comes back with them (R15, R16)."""
+        return not any(node.id == id for slots, _ in self.unsettled_by_keeper for node in self.lists[slots.first])
+
     def trouble_at(self, slot: int) -> Trouble | None:
         """What is written down of a slot's list; None: enough of its members are up."""
         index = bisect_right(self.trouble, slot, key=lambda each: each.slots.first) - 1

@@ -593,28 +593,63 @@ def test_what_an_older_value_of_the_same_tenure_replaces_is_salvaged() -> None:
         assert sorted(salvaged(cluster, coordinator)) == [("k7", "here alone"), ("{k7}new", "here alone too")]
 
 
+def robbed_and_up_alone(cluster: SimulatedCluster) -> tuple[str, str, str]:
+    """A power cut has taken KEY and {k7}new of who is up alone; who else is complete has them, and is down; a third one
+    died before."""
+    cluster.run_until(cluster.serves, 30)
+    robbed, other, complete = list_of(cluster)
+    cluster.kill(other)
+    cluster.run(4.0)
+    assert cluster.execute(robbed, "SET", KEY, "before") == b"OK"
+    cluster.run(3.0)
+    assert cluster.execute(robbed, "SET", KEY, "acknowledged") == b"OK"
+    assert cluster.execute(robbed, "SET", "{k7}new", "acknowledged too") == b"OK"
+    cluster.cut_power(robbed)
+    cluster.kill(complete)
+    cluster.run(10.0)
+    cluster.start_node(robbed)
+    found = record(cluster, robbed)
+    assert found is not None and found.value == b"before", "the power cut took nothing"
+    cluster.run_until(lambda: state_of(cluster, robbed) == "up", 15)
+    return robbed, complete, other
+
+
 def test_what_a_recovery_that_did_not_wait_takes_is_salvaged() -> None:
     with SimulatedCluster(2, nodes=3, replicas=3, recovery_wait_seconds=5.0) as cluster:
-        cluster.run_until(cluster.serves, 30)
-        coordinator, other, complete = list_of(cluster)
-        cluster.kill(other)
-        cluster.run(4.0)
-        assert cluster.execute(coordinator, "SET", KEY, "before") == b"OK"
-        cluster.run(3.0)
-        assert cluster.execute(coordinator, "SET", KEY, "acknowledged") == b"OK"
-        assert cluster.execute(coordinator, "SET", "{k7}new", "acknowledged too") == b"OK"
-        cluster.cut_power(coordinator)
-        cluster.kill(complete)
-        cluster.run(10.0)
-        cluster.start_node(coordinator)
-        found = record(cluster, coordinator)
-        assert found is not None and found.value == b"before", "the power cut took nothing"
-        cluster.run(15.0)
+        robbed, complete, other = robbed_and_up_alone(cluster)
         cluster.start_node(other)
         cluster.start_node(complete)
         cluster.run_until(cluster.serves, 60)
-        assert record(cluster, complete) == record(cluster, coordinator)
+        assert record(cluster, complete) == record(cluster, robbed)
         assert sorted(salvaged(cluster, complete)) == [("k7", "acknowledged"), ("{k7}new", "acknowledged too")]
+
+
+def test_who_may_lack_something_is_not_whole_by_being_up_alone_and_gives_way_to_who_has_it() -> None:
+    with SimulatedCluster(2, nodes=3, replicas=3, recovery_wait_seconds=5.0, out_after_seconds=0) as cluster:
+        robbed, complete, other = robbed_and_up_alone(cluster)
+        cluster.run(1.0)
+        assert not cluster.machines[robbed].whole
+        cluster.kill(robbed)
+        cluster.run(3.0)
+        cluster.start_node(robbed)
+        cluster.start_node(complete)
+        cluster.run_until(lambda: state_of(cluster, robbed) == state_of(cluster, complete) == "up", 60)
+        cluster.run_until(lambda: cluster.machines[robbed].whole, 5)  # it was made equal
+        cluster.start_node(other)
+        cluster.run_until(cluster.serves, 60)
+        assert {found.value for id in list_of(cluster) if (found := record(cluster, id))} == {b"acknowledged"}
+        assert not salvaged(cluster, complete)
+
+
+def test_who_may_lack_something_is_whole_when_a_person_has_said_that_nobody_else_will_come() -> None:
+    with SimulatedCluster(2, nodes=3, replicas=3, recovery_wait_seconds=5.0, out_after_seconds=0) as cluster:
+        robbed, *_ = robbed_and_up_alone(cluster)
+        cluster.run(1.0)
+        assert not cluster.machines[robbed].whole
+        cluster.execute(robbed, "PING")  # the connection to its former life
+        cluster.execute(robbed, "RING", "RECOVER", robbed)
+        cluster.run_until(lambda: "LOSS ACCEPTED" in history(cluster), 10)
+        cluster.run_until(lambda: cluster.machines[robbed].whole, 5)
 
 
 def test_what_was_answered_alone_while_the_ring_said_so_is_salvaged_though_it_says_all_by_then() -> None:
