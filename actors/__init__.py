@@ -187,8 +187,9 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
     lists. *A node dies* follows, and *a node comes back*.
 
 6.  What a mirror takes from a node that may hold what nobody else has any more goes to its salvage file
-    (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`. Before it forgets foreign slots it asks
-    their coordinator by `SumUp` what that has of them.
+    (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`. A life that is registered as *whole*
+    ends first (`NoLongerWhole`), and the next one says that it is not. Before the `Replica` forgets foreign slots it
+    asks their coordinator by `SumUp` what that has of them.
 
 *ZooKeeper goes away*
 

@@ -6,6 +6,7 @@ Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         CopyDamaged                                           from Scrubber
         SyncFailed                                            from StorageNode, Replica
+        NoLongerWhole                                         from Replica
         RegisterAgain, KeepAgain, Lingered, Rested, HurtLongEnough      from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
@@ -64,6 +65,7 @@ from .messages import (
     HeldRing,
     HeldStamp,
     LookForRing,
+    NoLongerWhole,
     RingChanged,
     RingSeen,
     ShowHeldRing,
@@ -220,6 +222,7 @@ class Member(Actor):
         | ShowHeldRing
         | CopyDamaged
         | SyncFailed
+        | NoLongerWhole
         | RegisterAgain
         | KeepAgain
         | Lingered
@@ -257,6 +260,8 @@ class Member(Actor):
                 self._damage = message.why
             case SyncFailed():
                 self._sync_failed(message)
+            case NoLongerWhole():
+                self._no_longer_whole(message)
             case RegisterAgain():
                 self._registering_again = False
                 self._register()
@@ -449,6 +454,11 @@ class Member(Actor):
         me = ring.by_id.get(self._life.id) if ring is not None else None
         if self._hurt_long_enough or me is not None and me.state == "up":
             self._start_again(f"its disk failed to sync ({failure.why})")
+
+    def _no_longer_whole(self, message: NoLongerWhole) -> None:
+        """If that cannot be written down the next life is registered as whole, too, and nothing is taken from it."""
+        self._note_sync_failed()
+        self._start_again(message.why)
 
     def _linger(self, why: str) -> None:
         if not self._lingers:

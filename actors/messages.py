@@ -323,6 +323,15 @@ class SyncFailed:
     """That is only for want of room."""
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoLongerWhole:
+    """A mirror is about to take from this node what nobody else may have, and its life is registered as whole: it is to
+    end first (R16); local. Replica -> Member."""
+
+    why: str
+
+
 # Slots move to another node.
 
 

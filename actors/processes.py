@@ -288,6 +288,7 @@ def spawn_node(
         store=store,
         syncer=syncer,
         salvage=Salvage(salvage, answered_alone=answered_alone, note_answered_alone=note_answered_alone),
+        whole=whole,
         keeps_synced=config.fsync != "never",
         name="replica",
         supervision=ESCALATE,

@@ -11,7 +11,8 @@ Hears   RingChanged                                        from Member
         SyncSoon, LookForForeign                           from itself
 Tells   Appended, Refused -> Replicator; Tails -> Takeover;
         Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
-        MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica; LookForRing, SyncFailed -> Member
+        MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica;
+        LookForRing, SyncFailed, NoLongerWhole -> Member
 
 *As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
 here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
@@ -45,6 +46,11 @@ this one actor, so they cannot cross. Who was given up keeps all of it until it 
 the node may have answered alone, or was left behind, they may hold what nobody else has (R17). What a walk takes from
 them is salvaged, and before they are dropped their coordinator is asked what it has of them.
 
+Who is written down as complete and registered as *whole* becomes keeper at once (R16) if whoever mirrors it dies half
+way, also where another one lacks nothing. So where the mirror may lack something, nothing that may matter is taken in a
+life that is registered as whole: that ends first, and the next one says that it is not (`NoLongerWhole`). To change the
+registration of the life was rejected: who has read it does not read it again.
+
 Invariants (``check``): no walk is over slots that this node coordinates; every walk belongs to the change in flight.
 """
 
@@ -72,6 +78,7 @@ from .messages import (
     ListKeys,
     LookForRing,
     MayDrop,
+    NoLongerWhole,
     OpenStream,
     Operation,
     Position,
@@ -205,14 +212,17 @@ class Replica(Actor):
         syncer: Ref,
         foreign_seconds: float = FOREIGN_SECONDS,
         salvage: Salvage | None = None,
+        whole: bool = True,
         keeps_synced: bool = True,
         member: str = "member",
     ) -> None:
-        """``member`` is the name of this process' Member, which is spawned later."""
+        """``whole``: this life is registered as lacking nothing (R16); ``member`` is the name of this process' Member,
+        which is spawned later."""
         super().__init__()
         self.id, self.incarnation, self._member = id, incarnation, member
         self._store, self._syncer, self._salvage = store, syncer, salvage
         self._foreign_seconds, self._keeps_synced = foreign_seconds, keeps_synced
+        self._whole = whole
         self._ring: Ring | None = None
         self._plan: Plan | None = None
         self._walks: dict[int, Walk] = {}
@@ -338,6 +348,13 @@ class Replica(Actor):
 
     def _is_member(self, ring: Ring, slot: int) -> bool:
         return any(node.id == self.id and node.incarnation == self.incarnation for node in ring.lists[slot])
+
+    def _may_keep(self, ring: Ring, slot: int) -> bool:
+        """Whether this node is mirrored from one that may lack something, and could be named keeper after it, since it
+        is written down as complete (R14)."""
+        me, trouble = ring.by_id.get(self.id), ring.trouble_at(slot)
+        directory = (self.id, me.data_id) if me is not None else None
+        return trouble is not None and directory in ring.left_behind and directory in trouble.complete
 
     def _settle_doubts(self, ring: Ring) -> None:
         """Where the ring calls this life up it holds what the others hold, and they what it holds."""
@@ -666,7 +683,10 @@ class Replica(Actor):
             self._store.renumber(slot, *numbers.get(slot, (0, 0)))
 
     def _keep_what_goes(self, walk: Walk, chunk: Chunk) -> None:
-        """Write down what a chunk removes or replaces (R17). Raises StoreError when there is no room for it."""
+        """Write down what a chunk removes or replaces (R17). Raises StoreError when there is no room for it, or when it
+        must not go in this life."""
+        ring = self._ring
+        assert ring is not None
         comes = {
             (slot, key): listed(slot, key, Record(value, e, s, expiry)) for slot, key, value, e, s, expiry in chunk.puts
         }
@@ -675,6 +695,11 @@ class Replica(Actor):
             record = self._store.get(slot, key) if self._doubtful[slot] else None
             if record is not None:
                 taken.append(Taken(slot, key, record, comes.get((slot, key))))
+        if self._whole and any(each.matters and self._may_keep(ring, each.slot) for each in taken):
+            why = f"{walk.source[0]} takes what it may have alone of slots {walk.slots}: it is not whole from then on"
+            if (member := self.system.find(self._member)) is not None:
+                self.send(member, NoLongerWhole(why=why))
+            raise StoreError(why)
         self._keep(taken, walk.slots, walk.source[0])
 
     def _keep(self, taken: list[Taken], slots: Run, source: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.member import HURT_SECONDS, KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
-from ringkeeper.actors.messages import CopyDamaged, RingChanged, SyncFailed
+from ringkeeper.actors.messages import CopyDamaged, NoLongerWhole, RingChanged, SyncFailed
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -313,3 +313,11 @@ def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(st
     assert stage.read(lost(first_ring(), life(2).id)) == [] and not stage.ends
     assert stage.read(lost(lost(first_ring(), life(2).id), life(1).id)) == []
     assert len(stage.ends) == 1 and "no room" in stage.ends[0]
+
+
+def test_a_life_that_says_it_is_whole_ends_before_that_is_over_once_it_is_written_down(stage: Stage) -> None:
+    noted = list[int]()
+    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    stage.read(first_ring())
+    stage.harness.tell(NoLongerWhole(why="another takes what it has"))
+    assert noted == [0] and stage.ends == ["another takes what it has"]

@@ -652,6 +652,42 @@ def test_who_may_lack_something_is_whole_when_a_person_has_said_that_nobody_else
         cluster.run_until(lambda: cluster.machines[robbed].whole, 5)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_is_half_made_equal_to_one_that_may_lack_something_gives_way_to_who_has_everything(restarted: bool) -> None:
+    with SimulatedCluster(3, nodes=3, replicas=3, recovery_wait_seconds=20.0, out_after_seconds=0) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        robbed, half, all_of_it = list_of(cluster)
+        keys = [key for key in (f"k{number}" for number in range(200)) if list_of(cluster, key.encode())[0] == robbed]
+        cluster.execute(robbed, "RING", "LIMIT", "BYTES_PER_SECOND", 1000)
+        cluster.run(3.0)
+        for key in keys:
+            assert cluster.execute(robbed, "SET", key, "acknowledged") == b"OK"
+        disk = cluster.machines[robbed].disk
+        disk.lose_power = lambda: setattr(disk, "records", disk.records.crash())  # type: ignore[method-assign]
+        cluster.kill("ecs-1")  # so that all are found gone together
+        cluster.cut_power(robbed)
+        cluster.kill(half)
+        cluster.kill(all_of_it)
+        cluster.run(8.0)
+        cluster.restart("ecs-1")
+        cluster.run(8.0)
+        cluster.start_node(robbed)
+        cluster.run_until(lambda: state_of(cluster, robbed) == "up", 60)
+        cluster.start_node(half)
+        cluster.run_until(lambda: bool(salvaged(cluster, half)), 30)
+        assert not cluster.machines[half].whole
+        cluster.kill(robbed)
+        if restarted:
+            cluster.restart(half)
+        cluster.run(8.0)
+        assert not all(readable(cluster, half, key) for key in keys), "nothing was taken"
+        assert state_of(cluster, half) == "returning", "it has waited for who may have more"
+        cluster.start_node(all_of_it)
+        cluster.run_until(lambda: state_of(cluster, half) == state_of(cluster, all_of_it) == "up", 60)
+        assert all(readable(cluster, half, key) and readable(cluster, all_of_it, key) for key in keys)
+        cluster.run_until(lambda: cluster.machines[half].whole, 5)
+
+
 def test_what_was_answered_alone_while_the_ring_said_so_is_salvaged_though_it_says_all_by_then() -> None:
     with SimulatedCluster(9, nodes=3, replicas=3) as cluster:
         cluster.run_until(cluster.serves, 30)
