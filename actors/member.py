@@ -31,7 +31,7 @@ A node whose copy is damaged is called down by the ring (R25). If another answer
 nothing is lost with its store: that it is to be put aside is written down (``note_damaged``) before it starts again.
 
 A node whose disk has failed to sync does not wait for the ring: nobody knows what of its writes is on disk, and a later
-sync that works does not say so either. It writes down that it may lack something (``note_sync_failed``, R16) and starts
+sync that works does not say so either. It writes down that it may lack something (``note_not_whole``, R16) and starts
 again, so that others take over and it is made equal to them. Where that was for want of room the next life may not be
 able to start: it starts again as soon as others answer for each of its lists. One that the ring does not call up keeps
 nobody waiting, and goes on for a while first, so that a disk that fails for long costs a start now and then.
@@ -158,7 +158,7 @@ class Member(Actor):
         note_left: Callable[[], None] = lambda: None,
         note_whole: Callable[[], None] = lambda: None,
         note_damaged: Callable[[str], None] = lambda why: None,
-        note_sync_failed: Callable[[], None] = lambda: None,
+        note_not_whole: Callable[[], None] = lambda: None,
         linger_seconds: float = LEAVE_LINGER_SECONDS,
     ) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Member(Actor):
         self._listeners, self._start_again = listeners, start_again
         self._leave, self._note_left, self._linger_seconds = leave, note_left, linger_seconds
         self._note_whole, self._note_damaged = note_whole, note_damaged
-        self._note_sync_failed = note_sync_failed
+        self._note_not_whole = note_not_whole
         self._damage = ""
         self._sync_failure: SyncFailed | None = None
         self._hurt_long_enough = False
@@ -438,7 +438,7 @@ class Member(Actor):
         self._make_way()
 
     def _sync_failed(self, message: SyncFailed) -> None:
-        self._note_sync_failed()
+        self._note_not_whole()
         if self._sync_failure is None:
             self._sync_failure = message
             self.after(HURT_SECONDS, HurtLongEnough())
@@ -457,7 +457,7 @@ class Member(Actor):
 
     def _no_longer_whole(self, message: NoLongerWhole) -> None:
         """If that cannot be written down the next life is registered as whole, too, and nothing is taken from it."""
-        self._note_sync_failed()
+        self._note_not_whole()
         self._start_again(message.why)
 
     def _linger(self, why: str) -> None:

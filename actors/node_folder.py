@@ -84,7 +84,7 @@ class NodeFolder:
             )
         self._lock: IO[str] = lock
         self._damage = ""
-        self._sync_failed = False
+        self._lacking = False
         try:
             self._begin_life()
         except BaseException:
@@ -145,14 +145,14 @@ class NodeFolder:
 
     def note_whole(self) -> None:
         """Write down that nothing is lacking any more: the ring calls the node up. Raises OSError."""
-        if not self._sync_failed:
+        if not self._lacking:
             self.whole = True
             self._write()
 
-    def note_sync_failed(self) -> None:
-        """Write down that what this life has written may not all be on disk, whatever is synced after it: the next life
-        is not whole. Needs no room on the disk. Raises OSError."""
-        self._sync_failed, self.whole = True, False
+    def note_not_whole(self) -> None:
+        """Write down that the next life is not whole, whatever is synced after this: what was written may not all be on
+        disk, or a mirror is to take some of it away (R16). Needs no room on the disk. Raises OSError."""
+        self._lacking, self.whole = True, False
         self._mark.unlink(missing_ok=True)
         sync_folder(self.path)
 

@@ -108,7 +108,7 @@ def note_ended(folder: NodeFolder, store: Store) -> None:
             with contextlib.suppress(StoreError):
                 store.sync()
         if store.sync_failed:  # in this life: that this one worked does not say that nothing was dropped by then
-            folder.note_sync_failed()
+            folder.note_not_whole()
             log.error("it is not noted that the node has ended in order: its disk failed to sync")
         else:
             folder.note_ended()
@@ -253,7 +253,7 @@ def spawn_node(
     note_left: Callable[[], None],
     note_whole: Callable[[], None],
     note_damaged: Callable[[str], None],
-    note_sync_failed: Callable[[], None],
+    note_not_whole: Callable[[], None],
     salvage: SalvageFile,
     answered_alone: bool,
     note_answered_alone: Callable[[], None],
@@ -263,7 +263,7 @@ def spawn_node(
     ``incarnation`` and ``data_id`` say which life of which data directory this is, ``whole`` whether it lacks nothing
     (R16), as from ``note_whole`` on; ``archive`` keeps the newest ring, ``start_again`` ends the process for a next
     life, ``leave`` for good, which ``note_left`` has written down before; ``note_damaged`` has the next life begin with
-    an empty store, ``note_sync_failed`` as one that is not whole; ``answered_alone``, as from ``note_answered_alone``
+    an empty store, ``note_not_whole`` as one that is not whole; ``answered_alone``, as from ``note_answered_alone``
     on: its store may hold what was acknowledged and that nobody else has (R17).
     Whoever calls this listens for clients, on behalf of the gateway.
     """
@@ -347,7 +347,7 @@ def spawn_node(
         note_left=note_left,
         note_whole=note_whole,
         note_damaged=note_damaged,
-        note_sync_failed=note_sync_failed,
+        note_not_whole=note_not_whole,
         name="member",
         supervision=ESCALATE,
     )
@@ -488,7 +488,7 @@ class NodeProcess:
             note_left=self._note_left,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
-            note_sync_failed=self._note_sync_failed,
+            note_not_whole=self._note_not_whole,
             salvage=FolderSalvage(folder.path),
             answered_alone=folder.answered_alone,
             note_answered_alone=folder.note_answered_alone,
@@ -537,11 +537,11 @@ class NodeProcess:
         except OSError as error:
             log.error("that the store is damaged cannot be noted in the node's folder: %s", error)
 
-    def _note_sync_failed(self) -> None:
+    def _note_not_whole(self) -> None:
         """The next life is not whole. If it cannot be written down it is tried again when this life has ended, and who
         cannot write there then has no next life."""
         try:
-            self._folder.note_sync_failed()
+            self._folder.note_not_whole()
         except OSError as error:
             log.error("that the disk failed to sync cannot be noted in the node's folder: %s", error)
 

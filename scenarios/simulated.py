@@ -298,7 +298,7 @@ class SimulatedNode(_Part):
             note_left=lambda: None,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
-            note_sync_failed=self._note_sync_failed,
+            note_not_whole=self._note_not_whole,
             salvage=machine.disk.salvage,
             answered_alone=machine.answered_alone,
             note_answered_alone=self._note_answered_alone,
@@ -313,7 +313,7 @@ class SimulatedNode(_Part):
     def _note_whole(self) -> None:
         self.machine.whole = not self.store.sync_failed
 
-    def _note_sync_failed(self) -> None:
+    def _note_not_whole(self) -> None:
         self.machine.whole = False
 
     def _note_answered_alone(self) -> None:

@@ -275,7 +275,7 @@ def test_a_damaged_store_is_put_aside_only_once_the_ring_has_others_answer_for_i
 @pytest.mark.parametrize("lingers", [False, True])
 def test_a_life_whose_disk_failed_to_sync_ends_once_that_is_written_down(stage: Stage, lingers: bool) -> None:
     noted = list[int]()
-    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    stage.harness.actor._note_not_whole = lambda: noted.append(len(stage.ends))
     stage.read(first_ring())
     stage.harness.actor._lingers = lingers
     stage.harness.tell(SyncFailed(why="input/output error"))
@@ -285,7 +285,7 @@ def test_a_life_whose_disk_failed_to_sync_ends_once_that_is_written_down(stage: 
 
 def test_who_has_no_room_to_sync_starts_again_as_soon_as_others_answer_for_its_lists(stage: Stage) -> None:
     noted = list[int]()
-    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    stage.harness.actor._note_not_whole = lambda: noted.append(len(stage.ends))
     alone = lost(founded(2, replicas=2), life(2).id)
     stage.read(alone)
     stage.harness.tell(SyncFailed(why="no space left", full=True))
@@ -317,7 +317,7 @@ def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(st
 
 def test_a_life_that_says_it_is_whole_ends_before_that_is_over_once_it_is_written_down(stage: Stage) -> None:
     noted = list[int]()
-    stage.harness.actor._note_sync_failed = lambda: noted.append(len(stage.ends))
+    stage.harness.actor._note_not_whole = lambda: noted.append(len(stage.ends))
     stage.read(first_ring())
     stage.harness.tell(NoLongerWhole(why="another takes what it has"))
     assert noted == [0] and stage.ends == ["another takes what it has"]

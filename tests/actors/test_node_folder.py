@@ -270,7 +270,7 @@ def test_where_no_boot_id_can_be_read_every_life_may_be_the_first_after_a_power_
 def test_who_failed_to_sync_may_have_lost_something_until_it_is_made_equal_in_another_life(tmp_path: Path) -> None:
     """Whatever it synced afterwards, and whether the machine has run on or not: nobody knows what was dropped."""
     with closing(NodeFolder(tmp_path, ID, synced=True, boot_id="monday")) as folder:
-        folder.note_sync_failed()
+        folder.note_not_whole()
         folder.note_whole()  # the ring called it up before it had heard
         folder.note_ended()
     assert not lived(tmp_path, "monday", synced=True, ended=True)
@@ -286,7 +286,7 @@ def test_who_failed_to_sync_for_want_of_room_and_has_none_to_say_so_is_not_whole
 
     with closing(NodeFolder(tmp_path, ID, boot_id="monday")) as folder, monkeypatch.context() as patch:
         patch.setattr(DurableFile, "write", refuse)
-        folder.note_sync_failed()
+        folder.note_not_whole()
         with pytest.raises(OSError, match="No space"):
             folder.note_ended()
     assert not lived(tmp_path, "monday") and not lived(tmp_path, "monday", made_equal=True)
@@ -297,7 +297,7 @@ def test_a_start_that_is_killed_does_not_make_whole_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(NodeFolder(tmp_path, ID, boot_id="monday")) as folder:
-        folder.note_sync_failed()
+        folder.note_not_whole()
     for change in ("replace", "fsync"):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(os, change, die)

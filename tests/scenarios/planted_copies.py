@@ -831,7 +831,7 @@ FAULTS: dict[str, Planted] = {
     "a digest that ignores expiry": Planted(a_digest_that_ignores_expiry, "a disk lies", 0),
     "a late answer is believed": Planted(
         a_late_answer_is_believed,
-        test_handoff.test_a_key_that_goes_after_a_late_answer_has_left_it_out_goes_at_the_learner,
+        test_handoff.test_an_answer_to_another_question_is_not_believed,
     ),
     "who is damaged goes for who is damaged": Planted(
         who_is_damaged_goes_for_who_is_damaged,
