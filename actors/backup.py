@@ -129,11 +129,11 @@ class Backup(Actor):
                 self._opening = Opening(self._number, message)
                 self._ask_what_is_served()
             case [b"READ", backup, first, last, *cursor] if len(cursor) in (0, 2):
-                numbers = [_number(word) for word in (first, last, *cursor[:1])]
-                if None in numbers or not 0 <= int(first) <= int(last) < SLOTS:
+                begin = cursor[0] if cursor else first
+                if None in map(_number, (first, begin, last)) or not int(first) <= int(begin) <= int(last) < SLOTS:
                     self._tell(message, error=USAGE)
                 else:
-                    after = (int(cursor[0]), cursor[1]) if cursor else None
+                    after = (int(begin), cursor[1]) if cursor else None
                     self._read(message, backup, int(first), int(last), after)
             case [b"CLOSE", backup]:
                 if self._is_open(backup):

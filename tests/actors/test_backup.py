@@ -122,7 +122,13 @@ def test_a_backup_ends_when_it_is_closed_another_is_opened_or_nobody_reads(stage
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["DANCE"], ["READ", "1"], ["READ", "1", "5", "2"], ["READ", "1", "0", "99999"], ["READ", "1", "x", "2"]],
-)
+    [
+        [], ["DANCE"], ["READ", "N"], ["READ", "N", "5", "2"], ["READ", "N", "0", "99999"], ["READ", "N", "x", "2"],
+        ["READ", "N", "0", "5", "99999", "k"], ["READ", "N", "0", "5", "6", "k"], ["READ", "N", "3", "5", "2", "k"],
+        ["READ", "N", "0", "5", "x", "k"], ["READ", "N", "0", "5", "1"],
+    ],
+)  # fmt: skip
 def test_what_makes_no_sense_is_refused(stage: Stage, words: list[str]) -> None:
-    assert stage.ask(*words).error.startswith("ERR RING BACKUP OPEN")
+    opened = str(stage.open()["backup"])
+    assert stage.ask(*[opened if word == "N" else word for word in words]).error.startswith("ERR RING BACKUP OPEN")
+    assert stage.read(opened, "6", "16383").records, "it is open as before"
