@@ -25,7 +25,7 @@ from .outcomes import IN_DOUBT, REFUSED, USAGE, Trouble
 
 if TYPE_CHECKING:
     from ..actors.client import Client
-    from .archive import Record
+    from .archive import Manifest, Record
 
 OPEN_TRIES_MAX, OPEN_PAUSE_SECONDS = 10, 0.5
 """So often it is tried to find every slot served at the same time."""
@@ -128,14 +128,18 @@ def read(client: "Client", source: Source) -> Iterator[list["Record"]]:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--accept-loss", is_flag=True, help="Give up the backup of another cluster that the folder holds.")
 @json_option
 @cluster_options
-def backup(folder: Path, as_json: bool, cluster: str, password: str | None, timeout_seconds: float) -> None:
+def backup(
+    folder: Path, accept_loss: bool, as_json: bool, cluster: str, password: str | None, timeout_seconds: float
+) -> None:
     """Copy everything into a folder.
 
     While the cluster goes on serving. Each slot is copied as it was at one moment, with everything that was
     acknowledged before the command began. In a folder that holds a backup of the same cluster only what has changed is
-    fetched; the one before stays whole until the new one is.
+    fetched; the one before stays whole until the new one is. Refused in a folder that holds a backup of another
+    cluster, one that was made anew under the same name included.
 
     \b
     Examples:
@@ -154,7 +158,10 @@ def backup(folder: Path, as_json: bool, cluster: str, password: str | None, time
         ):
             ring = client.ring()
             kept: dict[tuple[int, int, str], Part] = {}
-            if known is not None and known.cluster_id == ring["cluster_id"]:
+            if known is not None and known.cluster_id != ring["cluster_id"]:
+                if not accept_loss:
+                    raise Trouble(_anothers(folder, known, ring))
+            elif known is not None:
                 kept = {(part.first, part.last, part.mark): part for part in known.parts if part.mark}
             number = known.number + 1 if known is not None else 1
             parts: list[Part] = []
@@ -196,6 +203,14 @@ def backup(folder: Path, as_json: bool, cluster: str, password: str | None, time
             f"{manifest.keys} keys ({manifest.bytes} bytes) of cluster {manifest.cluster}, ring {manifest.epoch}, are "
             f"in {folder}; {fetched} of {len(parts)} parts were fetched, the others have not changed"
         )
+
+
+def _anothers(folder: Path, known: "Manifest", ring: dict[str, Any]) -> str:
+    return (
+        f"{folder} holds the backup of {known.made_at} ({known.keys} keys) of another cluster ({known.cluster}, "
+        f"{known.cluster_id}; this one is {ring['cluster_name']}, {ring['cluster_id']}): nothing was changed. Restore "
+        "it first if that is what is wanted, or choose another folder; with --accept-loss it is lost for good."
+    )
 
 
 @click.command("export")

@@ -4,10 +4,12 @@ import json
 from collections import deque
 from typing import Any
 
+import msgspec
+from ringkeeper.actors.backup import Block
 from ringkeeper.actors.job_view import lists_in_trouble
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
-from ringkeeper.actors.rules.slots import slot
+from ringkeeper.actors.rules.slots import Run, runs, slot
 from ringkeeper.actors.rules.transitions import found
 from ringkeeper.tests.actors.fake_cluster import FakeCluster, Refusal
 
@@ -55,6 +57,8 @@ class FakeRing(FakeCluster):
         """What the ring is once the job is done."""
         self.silent_looks = 0
         """So many looks at the jobs find nobody who leads."""
+        self.frozen: dict[int, dict[bytes, bytes]] = {}
+        """What each node's backup holds while it is open."""
         self.change: dict[str, Any] | None = None
         self.queue: list[dict[str, Any]] = []
 
@@ -110,6 +114,8 @@ class FakeRing(FakeCluster):
                 return json.dumps({**located, "list": [{"id": node.id, "state": "up"}]}).encode()
             case [b"RING", b"JOBS"]:
                 return json.dumps(self._jobs()).encode()
+            case [b"RING", b"BACKUP", verb, *rest]:
+                return self._backup(index, verb, rest)
             case [b"RING", verb, *rest] if verb in ORDERS:
                 self.orders.append([word.decode() for word in (verb, *rest)])
                 if self.refusal:
@@ -131,6 +137,29 @@ class FakeRing(FakeCluster):
         if jobs and jobs[0]["state"] == "done" and self.ring_after is not None:
             self.ring = self.ring_after
         return {"epoch": self.ring.epoch, "jobs": jobs}
+
+    def _backup(self, index: int, verb: bytes, rest: list[bytes]) -> Any:
+        """One part for each run of slots, all of it in one block; its mark tells which keys are in it."""
+        if verb == b"CLOSE":
+            return "OK" if self.frozen.pop(index, None) is not None else None
+        if verb == b"OPEN":
+            mine = [run for run, owner in runs(self.table) if owner == index]
+            self.frozen[index] = dict(self.values)
+            parts = [
+                {
+                    "first": run.first, "last": run.last, "keys": len(held), "bytes": 0,
+                    "mark": repr([key for key, _, _ in held]),
+                }
+                for run in mine for held in [self._held(index, run)]
+            ]  # fmt: skip
+            return json.dumps({"backup": index, "epoch": self.epoch, "parts": parts}).encode()
+        first, last = map(int, rest[1:3])
+        records = self._held(index, Run(first, last)) if len(rest) == 3 else []
+        return msgspec.msgpack.encode(Block(records, None))
+
+    def _held(self, index: int, run: Run) -> list[tuple[bytes, bytes, int]]:
+        held = sorted(self.frozen[index].items())
+        return [(key, value, 0) for key, value in held if run.first <= slot(key) <= run.last]
 
     @staticmethod
     def _keys(words: list[bytes]) -> list[bytes]:

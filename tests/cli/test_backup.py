@@ -1,16 +1,34 @@
 """Backups in folders, and lines of JSON."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from ringkeeper.cli.archive import Archive, ArchiveError, Manifest, Part, Record
 from ringkeeper.cli.backup import Damaged, line_of, parsed, record_of
+from ringkeeper.cli.main import ringkeeper
+from ringkeeper.tests.cli.fake_ring import FakeRing
 
 RECORDS = [Record(b"user:42", b"Ada", 0), Record(b"\xff", b"\n\x00", 1_800_000_000_000)]
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeRing]:
+    cluster = FakeRing()
+    with cluster:
+        cluster.values = {b"key:%d" % number: b"v" for number in range(20)}
+        yield cluster
+
+
+def type_(cluster: FakeRing, *words: object, standard_input: bytes = b"") -> Result:
+    runner = CliRunner(env={"RINGKEEPER_CLUSTER": cluster.address(0)})
+    return runner.invoke(ringkeeper, [*map(str, words)], input=standard_input)
 
 
 def filled(folder: Path, number: int = 1) -> Manifest:
@@ -90,6 +108,19 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"holds files \(holiday.jpg\)"):
         Archive(tmp_path).prepare()
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_the_backup_of_another_cluster_stays_unless_its_loss_is_accepted(cluster: FakeRing, tmp_path: Path) -> None:
+    assert "20 keys" in type_(cluster, "backup", tmp_path).stdout
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    cluster.ring, cluster.values = replace(cluster.ring, cluster_id="e" * 16), {}
+    refused = type_(cluster, "backup", tmp_path)
+    assert refused.exit_code == 3
+    assert "(20 keys) of another cluster" in refused.stderr and "nothing was changed" in refused.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and not cluster.frozen
+    assert type_(cluster, "backup", tmp_path, "--accept-loss").exit_code == 0
+    manifest = Archive(tmp_path).manifest()
+    assert manifest is not None and (manifest.cluster_id, manifest.keys) == ("e" * 16, 0)
 
 
 @given(st.builds(Record, st.binary(min_size=1), st.binary(), st.integers(0, 2**62)))
