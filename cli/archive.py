@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from ..actors.rules.slots import SLOTS, Run
 from ..runtime.durable import DurableFile, holder_of, lock_folder, make_folder, sync_folder
 
 FORMAT = 1
@@ -80,6 +81,16 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, int]])
 
 
+def first_gap(found: Iterable[Run]) -> int | None:
+    """From which slot on they are not all slots in order, each once; None: they are."""
+    following = 0
+    for first, last in found:
+        if not following == first <= last < SLOTS:
+            return following
+        following = last + 1
+    return following if following < SLOTS else None
+
+
 class Archive:
     """A backup's folder. Raises ArchiveError, and OSError where the folder cannot be used at all."""
 
@@ -99,11 +110,20 @@ class Archive:
                 raise ArchiveError(
                     f"{self.folder} was written by a newer release (format {format}, this one knows {FORMAT}): use that"
                 )
-            return msgspec.json.decode(content, type=Manifest)
+            manifest = msgspec.json.decode(content, type=Manifest)
         except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
             raise ArchiveError(
                 f"{self._file.path} cannot be read ({error}): {self.folder} is damaged, or no backup"
             ) from error
+        missing = first_gap(Run(part.first, part.last) for part in manifest.parts)
+        sums = sum(part.keys for part in manifest.parts), sum(part.bytes for part in manifest.parts)
+        if missing is not None or sums != (manifest.keys, manifest.bytes):
+            why = "its parts do not add up" if missing is None else f"its parts are not all slots, from {missing} on"
+            raise ArchiveError(
+                f"{self._file.path} is not what was written ({why}): {self.folder} is damaged. Nothing was changed. "
+                "Another backup may be whole"
+            )
+        return manifest
 
     def prepare(self) -> Manifest | None:
         """Make the folder fit for a backup, and hold it for this process until `close`; returns the one that is there.

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from ..actors.rules.slots import Run
 from .options import FOLDER, cluster_options, json_option, opened, shown
 from .outcomes import IN_DOUBT, REFUSED, USAGE, Trouble
 
@@ -33,7 +34,6 @@ FLIGHT_KEYS_MAX, FLIGHT_BYTES_MAX = 500, 4 * 1024 * 1024
 """So much is written at once, one record excepted."""
 LINE_BYTES_MAX = 128 * 1024 * 1024
 """A value of 16 MiB in the longest spelling there is."""
-SLOTS = 16384
 
 
 # Out of a cluster
@@ -68,6 +68,7 @@ def frozen(client: "Client") -> Iterator[list[Source]]:
 
 def _opened_everywhere(client: "Client", held: dict[str, int]) -> list[Source]:
     from ..actors.client_errors import ClientError, CommandError
+    from .archive import first_gap
 
     why = ""
     for _ in range(OPEN_TRIES_MAX):
@@ -85,7 +86,7 @@ def _opened_everywhere(client: "Client", held: dict[str, int]) -> list[Source]:
                 held[node] = told["backup"]
                 found += [Source(node=node, backup=told["backup"], **part) for part in told["parts"]]
         found.sort(key=lambda source: source.first)
-        missing = _first_gap(found)
+        missing = first_gap(Run(source.first, source.last) for source in found)
         if missing is None:
             return found
         why = why or f"nobody answers for slot {missing}"
@@ -96,16 +97,6 @@ def _opened_everywhere(client: "Client", held: dict[str, int]) -> list[Source]:
 def _nodes(client: "Client") -> list[str]:
     """Where clients reach the nodes that may coordinate something."""
     return [f"{node['host']}:{node['port']}" for node in client.ring()["nodes"] if node["state"] != "out"]
-
-
-def _first_gap(found: list[Source]) -> int | None:
-    """The first slot that is in none of them, or in two."""
-    following = 0
-    for source in found:
-        if source.first != following:
-            return following
-        following = source.last + 1
-    return following if following < SLOTS else None
 
 
 def read(client: "Client", source: Source) -> Iterator[list["Record"]]:

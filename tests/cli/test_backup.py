@@ -103,6 +103,28 @@ def test_a_folder_that_is_no_backup_says_so(tmp_path: Path, manifest: str, why: 
         Archive(tmp_path).prepare()
 
 
+def test_a_manifest_that_lacks_something_is_not_restored_as_if_it_were_whole(cluster: FakeRing, tmp_path: Path) -> None:
+    type_(cluster, "backup", tmp_path)
+    path = tmp_path / "manifest.json"
+    whole = json.loads(path.read_text())
+    parts, cluster.values = whole["parts"], {}
+    for harm, why in (
+        ({"parts": parts[:-1]}, f"not all slots, from {parts[-1]['first']} on"),
+        ({"parts": [*parts[:1], *parts]}, f"not all slots, from {parts[1]['first']} on"),
+        ({"parts": []}, "not all slots, from 0 on"),
+        ({"parts": [*parts[:-1], {**parts[-1], "last": 20_000}]}, f"not all slots, from {parts[-1]['first']} on"),
+        ({"parts": [{**part, "keys": 0} for part in parts]}, "do not add up"),
+        ({"bytes": whole["bytes"] + 1}, "do not add up"),
+    ):
+        path.write_text(json.dumps({**whole, **harm}))
+        for command in "restore", "backup":
+            refused = type_(cluster, command, tmp_path)
+            assert refused.exit_code == 3 and why in refused.stderr, refused.output
+    assert cluster.values == {}
+    path.write_text(json.dumps(whole))
+    assert type_(cluster, "restore", tmp_path).exit_code == 0 and len(cluster.values) == 20
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(ArchiveError, match=r"holds files \(holiday.jpg\)"):
