@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ..actors.rules.slots import Run
+from ..actors.rules.slots import SLOTS, Run
 from .options import FOLDER, cluster_options, json_option, opened, shown
 from .outcomes import IN_DOUBT, REFUSED, USAGE, Trouble
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 OPEN_TRIES_MAX, OPEN_PAUSE_SECONDS = 10, 0.5
 """So often it is tried to find every slot served at the same time."""
+KEEP_SECONDS = 10.0
+"""So often every node is read from, lest it end its backup as forgotten (actors/backup.py, IDLE_SECONDS_MAX)."""
 FLIGHT_KEYS_MAX, FLIGHT_BYTES_MAX = 500, 4 * 1024 * 1024
 """So much is written at once, one record excepted."""
 LINE_BYTES_MAX = 128 * 1024 * 1024
@@ -59,11 +62,36 @@ def frozen(client: "Client") -> Iterator[list[Source]]:
 
     held: dict[str, int] = {}
     try:
-        yield _opened_everywhere(client, held)
+        sources = _opened_everywhere(client, held)
+        with _kept_open(client, held):
+            yield sources
     finally:
         for node, backup in held.items():
             with contextlib.suppress(ClientError):
                 client.execute_on(node, "RING", "BACKUP", "CLOSE", str(backup))
+
+
+@contextmanager
+def _kept_open(client: "Client", held: dict[str, int]) -> Iterator[None]:
+    """Read next to nothing from every node now and then, while in here. The last node's turn comes when the others have
+    been copied, which may take hours; a part may be long in being written, or compared with the one before."""
+    from ..actors.client_errors import ClientError
+
+    ending, last = threading.Event(), str(SLOTS - 1)
+
+    def keep() -> None:
+        while not ending.wait(KEEP_SECONDS):
+            for node, backup in held.items():
+                with contextlib.suppress(ClientError):  # whoever really reads from it will hear what is wrong
+                    client.execute_on(node, "RING", "BACKUP", "READ", str(backup), last, last, last, b"\xff")
+
+    keeping = threading.Thread(target=keep, name="keeps backups open")
+    keeping.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        keeping.join()
 
 
 def _opened_everywhere(client: "Client", held: dict[str, int]) -> list[Source]:

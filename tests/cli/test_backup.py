@@ -1,7 +1,7 @@
 """Backups in folders, and lines of JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from ringkeeper.actors.backup import IDLE_SECONDS_MAX
+from ringkeeper.cli import backup as backups
 from ringkeeper.cli.archive import Archive, ArchiveError, Manifest, Part, Record
 from ringkeeper.cli.backup import Damaged, line_of, parsed, record_of
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.tests.cli.fake_ring import FakeRing
+from ringkeeper.tests.zookeepers import wait_until
 
 RECORDS = [Record(b"user:42", b"Ada", 0), Record(b"\xff", b"\n\x00", 1_800_000_000_000)]
 
@@ -143,6 +146,22 @@ def test_the_backup_of_another_cluster_stays_unless_its_loss_is_accepted(cluster
     assert type_(cluster, "backup", tmp_path, "--accept-loss").exit_code == 0
     manifest = Archive(tmp_path).manifest()
     assert manifest is not None and (manifest.cluster_id, manifest.keys) == ("e" * 16, 0)
+
+
+def test_while_a_part_is_long_in_being_written_no_node_ends_its_backup(
+    cluster: FakeRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: Archive, name: str, blocks: Iterable[list[Record]]) -> tuple[int, int, str]:
+        heard = len(cluster.log)
+        wait_until(lambda: {0, 1, 2} <= {node for node, words in cluster.log[heard:] if b"READ" in words}, timeout=3.0)
+        return written(self, name, blocks)
+
+    written = Archive.write
+    monkeypatch.setattr(Archive, "write", write)
+    assert backups.KEEP_SECONDS < IDLE_SECONDS_MAX / 3
+    monkeypatch.setattr(backups, "KEEP_SECONDS", 0.01)
+    assert type_(cluster, "backup", tmp_path).exit_code == 0
+    assert not cluster.frozen
 
 
 @given(st.builds(Record, st.binary(min_size=1), st.binary(), st.integers(0, 2**62)))
