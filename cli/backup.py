@@ -22,8 +22,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ..actors.rules.slots import SLOTS, Run
-from .options import FOLDER, cluster_options, json_option, opened, shown
-from .outcomes import IN_DOUBT, REFUSED, USAGE, Trouble
+from .options import FOLDER, cluster_options, json_option, opened
+from .outcomes import IN_DOUBT, INTERRUPTED, REFUSED, USAGE, Trouble
 
 if TYPE_CHECKING:
     from ..actors.client import Client
@@ -302,14 +302,15 @@ def line_of(record: "Record") -> bytes:
 class Tally:
     """What has become of the records so far."""
 
+    place: str
+    """Up to where everything is stored, and how to go on from there, for people."""
+    reached: str
+    """Up to where everything is stored or waits."""
     stored: int = 0
     expired: int = 0
     """Their time was over."""
-    place: str = "nothing"
-    """Up to where everything is stored, for people."""
-    reached: str = "nothing"
-    """Up to where everything is stored or waits."""
-    flight: list["Record"] = field(default_factory=list)
+    flight: list[tuple["Record", str]] = field(default_factory=list)
+    """What waits, and up to where everything is stored with it."""
     size: int = 0
 
 
@@ -320,32 +321,53 @@ def store(client: "Client", records: Iterable["Record"], tally: Tally) -> None:
         if record.expiry and record.expiry <= now_ms:
             tally.expired += 1
             continue
-        tally.flight.append(record)
+        tally.flight.append((record, tally.reached))
         tally.size += len(record.key) + len(record.value)
         if len(tally.flight) >= FLIGHT_KEYS_MAX or tally.size >= FLIGHT_BYTES_MAX:
             land(client, tally)
 
 
 def land(client: "Client", tally: Tally) -> None:
-    """Write what waits. Raises Trouble."""
+    """Write what waits. Raises Trouble when some of it was not."""
     from ..actors.client_errors import ClientError
 
     flight, tally.flight, tally.size = tally.flight, [], 0
     if not flight:
         return
     with client.pipeline() as pipeline:
-        for record in flight:
+        for record, _ in flight:
             timing = ["PXAT", str(record.expiry)] if record.expiry else []
             pipeline.add("SET", record.key, record.value, *timing)
         results = pipeline.execute(raise_on_error=False)
-    for record, result in zip(flight, results, strict=True):
+    errors = [result for result in results if isinstance(result, ClientError)]
+    tally.stored += len(flight) - len(errors)
+    if not errors:
+        tally.place = tally.reached
+        return
+    for (_, reached), result in zip(flight, results, strict=True):
         if isinstance(result, ClientError):
-            raise Trouble(
-                f"{shown(record.key)} could not be stored: {result} Stored so far: {tally.place}.",
-                IN_DOUBT if result.happened == "maybe" else REFUSED,
-            )
-    tally.stored += len(flight)
-    tally.place = tally.reached
+            break
+        tally.place = reached
+    maybe = any(error.happened == "maybe" for error in errors)
+    raise Trouble(f"{len(errors)} keys could not be stored: {errors[0]}", IN_DOUBT if maybe else REFUSED)
+
+
+@contextmanager
+def saying_how_far(tally: Tally) -> Iterator[None]:
+    """Say what is stored when this is broken off. If anything is, it did not end as if nothing had happened."""
+
+    def so_far() -> str:
+        return f"Stored so far, at least: {tally.stored} keys; without a gap: {tally.place}."
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{so_far()}", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+    except Trouble as trouble:
+        if not tally.stored:
+            raise
+        raise Trouble(f"{trouble.message.rstrip('.')}. {so_far()}", IN_DOUBT) from trouble
 
 
 @click.command()
@@ -370,29 +392,31 @@ def restore(
     """
     from .archive import Archive, ArchiveError
 
-    archive, tally = Archive(folder), Tally()
-    try:
-        manifest = archive.manifest()
-        if manifest is None:
-            raise Trouble(f"{folder} holds no backup: there is no manifest.json")
-        with progress_of("checking", manifest.bytes) as advance:
-            for part in manifest.parts:
-                archive.check(part)
-                advance(part.bytes)
-        with opened(cluster, password, timeout_seconds) as client:
-            if not merge:
-                refuse_unless_empty(client)
-            with progress_of("restoring", manifest.keys) as advance:
+    archive, again = Archive(folder), f"(`ringkeeper restore {folder} --merge` begins anew)"
+    tally = Tally(place=f"nothing {again}", reached=f"nothing {again}")
+    with saying_how_far(tally):
+        try:
+            manifest = archive.manifest()
+            if manifest is None:
+                raise Trouble(f"{folder} holds no backup: there is no manifest.json")
+            with progress_of("checking", manifest.bytes) as advance:
                 for part in manifest.parts:
-                    for block in archive.read(part):
-                        store(client, block, tally)
-                        advance(len(block))
-                    tally.reached = f"slots 0-{part.last} (`ringkeeper restore {folder} --merge` begins anew)"
-                land(client, tally)
-    except ArchiveError as error:
-        raise Trouble(error) from error
-    except OSError as error:
-        raise Trouble(f"{folder} cannot be read: {error.strerror or error}") from error
+                    archive.check(part)
+                    advance(part.bytes)
+            with opened(cluster, password, timeout_seconds) as client:
+                if not merge:
+                    refuse_unless_empty(client)
+                with progress_of("restoring", manifest.keys) as advance:
+                    for part in manifest.parts:
+                        for block in archive.read(part):
+                            store(client, block, tally)
+                            advance(len(block))
+                        tally.reached = f"slots 0-{part.last} {again}"
+                    land(client, tally)
+        except ArchiveError as error:
+            raise Trouble(error) from error
+        except OSError as error:
+            raise Trouble(f"{folder} cannot be read: {error.strerror or error}") from error
     _say_stored(tally, as_json, f"from the backup of {manifest.made_at} of cluster {manifest.cluster}")
 
 
@@ -442,48 +466,43 @@ def import_(
       zcat all.jsonl.gz | ringkeeper import -
       ringkeeper import all.jsonl --from-line 20001
     """
-    tally = Tally()
     streamed = str(file) == "-"
-    try:
-        if not streamed:
-            with open(file, "rb") as lines, progress_of("checking", file.stat().st_size) as advance:
-                for _, _, size in parsed(lines, file, from_line, "Nothing was stored."):
-                    advance(size)
-        with (
-            contextlib.nullcontext(sys.stdin.buffer) if streamed else open(file, "rb") as lines,
-            opened(cluster, password, timeout_seconds) as client,
-            progress_of("importing", None if streamed else file.stat().st_size) as advance,
-        ):
-            try:
-                for number, record, size in parsed(lines, file, from_line, ""):
-                    tally.reached = f"lines up to {number} (--from-line {number + 1} goes on)"
-                    store(client, [record], tally)
-                    advance(size)
-            except Damaged as damage:
+    start = f"nothing (--from-line {from_line} begins anew)"
+    tally = Tally(place=start, reached=start)
+    with saying_how_far(tally):
+        try:
+            if not streamed:
+                with open(file, "rb") as lines, progress_of("checking", file.stat().st_size) as advance:
+                    for _, _, size in parsed(lines, file, from_line):
+                        advance(size)
+            with (
+                contextlib.nullcontext(sys.stdin.buffer) if streamed else open(file, "rb") as lines,
+                opened(cluster, password, timeout_seconds) as client,
+                progress_of("importing", None if streamed else file.stat().st_size) as advance,
+            ):
+                try:
+                    for number, record, size in parsed(lines, file, from_line):
+                        tally.reached = f"lines up to {number} (--from-line {number + 1} goes on)"
+                        store(client, [record], tally)
+                        advance(size)
+                except Damaged:
+                    land(client, tally)
+                    raise
                 land(client, tally)
-                raise Trouble(
-                    f"{damage.text} The lines before it are stored; mend it, and --from-line {damage.line} goes on.",
-                    USAGE,
-                ) from damage
-            land(client, tally)
-    except Damaged as damage:
-        raise Trouble(damage.text, USAGE) from damage
-    except OSError as error:
-        raise Trouble(f"{file} cannot be read: {error.strerror or error}", USAGE) from error
+        except Damaged as damage:
+            nothing = "" if tally.stored else ". Nothing was stored."
+            raise Trouble(f"{damage}{nothing}", USAGE) from damage
+        except OSError as error:
+            raise Trouble(f"{file} cannot be read: {error.strerror or error}", USAGE) from error
     _say_stored(tally, as_json, f"from {'standard input' if streamed else file}")
 
 
 class Damaged(Exception):
-    """Raised for a line that is no record."""
-
-    def __init__(self, line: int, text: str) -> None:
-        super().__init__(text)
-        self.line, self.text = line, text
+    """Raised for a line that is no record. The text says which and why."""
 
 
-def parsed(lines: IO[bytes], file: Path, from_line: int, meaning: str) -> Iterator[tuple[int, "Record", int]]:
-    """The records of a file of lines: number of the line, record, bytes of the line. Raises Damaged, saying what that
-    means for what was stored."""
+def parsed(lines: IO[bytes], file: Path, from_line: int) -> Iterator[tuple[int, "Record", int]]:
+    """The records of a file of lines: number of the line, record, bytes of the line. Raises Damaged."""
     number = 0
     while line := lines.readline(LINE_BYTES_MAX + 1):
         number += 1
@@ -494,7 +513,7 @@ def parsed(lines: IO[bytes], file: Path, from_line: int, meaning: str) -> Iterat
                 raise ValueError(f"it is longer than {LINE_BYTES_MAX} bytes")
             record = record_of(line)
         except ValueError as error:
-            raise Damaged(number, f"line {number} of {file} is no record: {error}. {meaning}".rstrip()) from error
+            raise Damaged(f"line {number} of {file} is no record: {error}") from error
         yield number, record, len(line)
 
 

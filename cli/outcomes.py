@@ -4,7 +4,7 @@
 1    a negative answer: no such key, nothing runs there, the ring does not serve, a job was given up
 2    the command line, or a setting, makes no sense; nothing happened
 3    refused, or nobody could be reached; nothing happened, so it is safe to try again
-4    in doubt: it may have taken effect; read before trying again
+4    in doubt: it may have taken effect, or a part of it has; read before trying again
 70   a bug of ringkeeper, or an actor that failed for good
 130  interrupted by Ctrl-C
 """
