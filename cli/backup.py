@@ -458,7 +458,7 @@ def import_(
     """Store what `export` has written.
 
     Keys that are there are replaced. Every line of a file is looked at before the first is stored, so of a damaged
-    file nothing is; "-" is standard input, of which the lines before a damaged one are stored.
+    file nothing is; "-" is standard input, of which the lines before a damaged one are stored, as of any pipe.
 
     \b
     Examples:
@@ -466,7 +466,8 @@ def import_(
       zcat all.jsonl.gz | ringkeeper import -
       ringkeeper import all.jsonl --from-line 20001
     """
-    streamed = str(file) == "-"
+    stdin = str(file) == "-"
+    streamed = stdin or not file.is_file()
     start = f"nothing (--from-line {from_line} begins anew)"
     tally = Tally(place=start, reached=start)
     with saying_how_far(tally):
@@ -476,7 +477,7 @@ def import_(
                     for _, _, size in parsed(lines, file, from_line):
                         advance(size)
             with (
-                contextlib.nullcontext(sys.stdin.buffer) if streamed else open(file, "rb") as lines,
+                contextlib.nullcontext(sys.stdin.buffer) if stdin else open(file, "rb") as lines,
                 opened(cluster, password, timeout_seconds) as client,
                 progress_of("importing", None if streamed else file.stat().st_size) as advance,
             ):
@@ -494,7 +495,7 @@ def import_(
             raise Trouble(f"{damage}{nothing}", USAGE) from damage
         except OSError as error:
             raise Trouble(f"{file} cannot be read: {error.strerror or error}", USAGE) from error
-    _say_stored(tally, as_json, f"from {'standard input' if streamed else file}")
+    _say_stored(tally, as_json, f"from {'standard input' if stdin else file}")
 
 
 class Damaged(Exception):

@@ -1,6 +1,7 @@
 """Backups in folders, and lines of JSON."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -229,6 +230,16 @@ def test_an_import_that_is_interrupted_says_how_to_go_on(
     said = type_(cluster, "import", lines_of([f"key:{number}" for number in range(9)], tmp_path / "all.jsonl"))
     assert said.exit_code == 130 and len(cluster.values) == 4
     assert "Stored so far, at least: 4 keys; without a gap: lines up to 4 (--from-line 5 goes on)" in said.stderr
+
+
+def test_a_pipe_that_is_given_as_a_file_is_read_once(cluster: FakeRing) -> None:
+    reading, writing = os.pipe()
+    with open(reading), open(writing, "wb") as lines:
+        lines.writelines(map(line_of, RECORDS[:1]))
+        lines.close()
+        cluster.values = {}
+        said = type_(cluster, "import", f"/dev/fd/{reading}")
+    assert said.stdout == f"1 keys are stored from /dev/fd/{reading}\n" and list(cluster.values) == [b"user:42"]
 
 
 def test_of_a_stream_with_a_damaged_line_those_before_it_are_stored(cluster: FakeRing) -> None:
