@@ -53,6 +53,7 @@ class JsonDisk:
         self._keys: list[bytes] = []  # in order
         self._lines = 0
         self._lines_max = 0  # it is not written anew before it has so many: the last time there was no room
+        self._applying = Lock()  # what is frozen on another thread holds a batch, or nothing of it
         self._syncing = Lock()
         self._renamed = False  # a power cut may bring the file before this one back, until the folder is synced
         self._closed = False
@@ -107,8 +108,9 @@ class JsonDisk:
         lines = list(_lines(batch))
         self._append(b"".join(lines))
         self._lines += len(lines)
-        for begin, end, value in batch.changes:
-            self._apply(begin, end, value)
+        with self._applying:
+            for begin, end, value in batch.changes:
+                self._apply(begin, end, value)
         if self._lines > max(2 * len(self._content) + LINES_SPARED, self._lines_max):
             self._write_anew()
 
@@ -173,7 +175,8 @@ class JsonDisk:
                     raise self._failure("synced", error) from error
 
     def freeze(self) -> MemoryDisk:
-        return MemoryDisk(dict(self._content))
+        with self._applying:
+            return MemoryDisk(dict(self._content))
 
     def close(self) -> None:
         if not self._closed:

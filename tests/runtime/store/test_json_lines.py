@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
-from ringkeeper.runtime.store import Corrupt, Full, Record, Store, StoreError, json_lines, open_store
+from ringkeeper.runtime.store import Corrupt, FrozenDisk, Full, Record, Store, StoreError, json_lines, open_store
+from ringkeeper.runtime.store.json_lines import JsonDisk
 
 
 def opened(folder: Path) -> Store:
@@ -137,3 +139,27 @@ def test_one_process_at_a_time_has_it_and_another_engine_never(tmp_path: Path) -
     store.close()
     with pytest.raises(StoreError, match="written by the engine json"):
         open_store("rocksdb", tmp_path)
+
+
+def test_what_is_frozen_on_another_thread_holds_a_batch_or_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    frozen: list[FrozenDisk] = []
+    freezing = threading.Thread(target=lambda: frozen.append(store.disk.freeze()))
+    apply = JsonDisk._apply
+
+    def applied(disk: JsonDisk, begin: bytes, end: bytes | None, value: bytes | None) -> None:
+        apply(disk, begin, end, value)
+        if freezing.ident is None:
+            freezing.start()
+            freezing.join(0.1)  # it cannot end before the batch has
+
+    monkeypatch.setattr(JsonDisk, "_apply", applied)
+    for key in b"abc":
+        store.put(7, bytes([key]), Record(b"", 1, key))
+    store.commit()
+    freezing.join()
+    held = [key for _, key, _ in store.frozen_records(frozen[0], 0, 16383, None)]
+    assert held == [b"a", b"b", b"c"]
+    store.close()
