@@ -264,11 +264,21 @@ def export(file: Path, as_json: bool, cluster: str, password: str | None, timeou
 
 @contextmanager
 def written(file: Path) -> Iterator[IO[bytes]]:
-    """A file to be filled, which takes its place when that has succeeded."""
+    """A file to be filled, which takes its place when that has succeeded. Straight into what is no regular file."""
     if str(file) == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    straight = file.exists() and not file.is_file()
+    try:
+        with open(file, "wb") if straight else _written_beside(file) as out:
+            yield out
+    except OSError as error:
+        raise Trouble(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _written_beside(file: Path) -> Iterator[IO[bytes]]:
     beside = file.with_name(file.name + ".new")
     try:
         with open(beside, "wb") as out:
@@ -276,8 +286,6 @@ def written(file: Path) -> Iterator[IO[bytes]]:
             out.flush()
             os.fsync(out.fileno())
         os.replace(beside, file)
-    except OSError as error:
-        raise Trouble(f"{file} cannot be written: {error.strerror or error}") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -9,7 +9,9 @@
 130  interrupted by Ctrl-C
 """
 
+import errno
 import os
+import sys
 import tempfile
 import time
 import traceback
@@ -20,6 +22,9 @@ from typing import IO, Any
 import click
 
 DONE, NO, USAGE, REFUSED, IN_DOUBT, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What an OSError says of what is full: it is no bug."""
 
 
 class Trouble(click.ClickException):
@@ -39,6 +44,20 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which they were added
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        try:
+            return super().main(*args, **settings)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            Trouble(
+                f"{error.filename or 'standard output, or a file,'} could not be written: {error.strerror}. What was "
+                "asked for may have been done, or a part of it"
+            ).show()
+            sys.exit(IN_DOUBT)
+        finally:
+            _give_up_what_cannot_be_said()
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -47,11 +66,24 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except Exception as bug:
+            if isinstance(bug, OSError) and bug.errno in NO_ROOM:
+                raise
             raise Trouble(
-                f"{ctx.invoked_subcommand} failed in a way that it should not: {type(bug).__name__}: {bug}. What it "
-                f"was doing is in {keep_trace(bug)}; please report it.",
+                f"{ctx.invoked_subcommand or ctx.info_name} failed in a way that it should not: {type(bug).__name__}: "
+                f"{bug}. What it was doing is in {keep_trace(bug)}; please report it.",
                 BUG,
             ) from bug
+
+
+def _give_up_what_cannot_be_said() -> None:
+    """What standard output did not take is not tried again when Python ends, which would set another exit status."""
+    if sys.stdout is not None and not sys.stdout.closed:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 def keep_trace(bug: BaseException) -> str:

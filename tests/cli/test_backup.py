@@ -168,6 +168,17 @@ def test_while_a_part_is_long_in_being_written_no_node_ends_its_backup(
     assert not cluster.frozen
 
 
+def test_what_is_no_file_is_written_straight_and_stays_what_it_is(cluster: FakeRing, tmp_path: Path) -> None:
+    fifo = tmp_path / "all.jsonl"
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb") as lines:
+        assert type_(cluster, "export", fifo).stdout == f"20 keys are in {fifo}\n"
+        assert len(lines.readlines()) == 20
+    assert fifo.is_fifo() and list(tmp_path.iterdir()) == [fifo]
+    full = type_(cluster, "export", "/dev/full")
+    assert full.exit_code == 3 and "/dev/full cannot be written: No space left on device" in full.stderr
+
+
 @given(st.builds(Record, st.binary(min_size=1), st.binary(), st.integers(0, 2**62)))
 def test_a_line_is_read_as_it_was_written(record: Record) -> None:
     line = line_of(record)

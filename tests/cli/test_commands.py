@@ -415,6 +415,24 @@ def test_a_bug_is_a_sentence_and_its_trace_is_in_a_file(monkeypatch: pytest.Monk
     assert trace.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    "words", [("locate", "k", "--json"), ("get", "k"), ("ring", "--json"), ("status",), ("export", "-"), ("--version",)]
+)
+def test_standard_output_that_takes_no_more_is_no_bug(
+    cluster: FakeRing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    cluster.values = {b"k": bytes(20_000)}
+    monkeypatch.setenv("RINGKEEPER_CLUSTER", cluster.address(0))
+    with open("/dev/full", "w") as full, pytest.raises(SystemExit) as ended, monkeypatch.context() as changed:
+        changed.setattr(sys, "stdout", full)
+        ringkeeper(words)
+    assert ended.value.code == 4
+    assert capsys.readouterr().err.lstrip() == (
+        "ringkeeper: standard output, or a file, could not be written: No space left on device. What was asked for may "
+        "have been done, or a part of it\n"
+    )
+
+
 def test_ctrl_c_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object) -> None:
         raise KeyboardInterrupt
