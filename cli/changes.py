@@ -655,8 +655,8 @@ def _ordered(client: "Client", verb: str, *words: str) -> dict[str, Any]:
     while True:
         try:
             return order(client, verb, *words)
-        except Unavailable:
-            if time.monotonic() > deadline:
+        except Unavailable as trouble:
+            if trouble.code != "TRYAGAIN" or time.monotonic() > deadline:
                 raise
         time.sleep(LOOK_SECONDS)
 

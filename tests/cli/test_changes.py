@@ -12,6 +12,7 @@ from rich.console import Console
 from ringkeeper.cli import changes, following
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.cli.show import nodes_table
+from ringkeeper.runtime.process import free_port
 from ringkeeper.tests.actors.fake_cluster import CLOSE, EXECUTE, EXECUTE_CLOSE
 from ringkeeper.tests.cli.fake_ring import FakeRing, ring_of
 
@@ -501,6 +502,28 @@ def test_a_balance_is_shown_before_it_is_done_and_says_why_it_would_do_nothing(c
     cluster.reply = {"job": None, "nodes": [], "plan": None, "balance": {**BALANCE, "why_not": why}}
     assert f"nothing moves: {why}" in type_(cluster, "balance").stdout
     assert cluster.orders == [["BALANCE", "BY", "keys", "THRESHOLD", "5", "MAXMOVE", "1000", "DRYRUN"], ["BALANCE"]]
+
+
+def test_a_balance_is_asked_for_again_while_it_is_computed_and_not_where_nobody_is_reached(
+    cluster: FakeRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ordered(*words: Any) -> dict[str, Any]:
+        tries.append(words[1])
+        if len(tries) > 1:
+            cluster.refusal = ""
+        return order(*words)
+
+    tries: list[str] = []
+    order = changes.order
+    monkeypatch.setattr(changes, "order", ordered)
+    monkeypatch.setattr(changes, "BALANCE_SECONDS_MAX", 5.0)
+    cluster.refusal, cluster.reply = "TRYAGAIN tokens are being computed", {"job": None, "plan": None}
+    assert type_(cluster, "balance", "--timeout", "0.1").exit_code == 0
+    assert tries == ["BALANCE", "BALANCE"]
+    tries.clear()
+    nobody = type_(cluster, "balance", "--timeout", "0.1", "--cluster", f"127.0.0.1:{free_port()}")
+    assert nobody.exit_code == 3 and "refuses connections" in nobody.stderr
+    assert tries == ["BALANCE"]
 
 
 def test_how_the_cluster_balances_itself_and_what_nodes_can_bear_is_set(cluster: FakeRing) -> None:
