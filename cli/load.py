@@ -13,7 +13,7 @@ than the cluster's own limit is opened.
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -74,8 +74,8 @@ def load(
     """Store the files of a folder.
 
     Each file below DIRECTORY is stored under its relative path. It may be interrupted and run again: files whose
-    content is there already are not stored a second time. Files that cannot be stored (too large, not readable)
-    are skipped and named. Exit status 1: some were.
+    content is there already are not stored a second time. Files that cannot be stored (too large, not readable),
+    and folders that cannot be listed, are skipped and named. Exit status 1: some were.
 
     \b
     Examples:
@@ -88,13 +88,17 @@ def load(
     from ..actors.client_errors import ClientError
 
     def chosen() -> Iterator[Path]:
-        return files_below(directory, match, exclude)
+        return files_below(directory, match, exclude, unlisted)
 
+    def unlisted(error: OSError) -> None:
+        folder = key_of(directory, Path(error.filename), os.fsencode(prefix))
+        tally.skipped[f"{shown(folder)}/"] = str(error.strerror)
+
+    tally = Tally()
     with opened(cluster, password, timeout_seconds) as client:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task(f"loading {directory}", total=sum(1 for _ in chosen()))
-            tally = Tally()
             try:
                 for _ in load_files(client, directory, chosen(), tally, prefix=os.fsencode(prefix)):
                     progress.update(bar, completed=tally.files)
@@ -118,16 +122,22 @@ def load(
     click.get_current_context().exit(NO if tally.skipped else 0)
 
 
-def files_below(directory: Path, match: str = "*", exclude: tuple[str, ...] = ()) -> Iterator[Path]:
+def files_below(
+    directory: Path,
+    match: str = "*",
+    exclude: tuple[str, ...] = (),
+    unlisted: Callable[[OSError], None] | None = None,
+) -> Iterator[Path]:
     """Everything in a folder and its subfolders that is no folder, in the same order every time.
 
-    Links to folders are not followed: they may lead in a circle.
+    Links to folders are not followed: they may lead in a circle. ``unlisted`` is told of each folder that cannot be
+    listed.
     """
 
     def left_out(name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in exclude)
 
-    for folder, folders, names in os.walk(directory):
+    for folder, folders, names in os.walk(directory, onerror=unlisted):
         folders[:] = sorted(name for name in folders if not left_out(name))
         for name in sorted(names):
             if fnmatchcase(name, match) and not left_out(name):

@@ -323,6 +323,21 @@ def test_what_cannot_be_stored_is_skipped_and_named(cluster: FakeRing, tmp_path:
     assert "  skipped fifo: not a regular file" in said.stdout
 
 
+def test_a_folder_that_cannot_be_listed_is_skipped_and_named(
+    cluster: FakeRing, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Any) -> Any:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", closed)
+    said = type_(cluster, "load", str(folder), "--prefix", "p/")
+    assert said.exit_code == 1 and "1 skipped" in said.stdout
+    assert "  skipped p/sub/: Permission denied" in said.stdout
+
+
 def test_a_value_that_the_cluster_refuses_for_good_is_skipped_and_the_others_are_stored(
     cluster: FakeRing, folder: Path
 ) -> None:
