@@ -2,11 +2,12 @@
 
     manifest.json                             what all of it is, and a line of facts for each part
     slots-00000-00063.7.part                  a part, of the 7th backup in this folder: blocks of records
+    fetched.jsonl                             lines about parts of a backup that is not finished
     LOCK                                      held while a backup is being made; names that process
 
 A block is four bytes of length (big endian) and a msgpack array of [key, value, expiry]. A part's SHA-256 is in the
 manifest. The manifest is replaced last, whole, and only then are files removed that it does not name: a backup that was
-broken off leaves the one before it as it was.
+broken off leaves the one before it as it was, and what it had fetched to the next.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ LENGTH_BYTES = 4
 BLOCK_BYTES_MAX = 256 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 PARTS = "slots-*.part"
-BESIDE = {"LOCK", "manifest.json.new"}
+FETCHED = "fetched.jsonl"
+BESIDE = {"LOCK", "manifest.json.new", FETCHED}
 """What may lie in a folder that holds no backup yet."""
 WHAT = "a backup of a ringkeeper cluster"
 
@@ -76,6 +78,13 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     bytes: int
     parts: tuple[Part, ...]
     ring: dict[str, Any]
+
+
+class Fetched(msgspec.Struct, kw_only=True, frozen=True):
+    """A part of a backup that is not finished."""
+
+    cluster_id: str
+    part: Part
 
 
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, int]])
@@ -166,6 +175,20 @@ class Archive:
             os.fsync(file.fileno())
         return keys, size, digest.hexdigest()
 
+    def note(self, fetched: Fetched) -> None:
+        """Leave a part to the next backup, should this one be broken off."""
+        with open(self.folder / FETCHED, "ab") as file:
+            file.write(msgspec.json.encode(fetched) + b"\n")
+
+    def noted(self, cluster_id: str) -> Iterator[Part]:
+        """What was left of this cluster. As after any crash, only what ``holds`` says so is what was written."""
+        with contextlib.suppress(FileNotFoundError), open(self.folder / FETCHED, "rb") as file:
+            for line in file:
+                with contextlib.suppress(msgspec.MsgspecError):
+                    fetched = msgspec.json.decode(line, type=Fetched)
+                    if fetched.cluster_id == cluster_id:
+                        yield fetched.part
+
     def finish(self, manifest: Manifest) -> None:
         """Make a backup the one of this folder, and remove what belongs to the one before alone."""
         sync_folder(self.folder)
@@ -174,6 +197,7 @@ class Archive:
         for path in self.folder.glob(PARTS):
             if path.name not in named:
                 path.unlink()
+        (self.folder / FETCHED).unlink(missing_ok=True)
 
     def holds(self, part: Part) -> bool:
         """Whether a part's file is what was written."""

@@ -157,15 +157,15 @@ def backup(
 
     While the cluster goes on serving. Each slot is copied as it was at one moment, with everything that was
     acknowledged before the command began. In a folder that holds a backup of the same cluster only what has changed is
-    fetched; the one before stays whole until the new one is. Refused in a folder that holds a backup of another
-    cluster, one that was made anew under the same name included.
+    fetched, as in one where a backup was broken off; the one before stays whole until the new one is. Refused in a
+    folder that holds a backup of another cluster, one that was made anew under the same name included.
 
     \b
     Examples:
       ringkeeper backup /var/backups/ringkeeper
       ringkeeper backup /var/backups/ringkeeper --json
     """
-    from .archive import Archive, ArchiveError, Manifest, Part
+    from .archive import Archive, ArchiveError, Fetched, Manifest, Part
 
     archive = Archive(folder)
     try:
@@ -176,12 +176,12 @@ def backup(
             frozen(client) as sources,
         ):
             ring = client.ring()
-            kept: dict[tuple[int, int, str], Part] = {}
-            if known is not None and known.cluster_id != ring["cluster_id"]:
-                if not accept_loss:
-                    raise Trouble(_anothers(folder, known, ring))
-            elif known is not None:
-                kept = {(part.first, part.last, part.mark): part for part in known.parts if part.mark}
+            there = [*archive.noted(ring["cluster_id"])]
+            if known is not None and known.cluster_id == ring["cluster_id"]:
+                there += known.parts
+            elif known is not None and not accept_loss:
+                raise Trouble(_anothers(folder, known, ring))
+            kept = {(part.first, part.last, part.mark): part for part in there if part.mark}
             number = known.number + 1 if known is not None else 1
             parts: list[Part] = []
             fetched = 0
@@ -195,6 +195,7 @@ def backup(
                             file=name, first=source.first, last=source.last, mark=source.mark, node=source.node,
                             keys=keys, bytes=size, sha256=digest,
                         )  # fmt: skip
+                        archive.note(Fetched(cluster_id=ring["cluster_id"], part=part))
                         fetched += 1
                     parts.append(part)
                     advance(source.keys)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -166,6 +167,28 @@ def test_while_a_part_is_long_in_being_written_no_node_ends_its_backup(
     monkeypatch.setattr(backups, "KEEP_SECONDS", 0.01)
     assert type_(cluster, "backup", tmp_path).exit_code == 0
     assert not cluster.frozen
+
+
+def test_what_a_backup_that_was_broken_off_has_fetched_is_not_fetched_again(
+    cluster: FakeRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: Archive, name: str, blocks: Iterable[list[Record]]) -> tuple[int, int, str]:
+        if len(list(self.folder.glob("*.part"))) == 2:
+            raise OSError(5, "the disk fails")
+        return written(self, name, blocks)
+
+    written, mine, anothers = Archive.write, tmp_path / "mine", tmp_path / "anothers"
+    with monkeypatch.context() as failing:
+        failing.setattr(Archive, "write", write)
+        assert "the disk fails" in type_(cluster, "backup", mine).stderr
+    with open(mine / "fetched.jsonl", "ab") as noted:
+        noted.write(b'{"cut off by a cra')
+    shutil.copytree(mine, anothers)
+    again = type_(cluster, "backup", mine)
+    assert "20 keys" in again.stdout and "1 of 3 parts were fetched" in again.stdout
+    assert sorted(path.suffix for path in mine.iterdir()) == ["", ".json", ".part", ".part", ".part"]
+    cluster.ring = replace(cluster.ring, cluster_id="e" * 16)
+    assert "3 of 3 parts were fetched" in type_(cluster, "backup", anothers).stdout
 
 
 def test_what_is_no_file_is_written_straight_and_stays_what_it_is(cluster: FakeRing, tmp_path: Path) -> None:
