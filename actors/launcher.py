@@ -398,6 +398,8 @@ class Launcher(Actor):
         self.my_name, self.me = me
         self.environment = environment
         self.watches, self.registration = watches, registration
+        self.session = 0
+        """Of ZooKeeper, the present one or the last; 0: there was none yet."""
         self.ending: list[str] | None = None
         """The kinds that are left to end; None: not ending."""
         self.sparing = False
@@ -442,7 +444,10 @@ class Launcher(Actor):
             case SessionClosed():
                 self._done_with(SESSION)
                 self._end_next()
-            case Connected() | _Register():
+            case Connected():
+                self.session = message.session_id
+                self._register()
+            case _Register():
                 self._register()
             case Answered():
                 self._answered(message)
@@ -858,16 +863,17 @@ class Launcher(Actor):
                 self.after(REGISTER_AGAIN_SECONDS, _Register())
 
     def _compare(self, found: Answered) -> None:
-        """Somebody stands in our place: ourselves, a launcher that is gone and has not timed out, or another."""
+        """Somebody stands in our place: ourselves, in this session or in one that is over and whose registrations end
+        with it; a launcher that is gone and has not timed out; or another."""
         assert self.watches is not None
         try:
             fields = json.loads(found.data or b"")
             other = ProcessId(int(fields["pid"]), str(fields["mark"]))
         except (ValueError, KeyError, TypeError):
             other = ProcessId(0, "")
-        if other == self.me:
+        if found.owner == self.session:
             return
-        if self.children.lives(other):
+        if other != self.me and self.children.lives(other):
             log.warning(
                 "another launcher of this host, with process id %d, is registered as %s", other.pid, self.registration
             )

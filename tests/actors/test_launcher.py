@@ -660,8 +660,8 @@ def registered(tmp_path: Path) -> tuple[Stage, CreateNode]:
     return stage, create
 
 
-def answer(request: str, error: str = "", data: bytes | None = None) -> Answered:
-    return Answered(request=request, error=error, path="/x", data=data, version=3, owner=5)
+def answer(request: str, error: str = "", data: bytes | None = None, owner: int = 4) -> Answered:
+    return Answered(request=request, error=error, path="/x", data=data, version=3, owner=owner)
 
 
 def test_the_launcher_registers_its_host_as_long_as_its_session_lives(tmp_path: Path) -> None:
@@ -703,7 +703,17 @@ def test_our_own_registration_after_a_reconnection_is_left_alone(tmp_path: Path)
     stage, create = registered(tmp_path)
     stage.tell(Connected(session_id=5, timeout_seconds=6.0))
     stage.tell(answer("register", "node_exists"))
-    assert stage.tell(answer("look", data=create.data)) == []
+    assert stage.tell(answer("look", data=create.data, owner=5)) == []
+
+
+def test_our_registration_in_a_session_that_is_over_is_replaced_before_it_ends_with_it(tmp_path: Path) -> None:
+    stage, create = registered(tmp_path)
+    stage.children.strangers.add(ME)
+    assert stage.tell(Connected(session_id=6, timeout_seconds=6.0)) == [create]
+    stage.tell(answer("register", "node_exists"))
+    (delete,) = stage.tell(answer("look", data=create.data, owner=5))
+    assert isinstance(delete, DeleteNode)
+    assert stage.tell(answer("clear")) == [create]
 
 
 def test_trouble_with_the_registration_stops_nothing(tmp_path: Path) -> None:
