@@ -192,7 +192,8 @@ def how_it_ended(status: int | None) -> str:
         return "is gone"
     if status >= 0:
         return f"ended with status {status}"
-    return f"was killed by signal {-status} ({signal.Signals(-status).name})"
+    name = next((f" ({each.name})" for each in signal.Signals if each == -status), "")  # real-time signals have none
+    return f"was killed by signal {-status}{name}"
 
 
 def end_all(processes: Mapping[str, ProcessId], *, seconds_max: float) -> tuple[str, ...]:

@@ -206,4 +206,5 @@ def test_an_unleashed_child_does_not_take_our_leash_for_its_own(parent: Parent, 
 def test_the_end_of_a_process_is_said_in_words() -> None:
     assert how_it_ended(3) == "ended with status 3"
     assert how_it_ended(-9) == "was killed by signal 9 (SIGKILL)"
+    assert how_it_ended(-35) == "was killed by signal 35"
     assert how_it_ended(None) == "is gone"
