@@ -2,6 +2,7 @@
 
 main        the commands and what becomes of their errors
 outcomes    exit statuses, errors in a sentence, traces in files
+printable   what anybody may have stored, shown without doing anything to the terminal
 options     what several commands are told the same way
 up          up, down: a whole cluster on this machine
 serve       node, ecs, zookeeper: one process each, for hosts of one's own

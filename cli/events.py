@@ -13,6 +13,7 @@ import click
 
 from .observing import ClientProcesses, Processes, sentences
 from .options import cluster_options, json_option, opened
+from .printable import printable
 
 LOOK_SECONDS = 0.5
 """The pause between two looks with --follow."""
@@ -120,7 +121,7 @@ def in_words(event: Mapping[str, Any]) -> str:
     cause = f" ({event['cause']})" if event["cause"] else ""
     milliseconds = int(event["at"] * 1000) % 1000
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"])) + f".{milliseconds:03d}"
-    return f"{moment}  {event['process']}  {event['kind']}: {event['sentence']}{cause}"
+    return printable(f"{moment}  {event['process']}  {event['kind']}: {event['sentence']}{cause}")
 
 
 def of_kinds(events: Iterable[dict[str, Any]], kinds: Iterable[str]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from ..data import located_text
 from ..drawing import Contents, drawing
 from ..following import jobs_table
 from ..outcomes import NO, Trouble
+from ..printable import printable
 from ..show import nodes_table, print_status
 from .lines import number, seconds
 from .session import Call, Shell, shown_reply
@@ -120,7 +121,7 @@ def scan(shell: Shell, call: Call) -> None:
             )
             found.update(keys)
     for key in sorted(found)[:most]:
-        shell.say(shown_reply(key))
+        shell.say(printable(shown_reply(key)))
     if len(found) > most:
         shell.say(f"and more; `scan {pattern} max N` shows up to N")
     elif not found:

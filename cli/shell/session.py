@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..observing import ECS, LAUNCHER
 from ..outcomes import BUG, DONE, INTERRUPTED, REFUSED, USAGE, Trouble, keep_trace
+from ..printable import printable
 from .lines import Said, Wrong, commands, did_you_mean, first_word, words
 from .target import Pending, Target
 
@@ -112,10 +113,11 @@ class Shell:
 
     def say(self, *what: RenderableType) -> None:
         for each in what:
-            self.out.print(each, markup=False, soft_wrap=isinstance(each, str))
+            shown = _shown_lines(each) if isinstance(each, str) else each
+            self.out.print(shown, markup=False, soft_wrap=isinstance(each, str))
 
     def complain(self, sentence: str) -> None:
-        self.err.print(sentence, markup=False, soft_wrap=True)
+        self.err.print(_shown_lines(sentence), markup=False, soft_wrap=True)
 
     def complain_all(self, sentences: Iterable[str]) -> None:
         """Of processes that did not answer."""
@@ -262,7 +264,7 @@ class Shell:
             if pending.trouble is not None:
                 self._ended(pending.trouble.exit_code, f"{pending.text}: {pending.trouble.message} ({took})")
             else:
-                self.say(f"{pending.text}: {shown_reply(pending.reply)}, {took}")
+                self.say(f"{pending.text}: {printable(shown_reply(pending.reply))}, {took}")
 
 
 def shown_reply(reply: Any) -> str:
@@ -270,3 +272,7 @@ def shown_reply(reply: Any) -> str:
     if isinstance(reply, bytes):
         return "done" if reply == b"OK" else reply.decode("utf-8", "backslashreplace")
     return "nothing there" if reply is None else str(reply)
+
+
+def _shown_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))

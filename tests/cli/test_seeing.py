@@ -77,6 +77,12 @@ def test_events_of_all_processes_are_told_in_the_order_of_their_clocks(cluster: 
     assert told.stderr == f"ringkeeper: {cluster.address(2)}: this node did not answer within 5 s\n"
 
 
+def test_an_event_is_one_line_that_does_nothing_to_the_terminal(cluster: Telling) -> None:
+    cluster.events["ecs"][0]["sentence"] = "key a\x1b[2J\nb differs"
+    told = type_(cluster, "events").stdout
+    assert "ecs  state: key a\\x1b[2J\\nb differs (a reason)\n" in told
+
+
 def test_events_may_be_chosen_by_kind_and_number(cluster: Telling) -> None:
     told = type_(cluster, "events", "--kind", "ring")
     assert told.stdout.endswith("  node 2  ring: event 1 (a reason)\n") and told.stdout.count("\n") == 1

@@ -160,6 +160,16 @@ def test_keys_are_put_found_and_deleted(says: Says) -> None:
     assert says(f"locate {KEY}")[1].startswith(f"{KEY} is in slot 15880; 127.0.0.1:7001 answers for it (ring epoch 1)")
 
 
+def test_what_somebody_stored_does_nothing_to_the_terminal(says: Says, shell: Shell) -> None:
+    key = b"a\x1b]52;c;cm0=\x07\n\xc2\x9b2Jb\xff"
+    shell.target.execute("SET", key, b"x")
+    shell.target.execute("SET", b"name", key)
+    assert says("scan a*")[1] == "a\\x1b]52;c;cm0=\\x07\\n\\x9b2Jb\\xff\n"
+    assert says("get name")[1] == "a\\x1b]52;c;cm0=\\x07\n\\x9b2Jb\\xff\n"
+    assert "get name: a\\x1b]52;c;cm0=\\x07\\n\\x9b2Jb\\xff, after" in says("get name &", "wait")[1]
+    assert says("get 'x\x1b[2J'") == (NO, "x\\x1b[2J is not there\n")
+
+
 def test_a_held_message_lets_a_put_wait_until_it_is_released(says: Says) -> None:
     status, said = says(f"hold Append from owner-of {KEY} to successor-of {KEY}", f"put {KEY} Ada &", "run 300ms")
     assert status == DONE and "127.0.0.1:7001 holds Append from 127.0.0.1:17001 to 127.0.0.1:17003: fault 1" in said
