@@ -191,6 +191,29 @@ class ZooKeeperConfig:
     """Sessions last 2 to 20 ticks."""
 
 
+def read_secret(file: Path | None) -> bytes:
+    """The cluster secret. Raises ConfigError when others on this machine could have read it."""
+    if file is None:
+        return b""
+    try:
+        mode = file.stat().st_mode
+        secret = file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"the secret file {file} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"the secret file {file} can be read by other users of this machine (mode {mode & 0o777:o}): "
+            f"run 'chmod 600 {file}', and make a new secret if they may have read it."
+        )
+    return secret
+
+
+def read_former_secret(file: Path | None) -> bytes:
+    """The secret that a cluster had before this one, while it is kept in FILE.former. Raises ConfigError."""
+    former = file.with_name(f"{file.name}.former") if file is not None else None
+    return read_secret(former) if former is not None and former.exists() else b""
+
+
 def check_out_after(seconds: float) -> None:
     """Raises ConfigError when no node can be given up after so long."""
     if not 0 <= seconds < math.inf:

@@ -45,11 +45,20 @@ from ..runtime.network import TcpNetwork
 from ..runtime.observer import OBSERVER, Observer
 from ..runtime.process import Process, free_port, is_free
 from ..runtime.system import ESCALATE
-from ..runtime.watches import Watches
+from ..runtime.watches import Watches, auth_of
 from .client import Client
 from .client_errors import ClientError, InDoubt, Unavailable
 from .cluster_folder import LAUNCHER, PROGRAM, Cluster, ClusterFolder, FolderError
-from .config import BRIDGE_PORT_OFFSET, ConfigError, check_code, check_copies, check_out_after, check_scrub, check_store
+from .config import (
+    BRIDGE_PORT_OFFSET,
+    ConfigError,
+    check_code,
+    check_copies,
+    check_out_after,
+    check_scrub,
+    check_store,
+    read_former_secret,
+)
 from .launcher import (
     END_ORDER,
     NODES_MAX,
@@ -517,17 +526,18 @@ class LocalCluster:
             self._heard.notify_all()
 
     def _make(self, process: Process) -> "_Contents":
-        cluster, host = self.cluster, self.cluster.host
-        bridge_config = BridgeConfig(
-            cluster=cluster.name, node=f"launcher {host}", host=host, secret=self.folder.secret()
-        )
+        cluster, host, secret = self.cluster, self.cluster.host, self.folder.secret()
+        bridge_config = BridgeConfig(cluster=cluster.name, node=f"launcher {host}", host=host, secret=secret)
         bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
         self._bridge = bridge.address
         process.system.allow_faults, process.system.allow_code = cluster.allow_faults, cluster.allow_code
         process.system.spawn(Observer, name=OBSERVER)
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
-        watches = process.system.spawn(Watches, hosts=cluster.zookeeper_hosts, name="watches", supervision=ESCALATE)
+        auth = auth_of(secret, read_former_secret(self.folder.secret_file))
+        watches = process.system.spawn(
+            Watches, hosts=cluster.zookeeper_hosts, auth=auth, name="watches", supervision=ESCALATE
+        )
         self._launcher = process.system.spawn(
             Launcher,
             cluster=cluster,

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import assert_never
 
 from ..runtime.actor import Actor, LocalRef, Ref
@@ -27,11 +26,19 @@ from ..runtime.session import CloseSession, SessionClosed
 from ..runtime.store import Corrupt, Store, StoreError, open_store
 from ..runtime.system import ESCALATE, ActorSystem
 from ..runtime.tracing import Tracing
-from ..runtime.watches import Watches
+from ..runtime.watches import Watches, auth_of
 from ..runtime.zookeeper.server import ZooKeeperServer
 from .backup import Backup, Freezer
 from .balancer import Balancer, Solver
-from .config import ConfigError, EcsConfig, NodeConfig, ProcessConfig, ZooKeeperConfig
+from .config import (
+    ConfigError,
+    EcsConfig,
+    NodeConfig,
+    ProcessConfig,
+    ZooKeeperConfig,
+    read_former_secret,
+    read_secret,
+)
 from .damage import SCRUBBER
 from .ecs import Ecs
 from .failure_detector import FailureDetector
@@ -128,23 +135,6 @@ def run_zookeeper(config: ZooKeeperConfig) -> int:
     return Process(f"zookeeper {config.bind}:{config.port}").run(lambda process: ZooKeeperProcess(process, config))
 
 
-def read_secret(file: Path | None) -> bytes:
-    """The cluster secret. Raises ConfigError when others on this machine could have read it."""
-    if file is None:
-        return b""
-    try:
-        mode = file.stat().st_mode
-        secret = file.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"the secret file {file} cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError(
-            f"the secret file {file} can be read by other users of this machine (mode {mode & 0o777:o}): "
-            f"run 'chmod 600 {file}', and make a new secret if they may have read it."
-        )
-    return secret
-
-
 def bridge_of(process: Process, network: TcpNetwork, config: ProcessConfig, secret: bytes, **more: object) -> Bridge:
     settings = {
         "cluster": config.cluster_name,
@@ -199,11 +189,12 @@ def listening(host: str, port: int, whom: str) -> Iterator[None]:
         ) from error
 
 
-def watches_of(process: Process, config: ProcessConfig) -> Ref:
+def watches_of(process: Process, config: ProcessConfig, secret: bytes) -> Ref:
     return process.system.spawn(
         Watches,
         hosts=config.zookeeper,
         session_timeout_seconds=config.session_timeout_seconds,
+        auth=auth_of(secret, read_former_secret(config.secret_file)),
         name="watches",
         supervision=ESCALATE,
     )
@@ -469,7 +460,7 @@ class NodeProcess:
         self._bridge = bridge_of(
             process, network, config, secret, node=config.id, port=config.bridge_port, incarnation=folder.incarnation
         )
-        self._watches = watches_of(process, config)
+        self._watches = watches_of(process, config, secret)
         self._syncer = system.spawn(Syncer, store=store, name="syncer")
         actors = spawn_node(
             system,
@@ -568,7 +559,7 @@ class EcsProcess:
             process, network, config, secret, node=f"ecs {config.host}:{config.port}", port=config.port
         )
         system.events.process = f"ecs {self._bridge.address}"  # of which a host may have several
-        self._watches = watches_of(process, config)
+        self._watches = watches_of(process, config, secret)
         solver = system.spawn(Solver, name="solver", supervision=ESCALATE)
         spawn_ecs(system, config, bridge_address=self._bridge.address, watches=self._watches, solver=solver)
         self._metrics = metrics_of(process, network, config, "ecs")

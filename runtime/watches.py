@@ -31,11 +31,19 @@ again after every reconnection (kazoo forgets its watches then); watchers are to
 *Requests* are answered once. When the connection breaks, or is not there, the answer is connection_loss at once,
 after Suspended was told: nothing waits for a connection, since who acts on levels would have to look again anyway.
 
+*Who may change what.* With ``auth`` every connection proves to be these users, and what is made can be changed by the
+first of them alone and read by everybody: people look into ZooKeeper, and nothing there is secret. Who may remove a
+node, or make one beside it, is said by the node above. So where we have made or written something we look, once a
+session, at the node above it and at what was written, and make them ours if they are not: an earlier release left them
+to everybody (its processes may go on beside ours until they need a new session), or they are the other users', who we
+were before. Nodes directly below "/" stay everybody's: clusters share them.
+
 What others asked to be told lives in this actor only, so a failure of it must escalate: spawn it with ``ESCALATE``.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import threading
 import time
@@ -65,7 +73,11 @@ from kazoo.handlers.threading import SequentialThreadingHandler  # type: ignore[
 from kazoo.hosts import collect_hosts  # type: ignore[import-untyped]
 from kazoo.protocol.serialization import Connect  # type: ignore[import-untyped]
 from kazoo.protocol.states import EventType, KazooState  # type: ignore[import-untyped]
-from kazoo.security import make_digest_acl  # type: ignore[import-untyped]
+from kazoo.security import (  # type: ignore[import-untyped]
+    OPEN_ACL_UNSAFE,
+    READ_ACL_UNSAFE,
+    make_digest_acl,
+)
 from pykka import ActorDeadError
 
 from .actor import Actor, Ref
@@ -103,7 +115,8 @@ REQUEST_SECONDS_MAX = 15.0
 REQUESTS_MAX, READS_MAX = 100, 30
 """Requests, and watched paths being read, that are on their way at once; the others wait for their turn. kazoo wakes
 its thread through a socket pair, a byte a question, and blocks the caller when 278 bytes are unread. A request or read
-is at most two questions, so the loop never comes there, even if kazoo's thread stands still."""
+is at most two questions, and few paths are guarded, so the loop never comes there, even if kazoo's thread stands
+still."""
 
 WAITING_MAX = 10_000
 """Requests that wait for their turn; more are refused."""
@@ -204,6 +217,8 @@ class Client(Protocol):
     def create_async(self, path: str, value: bytes, *, ephemeral: bool, sequence: bool, makepath: bool) -> Result: ...
     def set_async(self, path: str, value: bytes, version: int) -> Result: ...
     def delete_async(self, path: str, version: int) -> Result: ...
+    def get_acls_async(self, path: str) -> Result: ...
+    def set_acls_async(self, path: str, acls: list[Any]) -> Result: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
 
@@ -313,8 +328,8 @@ class Watches(Actor):
     """ZooKeeper, for the actors of this process. See the head of this file.
 
     ``hosts`` is "host:port,host:port"; ``session_timeout_seconds`` is what we ask for (servers grant what their limits
-    allow: Connected says how much). With ``auth`` (user, password) everything made is for that user only, by a digest
-    ACL; without it, for everybody. Raises ValueError when ``hosts`` cannot be understood.
+    allow: Connected says how much). With ``auth``, users and their passwords, what is made may be changed by the first
+    of them only, by a digest ACL; without it, by everybody. Raises ValueError when ``hosts`` cannot be understood.
     """
 
     def __init__(
@@ -322,13 +337,15 @@ class Watches(Actor):
         *,
         hosts: str,
         session_timeout_seconds: float = 10.0,
-        auth: tuple[str, str] | None = None,
+        auth: tuple[tuple[str, str], ...] = (),
         open_client: Callable[..., Client] | None = None,
         end_client: Callable[[Client, Callable[[], None]], None] | None = None,
     ) -> None:
         super().__init__()
         check_hosts(hosts)
-        self.hosts, self.auth, self.asked_seconds = hosts, auth, session_timeout_seconds
+        self.hosts, self.asked_seconds = hosts, session_timeout_seconds
+        self.passwords = auth
+        """By this name, not shown to whoever looks into the actor."""
         self.open_client, self.end_client = open_client or open_kazoo, end_client or end_in_background
         self.hop = partial(_hop, self.ref)
         self.state = "reaching"
@@ -351,6 +368,9 @@ class Watches(Actor):
         """Questions ever asked; reads and requests that are on their way now."""
         self.waiting: deque[Request] = deque()
         """Requests that wait for their turn."""
+        self.guarded: set[str] = set()
+        """Paths that were looked at, or are: can others change them?"""
+        self.refused_at = float("-inf")
         self.closers: list[Ref] = []
         self.ended = False
 
@@ -420,7 +440,7 @@ class Watches(Actor):
         def unreached(server: str, why: str) -> None:
             hop(_Unreached(generation=generation, server=server, why=why))
 
-        self.client = self.open_client(self.hosts, self.asked_seconds, self.auth, turned, unreached)
+        self.client = self.open_client(self.hosts, self.asked_seconds, self.passwords, turned, unreached)
         self.client.start_async()
         self.after(REACH_SECONDS_MAX, _GiveUp(generation=generation))
 
@@ -506,6 +526,7 @@ class Watches(Actor):
     def _discard_client(self, ended: Callable[[], None]) -> None:
         """From now on nothing that the client calls back is believed; its session ends in the background."""
         self.generation += 1
+        self.guarded.clear()
         client, self.client = self.client, None
         if client is not None:
             self.end_client(client, ended)
@@ -660,10 +681,42 @@ class Watches(Actor):
 
     def _answered(self, request: Request, value: Any, error: Exception | None) -> None:
         if error is not None:
+            if isinstance(error, NoAuthError):
+                self._complain_of_refusal(request.path)
             self._answer(request, _word(error))
         else:
             self._answer_done(request, value)
+            if self.passwords and not isinstance(request, ReadNode):
+                self._guard(request.path, written=isinstance(request, SetNode))
         self._request_done()
+
+    def _guard(self, path: str, *, written: bool) -> None:
+        """See to it that nobody else can change what was written, or remove what was made."""
+        assert self.client is not None
+        for each in (path.rpartition("/")[0], *([path] if written else [])):
+            if not _is_shared(each) and each not in self.guarded:
+                self.guarded.add(each)
+                self._ask(self.client.get_acls_async(each), partial(self._acls_read, each))
+
+    def _acls_read(self, path: str, value: Any, error: Exception | None) -> None:
+        assert self.client is not None
+        if error is None and set(value[0]) != set(ours := _acls_of(self.passwords)):
+            self._ask(self.client.set_acls_async(path, ours), partial(self._acls_set, path))
+
+    def _acls_set(self, path: str, _: Any, error: Exception | None) -> None:
+        if error is None:
+            log.warning("others could change %s in ZooKeeper; now only the processes of this cluster can", path)
+        else:
+            log.warning("others can change %s in ZooKeeper, and that cannot be ended: %r", path, error)
+
+    def _complain_of_refusal(self, path: str) -> None:
+        if self.now() - self.refused_at >= COMPLAINT_SECONDS:
+            self.refused_at = self.now()
+            log.warning(
+                "ZooKeeper refuses us %s: it was made by processes with another secret than ours - give this one the "
+                "secret of its cluster; if that was changed, keep the former beside it, as FILE.former",
+                path,
+            )
 
     def _answer_done(self, request: Request, value: Any) -> None:
         match request:
@@ -807,7 +860,7 @@ def check_hosts(hosts: str) -> None:
 def open_kazoo(
     hosts: str,
     session_timeout_seconds: float,
-    auth: tuple[str, str] | None,
+    auth: tuple[tuple[str, str], ...],
     turned: Callable[[str, int, float], None],
     unreached: Callable[[str, str], None],
 ) -> Client:
@@ -816,12 +869,12 @@ def open_kazoo(
     Both are called on kazoo's threads.
     """
     servers, _ = collect_hosts(hosts)
-    client = KazooClient(
+    client = _KazooClient(
         hosts,
         timeout=session_timeout_seconds,
         handler=_Handler(session_timeout_seconds / len(servers), unreached),
-        auth_data=[("digest", ":".join(auth))] if auth else None,
-        default_acl=[make_digest_acl(*auth, all=True)] if auth else None,
+        auth_data=[("digest", ":".join(user)) for user in auth],
+        default_acl=_acls_of(auth) if auth else None,
         connection_retry={
             "max_tries": -1,
             "delay": 0.1,
@@ -853,6 +906,13 @@ def open_kazoo(
     client.add_listener(listen)
     opened: Client = client
     return opened
+
+
+class _KazooClient(KazooClient):  # type: ignore[misc]
+    """Leaves to everybody what clusters share, also where it is made as a parent."""
+
+    def create_async(self, path: str, value: bytes = b"", acl: Any = None, **options: Any) -> Any:
+        return super().create_async(path, value, OPEN_ACL_UNSAFE if _is_shared(path) else acl, **options)
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
@@ -918,6 +978,24 @@ def _word(error: Exception) -> str:
         if isinstance(error, kind):
             return word
     return f"other:{type(error).__name__}" if isinstance(error, REFUSALS) else "connection_loss"
+
+
+def auth_of(*secrets: bytes) -> tuple[tuple[str, str], ...]:
+    """Who the processes that share these secrets are to ZooKeeper; an empty one is none.
+
+    ZooKeeper is told, and keeps, what does not lead back to the secret.
+    """
+    said = b"ringkeeper to ZooKeeper"
+    return tuple(("ringkeeper", hmac.digest(secret, said, "sha256").hex()) for secret in secrets if secret)
+
+
+def _acls_of(auth: tuple[tuple[str, str], ...]) -> list[Any]:
+    return [make_digest_acl(*auth[0], all=True), *READ_ACL_UNSAFE]
+
+
+def _is_shared(path: str) -> bool:
+    """Whether it stands directly below "/", or is that."""
+    return path.count("/") <= 1
 
 
 def _is_path(path: str) -> bool:

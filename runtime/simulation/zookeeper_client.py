@@ -369,11 +369,11 @@ def opener(process: SimulatedProcess) -> Callable[..., ZooKeeperClient]:
     def open_client(
         hosts: str,
         session_timeout_seconds: float,
-        auth: tuple[str, str] | None,
+        auth: tuple[tuple[str, str], ...],
         turned: Callable[[str, int, float], None],
         unreached: Callable[[str, str], None],
     ) -> ZooKeeperClient:
-        assert auth is None, "simulated servers know no users"
+        assert not auth, "simulated servers know no users"
         return ZooKeeperClient(process, hosts, session_timeout_seconds, turned, unreached)
 
     return open_client

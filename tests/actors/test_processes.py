@@ -30,7 +30,7 @@ class NoZooKeeper(Actor):
 
 @pytest.fixture(autouse=True)
 def no_zookeeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    def watches_of(process: Process, config: ProcessConfig) -> Ref:
+    def watches_of(process: Process, config: ProcessConfig, secret: bytes) -> Ref:
         return process.system.spawn(NoZooKeeper, name="watches", supervision=ESCALATE)
 
     monkeypatch.setattr(processes, "watches_of", watches_of)

@@ -5,16 +5,22 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from kazoo.client import KazooClient  # type: ignore[import-untyped]
+from kazoo.exceptions import NoAuthError  # type: ignore[import-untyped]
 from ringkeeper import LocalCluster
 from ringkeeper.actors.cluster_folder import LAUNCHER, PROGRAM, ClusterFolder, FolderError, FolderInUse
 from ringkeeper.actors.config import BRIDGE_PORT_OFFSET
+from ringkeeper.actors.rules import paths
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.runtime.children import ProcessId
 from ringkeeper.runtime.process import free_port
+from ringkeeper.runtime.watches import auth_of
 from ringkeeper.tests.zookeepers import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -69,6 +75,43 @@ def see_it(cluster: LocalCluster) -> None:
 
 def status_token(status: dict[str, list[dict[str, str]]], id: str) -> str:
     return next(node["token"] for node in status["nodes"] if node["id"] == id)
+
+
+def test_nobody_without_the_secret_changes_what_a_cluster_has_in_zookeeper(tmp_path: Path) -> None:
+    with LocalCluster(nodes=1, data=tmp_path) as cluster:
+        (first,) = auth_of(cluster.folder.secret())
+        nobody_changes(cluster)
+    cluster.folder.secret_file.rename(tmp_path / "secret.former")
+    with LocalCluster(data=tmp_path) as cluster:  # makes a new secret
+        assert auth_of(cluster.folder.secret()) != (first,)
+        nobody_changes(cluster, auth_data=[("digest", ":".join(first))])
+    (tmp_path / "secret.former").unlink()
+    with LocalCluster(data=tmp_path) as cluster:
+        assert cluster.status()["serving"]
+
+
+def nobody_changes(cluster: LocalCluster, **options: Any) -> None:
+    stranger = KazooClient(cluster.cluster.zookeeper_hosts, **options)
+    stranger.start(10)
+    try:
+        found = [paths.root(cluster.cluster.name)]
+        for path in found:
+            found += [f"{path}/{name}" for name in stranger.get_children(path)]
+            wait_until(partial(is_refused, stranger, path), what=path)
+        assert len(found) > 6, "the ring, a node, a candidate and a launcher, and what they stand below"
+        with pytest.raises(NoAuthError):
+            stranger.delete(paths.ring(cluster.cluster.name))
+    finally:
+        stranger.stop()
+        stranger.close()
+
+
+def is_refused(stranger: KazooClient, path: str) -> bool:
+    try:
+        stranger.set(path, stranger.get(path)[0])
+    except NoAuthError:
+        return True
+    return False
 
 
 def test_a_given_folder_is_kept_and_held_by_one_at_a_time(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import threading
@@ -28,6 +29,7 @@ from kazoo.exceptions import (  # type: ignore[import-untyped]
 from ringkeeper.runtime import watches as watches_module
 from ringkeeper.runtime.actor import Ref
 from ringkeeper.runtime.harness import Harness
+from ringkeeper.runtime.looking import Shower
 from ringkeeper.runtime.process import free_port
 from ringkeeper.runtime.session import (
     Answered,
@@ -48,7 +50,7 @@ from ringkeeper.runtime.session import (
     WatchNode,
 )
 from ringkeeper.runtime.system import ESCALATE
-from ringkeeper.runtime.watches import READS_MAX, REQUEST_SECONDS_MAX, REQUESTS_MAX, Watches
+from ringkeeper.runtime.watches import READS_MAX, REQUEST_SECONDS_MAX, REQUESTS_MAX, Watches, auth_of
 from ringkeeper.runtime.zookeeper.server import Limits
 from ringkeeper.tests.runtime.homes import Home
 from ringkeeper.tests.zookeepers import debian, embedded
@@ -1263,20 +1265,73 @@ def test_a_server_that_is_no_zookeeper_is_survived(
             connection.close()
 
 
-def test_what_is_made_with_a_user_is_for_that_user_only(zookeeper: Any, home: WatchingHome) -> None:
-    ours, theirs = home.watches(zookeeper.hosts, auth=("ring", "keeper")), home.watches(zookeeper.hosts)
+OURS, FORMER = ("ring", "keeper"), ("ring", "of before")
+
+
+def connected_watches(home: WatchingHome, zookeeper: Any, *auth: tuple[str, str]) -> Ref:
+    watches, ear = home.watches(zookeeper.hosts, auth=auth), Ear("ear")
+    watches.tell(Subscribe(reply_to=ear))
+    until(partial(ear.of, Connected))
+    return watches
+
+
+def attempts(watches: Ref, path: str) -> list[str]:
+    """What becomes of writing a node, of removing it, and of making one below it."""
     ann = Ear("ann")
-    for watches in (ours, theirs):
-        ear = Ear("ear")
-        watches.tell(Subscribe(reply_to=ear))
-        until(partial(ear.of, Connected))
-    assert ask(ours, CreateNode(request="1", path="/a/node", data=b"one", reply_to=ann)).error == ""
-    assert ask(ours, ReadNode(request="2", path="/a/node", reply_to=ann)).data == b"one"
-    assert ask(theirs, ReadNode(request="3", path="/a/node", reply_to=ann)).error == "no_auth"
-    write = SetNode(request="4", path="/a/node", data=b"", version=-1, reply_to=ann)
-    assert ask(theirs, write).error == "no_auth"
-    below = CreateNode(request="5", path="/a/other", data=b"", reply_to=ann)
-    assert ask(theirs, below).error == "no_auth"
+    requests = (
+        SetNode(request="set", path=path, data=b"", version=-1, reply_to=ann),
+        DeleteNode(request="delete", path=path, reply_to=ann),
+        CreateNode(request="below", path=f"{path}/below", data=b"", reply_to=ann),
+    )
+    return [ask(watches, request).error for request in requests]
+
+
+@pytest.mark.parametrize("other", [(), (FORMER,)])
+def test_what_is_made_with_a_user_is_changed_by_that_user_only_and_read_by_all(
+    zookeeper: Any, home: WatchingHome, other: tuple[tuple[str, str], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = connected_watches(home, zookeeper, OURS), connected_watches(home, zookeeper, *other)
+    ann = Ear("ann")
+    assert ask(ours, CreateNode(request="1", path="/all/ours/node", data=b"one", reply_to=ann)).error == ""
+    assert attempts(theirs, "/all/ours") == ["no_auth", "not_empty", "no_auth"]
+    assert attempts(theirs, "/all/ours/node") == ["no_auth", "no_auth", "no_auth"]
+    assert "refuses us /all/ours: it was made by processes with another secret than ours" in caplog.text
+    assert ask(theirs, ReadNode(request="2", path="/all/ours/node", reply_to=ann)).data == b"one"
+    assert ask(theirs, CreateNode(request="3", path="/all/theirs/node", data=b"", reply_to=ann)).error == ""
+    assert ask(ours, SetNode(request="4", path="/all/ours/node", data=b"", version=0, reply_to=ann)).error == ""
+
+
+@pytest.mark.parametrize("before", [(), (FORMER,)])
+def test_what_was_everybodys_or_our_former_users_is_taken_over_where_it_is_written(
+    zookeeper: Any, home: WatchingHome, before: tuple[tuple[str, str], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, ann = connected_watches(home, zookeeper, *before), Ear("ann")
+    for path in ("/all/ours/ring", "/all/ours/nodes/one"):
+        assert ask(theirs, CreateNode(request=path, path=path, data=b"", reply_to=ann)).error == ""
+    ours = connected_watches(home, zookeeper, OURS, *before)
+    assert ask(ours, ReadNode(request="1", path="/all/ours/ring", reply_to=ann)).error == ""
+    assert ask(theirs, SetNode(request="2", path="/all/ours/ring", data=b"", version=0, reply_to=ann)).error == ""
+    assert ask(ours, SetNode(request="3", path="/all/ours/ring", data=b"", version=1, reply_to=ann)).error == ""
+    ephemeral = CreateNode(request="4", path="/all/ours/nodes/two", data=b"", ephemeral=True, reply_to=ann)
+    assert ask(ours, ephemeral).error == ""
+    until(lambda: caplog.text.count("; now only the processes of this cluster can") == 3)
+    assert attempts(theirs, "/all/ours") == ["no_auth", "not_empty", "no_auth"]
+    assert attempts(theirs, "/all/ours/ring") == ["no_auth", "no_auth", "no_auth"]
+    assert attempts(theirs, "/all/ours/nodes") == ["no_auth", "no_auth", "no_auth"]
+    assert attempts(theirs, "/all/ours/nodes/one")[1] == "no_auth"
+
+
+def test_whoever_looks_at_it_is_not_shown_how_it_proves_who_it_is(embedded_zookeeper: Any, home: WatchingHome) -> None:
+    actor = connected_watches(home, embedded_zookeeper, OURS)._actor_weakref()  # type: ignore[attr-defined]
+    shown = json.dumps(Shower(depth=8, items=1000, characters=10_000).state_of(actor))
+    assert embedded_zookeeper.hosts in shown and OURS[1] not in shown
+
+
+def test_the_user_of_a_secret_does_not_lead_back_to_it() -> None:
+    assert auth_of(b"") == ()
+    assert auth_of(b"secret", b"another") == (*auth_of(b"secret"), *auth_of(b"another"))
+    assert auth_of(b"secret") != auth_of(b"another")
+    assert "secret" not in "".join(*auth_of(b"secret"))
 
 
 def test_kazoo_says_nothing_below_a_warning_and_nothing_twice(
