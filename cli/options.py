@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .outcomes import client_errors_in_words
+from .printable import printable
 
 if TYPE_CHECKING:
     from ..actors.client import Client
@@ -51,7 +52,7 @@ class SecondsOrOff(click.ParamType[float]):
 
 def shown(key: bytes) -> str:
     """A key for a sentence."""
-    return key.decode("utf-8", "backslashreplace")
+    return printable(key.decode("utf-8", "backslashreplace"))
 
 
 def or_said_before(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

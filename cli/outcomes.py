@@ -21,6 +21,8 @@ from typing import IO, Any
 
 import click
 
+from .printable import printable
+
 DONE, NO, USAGE, REFUSED, IN_DOUBT, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,7 +37,8 @@ class Trouble(click.ClickException):
         self.exit_code = status  # type: ignore[misc]  # click declares it for the class and reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"ringkeeper: {self.message}", file=file, err=file is None)
+        message = "\n".join(map(printable, self.message.splitlines()))
+        click.echo(f"ringkeeper: {message}", file=file, err=file is None)
 
 
 class Commands(click.Group):

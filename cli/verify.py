@@ -11,6 +11,7 @@ import click
 
 from .options import cluster_options, json_option, opened
 from .outcomes import NO, Trouble
+from .printable import printable
 
 if TYPE_CHECKING:
     from ..actors.client import Client
@@ -142,9 +143,9 @@ def wait_for_everybody(client: "Client") -> None:
 def report(found: dict[str, Any]) -> None:
     """The result, for people."""
     for sentence in _shortened(found.get("repaired", [])):
-        click.echo(f"made anew: {sentence}")
+        click.echo(printable(f"made anew: {sentence}"))
     for sentence in _shortened(told(found) + found["undecided"]):
-        click.echo(sentence)
+        click.echo(printable(sentence))
     verdict = f"{found['different']} slots differ" if found["different"] else "no slots differ"
     if found["equal"]:
         verdict = "all copies are equal"

@@ -70,6 +70,8 @@ def test_a_key_and_a_value_may_be_any_bytes_that_a_command_line_can_hold(cluster
 def test_a_key_that_is_not_there_is_a_negative_answer(cluster: FakeRing) -> None:
     got = type_(cluster, "get", "nobody")
     assert (got.exit_code, got.stdout, got.stderr) == (1, "", "ringkeeper: nobody is not there\n")
+    hostile = type_(cluster, "get", "a\x1b[2J\nb")
+    assert hostile.stderr == "ringkeeper: a\\x1b[2J\\nb is not there\n", "the terminal is not told anything by a key"
     assert type_(cluster, "delete", "nobody").exit_code == 1
 
 
