@@ -278,7 +278,7 @@ def spawn_node(
         incarnation=incarnation,
         store=store,
         syncer=syncer,
-        salvage=Salvage(salvage, answered_alone=answered_alone, note_answered_alone=note_answered_alone),
+        salvage=Salvage(salvage, answered_alone=answered_alone),
         whole=whole,
         keeps_synced=config.fsync != "never",
         name="replica",

@@ -360,12 +360,6 @@ class Replica(Actor):
         """Where the ring calls this life up it holds what the others hold, and they what it holds."""
         if self._salvage is not None and is_salvaged(ring, self.id):
             self._salvages = True
-            try:
-                self._salvage.remember()
-            except OSError as error:  # hardly ever: this ring has been put on the same disk just now
-                log.error(
-                    "%s cannot note that it may hold what nobody else has, until the next ring: %s", self.id, error
-                )
         me = ring.by_id.get(self.id)
         if me is not None and me.incarnation == self.incarnation and me.state == "up":
             for run, members in ring.list_runs:

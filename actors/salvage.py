@@ -7,8 +7,7 @@ can be more than that
     under ``acks = one``                 the coordinator alone answered, and died before others had it; what a single
                                          connection wanted counts, and is noted in the node's folder before
     after a loss was accepted, or a      the lists went on with what one member held, and this node was another of
-    recovery did not wait for all        those that may have held something else (``Ring.left_behind``); that is
-                                         noted in the node's folder, too, since the ring forgets it
+    recovery did not wait for all        those that may have held something else (``Ring.left_behind``)
 
 and then it is written to the node's *salvage file* before it goes, for a person to look at, and to put back key by key
 (`ringkeeper salvage`). Not written is what a later value of the same tenure has replaced, or an equal one: nothing is
@@ -25,7 +24,7 @@ import base64
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -105,28 +104,11 @@ class Taken(NamedTuple):
 
 
 class Salvage:
-    """One node's salvage file. ``answered_alone``: a former life of the node has, for a connection that wanted that, or
-    was left behind; ``note_answered_alone`` writes it down for the lives to come, and raises OSError."""
+    """One node's salvage file. ``answered_alone``: a former life of the node has, for a connection that wanted that."""
 
-    def __init__(
-        self,
-        file: SalvageFile,
-        bytes_max: int = SALVAGE_BYTES_MAX,
-        *,
-        answered_alone: bool = False,
-        note_answered_alone: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, file: SalvageFile, bytes_max: int = SALVAGE_BYTES_MAX, *, answered_alone: bool = False) -> None:
         self._file, self._bytes_max, self.answered_alone = file, bytes_max, answered_alone
-        self._note_answered_alone = note_answered_alone
         self._full = False
-
-    def remember(self) -> None:
-        """Have the lives to come know, too, that this node may hold what nobody else has. The ring forgets who was left
-        behind once it is up; what that one holds of slots that are others' by now it keeps for longer. Raises
-        OSError."""
-        if not self.answered_alone:
-            self._note_answered_alone()
-            self.answered_alone = True
 
     def keep(self, taken: list[Taken], *, ring: Ring, source: str, wall_seconds: float) -> int:
         """Write down what goes; how many records that are. Raises OSError; then it may not go."""

@@ -187,25 +187,6 @@ def test_a_keeper_that_may_lack_something_leaves_the_others_behind() -> None:
     assert {id for id, _ in unsure.left_behind} == {B, C} and is_salvaged(unsure, B)
 
 
-def test_that_what_goes_may_matter_is_noted_once_for_the_lives_to_come(tmp_path: Path) -> None:
-    noted, fails = list[bool](), [True]
-
-    def note() -> None:
-        noted.append(True)
-        if fails[0]:
-            raise OSError("no space left on device")
-
-    salvage = Salvage(FolderSalvage(tmp_path), note_answered_alone=note)
-    with pytest.raises(OSError):
-        salvage.remember()
-    fails[0] = False
-    for _ in range(2):
-        salvage.remember()
-    assert len(noted) == 2 and salvage.answered_alone
-    Salvage(FolderSalvage(tmp_path), answered_alone=True, note_answered_alone=note).remember()
-    assert len(noted) == 2
-
-
 def test_where_one_copy_is_enough_for_an_answer_whoever_returns_is_salvaged() -> None:
     ring = back(lost(replace(RING, acks="one"), B), B)
     assert is_salvaged(ring, B)

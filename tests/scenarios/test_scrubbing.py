@@ -730,36 +730,6 @@ def test_what_a_node_alone_has_answered_is_salvaged_before_slots_are_dropped_tha
         assert salvaged(cluster, former) == [("k7", "here alone")]  # of the others nothing: there they have copies
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-def test_what_the_left_behind_has_of_slots_that_have_become_others_is_salvaged_also_by_its_next_life(
-    restarted: bool,
-) -> None:
-    with SimulatedCluster(3, nodes=4, replicas=2, recovery_wait_seconds=3.0, out_after_seconds=0) as cluster:
-        cluster.run_until(cluster.serves, 30)
-        robbed, left = list_of(cluster, OTHER_KEY)
-        cluster.run(3.0)
-        assert cluster.execute(robbed, "SET", OTHER_KEY, "acknowledged") == b"OK"
-        disk = cluster.machines[robbed].disk
-        disk.lose_power = lambda: setattr(disk, "records", disk.records.crash())  # type: ignore[method-assign]
-        cluster.cut_power(robbed)
-        cluster.kill(left)
-        cluster.run(10.0)
-        cluster.start_node(robbed)
-        assert record(cluster, robbed, OTHER_KEY) is None, "the power cut took nothing"
-        cluster.run_until(lambda: state_of(cluster, robbed) == "up", 30)
-        new = cluster.new_node()
-        cluster.run_until(lambda: list_of(cluster, OTHER_KEY) == [new, robbed], 30)
-        cluster.start_node(left)
-        cluster.run_until(cluster.serves, 30)
-        if restarted:
-            cluster.restart(left)
-            cluster.run(1.0)
-            cluster.run_until(cluster.serves, 30)
-        assert record(cluster, left, OTHER_KEY) is not None
-        cluster.run_until(lambda: not cluster.node(left).store.keys_in(slot(OTHER_KEY)), 60)
-        assert (OTHER_KEY.decode(), "acknowledged") in salvaged(cluster, left)
-
-
 def test_who_was_given_up_keeps_what_it_holds_until_it_is_a_member_again() -> None:
     with SimulatedCluster(9, nodes=4, replicas=3, out_after_seconds=2.0) as cluster:
         former = answered_alone(cluster)
