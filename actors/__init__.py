@@ -183,8 +183,8 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
 
 5.  A disk that fails to sync may have dropped anything that was not synced yet. The `StorageNode` or the `Replica` that
     is told so serves nothing, or takes nothing in, from then on, and tells `Member` (`SyncFailed`): that the next life
-    is not *whole* is written down, and the process starts again, for want of room only where others answer for all its
-    lists. *A node dies* follows, and *a node comes back*.
+    is not *whole* is written down, and the process starts again; for want of room only once `Ecs` calls it down, as
+    above. *A node dies* follows, and *a node comes back*.
 
 6.  What a mirror takes from a node that may hold what nobody else has any more goes to its salvage file
     (`salvage.py`): the `Replica` writes it there before it applies the `Chunk`. A life that is registered as *whole*

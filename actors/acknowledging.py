@@ -168,7 +168,7 @@ class Acknowledging(Generic[T]):
         return max(found, self._dirty_slots.get(slot, 0)) if self._dirty_slots else found
 
     def hold(self, waiting: Waiting[T]) -> None:
-        """Behind those that wait in its group already, and at least as long."""
+        """Behind those that wait in its group already; as a rule, they wait for longer."""
         group = self.group_of(waiting.slots[0])
         assert group is not None, f"nobody answers for slot {waiting.slots[0]}"
         if group.waiting and group.waiting[-1].batch > waiting.batch:
@@ -250,9 +250,11 @@ class Acknowledging(Generic[T]):
     def overdue(self, before: float) -> Iterator[Waiting[T]]:
         """Take out those that have waited since before a moment. What they wrote stays dirty."""
         for group in self._all_groups:
-            while group.waiting and group.waiting[0].since < before:
-                self.count -= len(group.waiting[0].asked)
-                yield group.waiting.popleft()
+            late = [each for each in group.waiting if each.since < before]
+            if late:
+                group.waiting = deque(each for each in group.waiting if each.since >= before)
+                self.count -= sum(len(each.asked) for each in late)
+                yield from late
 
     def take_all(self) -> list[Waiting[T]]:
         """Take out everybody."""

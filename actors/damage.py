@@ -11,13 +11,18 @@ SCRUBBER = "scrubber"
 
 def tell_damage(actor: Actor, failure: StoreError) -> None:
     """Tell it, if that is what a failure of the store means. A disk that is full or away is no damage."""
-    scrubber = actor.system.find(SCRUBBER) if isinstance(failure, Corrupt) else None
-    if scrubber is not None:
-        actor.send(scrubber, DamageFound(why=str(failure)))
+    if isinstance(failure, Corrupt):
+        tell_distrust(actor, str(failure))
+
+
+def tell_distrust(actor: Actor, why: str) -> None:
+    """Have the ring call this node down, once others are known to hold what it holds."""
+    if (scrubber := actor.system.find(SCRUBBER)) is not None:
+        actor.send(scrubber, DamageFound(why=why))
 
 
 def tell_sync_failed(actor: Actor, member: str, synced: Synced) -> None:
-    """Tell the Member, which writes it down and ends this life, at once or when others answer for its lists."""
+    """Tell the Member, which writes it down and sees to it that this life ends."""
     ref = actor.system.find(member) if synced.error else None
     if ref is not None:
         actor.send(ref, SyncFailed(why=synced.error, full=synced.full))

@@ -908,7 +908,7 @@ class Ecs(Actor):
         plan = self._plan[1]
         late = {each.target for each in plan.transfers if (each.source, each.target, *each.slots) not in walked}
         ahead = tuple(id for id in wish.ids if id not in late)
-        return ahead if any(short_of(ring, id) for id in ahead) else ()
+        return ahead if ahead != wish.ids and any(short_of(ring, id) for id in ahead) else ()
 
     def _lives(self, ring: Ring, ids: Iterable[str]) -> set[tuple[str, str]]:
         return {(id, ring.by_id[id].incarnation) for id in ids}

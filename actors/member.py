@@ -10,7 +10,7 @@ Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         RegisterAgain, KeepAgain, Lingered, Rested, HurtLongEnough      from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
-        HeldStamp, HeldRing -> Ecs
+        HeldStamp, HeldRing -> Ecs; DamageFound -> Scrubber
 
 The ring znode is the truth and this actor is where it enters the node. A ring is taken only if it descends from the one
 held (R23), and it is on disk before anyone hears of it, so a node never goes back to an older one, not by a restart
@@ -32,9 +32,10 @@ nothing is lost with its store: that it is to be put aside is written down (``no
 
 A node whose disk has failed to sync does not wait for the ring: nobody knows what of its writes is on disk, and a later
 sync that works does not say so either. It writes down that it may lack something (``note_not_whole``, R16) and starts
-again, so that others take over and it is made equal to them. Where that was for want of room the next life may not be
-able to start: it starts again as soon as others answer for each of its lists. One that the ring does not call up keeps
-nobody waiting, and goes on for a while first, so that a disk that fails for long costs a start now and then.
+again, so that others take over and it is made equal to them. Where that was for want of room the others may have none
+either, on the same disk, and what it has in memory may be nowhere else: it goes when the ring calls it down, as one
+whose copy is damaged (R25), but for its store, which stays. One that others do not wait for goes on for a while first,
+so that a disk that fails for long costs a start now and then.
 
     starting --Connected--> registered --ring names it--> in the ring --ring calls it down--> starts again
         ^-------- Lost ---------+                              +------- ring calls it out --> lingers -> leaves
@@ -60,6 +61,7 @@ from ..runtime.session import (
     Suspended,
     WatchNode,
 )
+from .damage import tell_distrust
 from .messages import (
     CopyDamaged,
     HeldRing,
@@ -423,7 +425,7 @@ class Member(Actor):
             self._linger(f"{self._life.id} has left the ring (epoch {ring.epoch})")
         elif mine and me is not None and me.state == "down":
             why = f"ring {ring.epoch} calls incarnation {self._life.incarnation} down"
-            if self._damage and spares(ring, self._life.id):
+            if self._damage and self._sync_failure is None and spares(ring, self._life.id):
                 self._note_damaged(self._damage)
             change = before.change if before is not None else None
             if change is not None and change.wish.kind == "rest" and self._life.id in change.wish.ids:
@@ -445,15 +447,22 @@ class Member(Actor):
         self._make_way()
 
     def _make_way(self) -> None:
-        """End this life if its disk has failed to sync; not where the next has nothing but that disk."""
+        """End this life if its disk has failed to sync; for want of room only once the ring calls it down."""
         failure, ring = self._sync_failure, self._ring
         if failure is None or self._lingers:  # who has left the ring has no next life
             return
-        if failure.full and (ring is None or not spares(ring, self._life.id)):
+        if not self._hurt_long_enough and (ring is None or not self._answers(ring)):
             return
-        me = ring.by_id.get(self._life.id) if ring is not None else None
-        if self._hurt_long_enough or me is not None and me.state == "up":
-            self._start_again(f"its disk failed to sync ({failure.why})")
+        why = f"its disk failed to sync ({failure.why})"
+        if failure.full:
+            tell_distrust(self, why)
+        else:
+            self._start_again(why)
+
+    def _answers(self, ring: Ring) -> bool:
+        """Whether others wait for this life while it goes on."""
+        me = ring.by_id.get(self._life.id)
+        return me is not None and (me.state == "up" or any(each.keeper == me.id for each in ring.trouble))
 
     def _no_longer_whole(self, message: NoLongerWhole) -> None:
         """If that cannot be written down the next life is registered as whole, too, and nothing is taken from it."""

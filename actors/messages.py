@@ -618,8 +618,8 @@ class SummedUp:
 @message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamageFound:
-    """A record of this node's store cannot be read as it was written; local. StorageNode, Replica, Handoff ->
-    Scrubber."""
+    """A record of this node's store cannot be read as it was written, or there was no room to write it for good; local.
+    StorageNode, Replica, Handoff, Member -> Scrubber."""
 
     why: str
 

@@ -3,7 +3,7 @@
 Hears   RingChanged        from Member: which slots are this node's, and who else has them
         LeaderChanged      from Election: whom to tell
         SummedUp           from Replica of the other members
-        DamageFound        from StorageNode, Replica and Handoff of this node
+        DamageFound        from StorageNode, Replica, Handoff and Member of this node
         CopyDamaged        from Scrubber of a coordinator: this node's copy is the odd one out
         RunVerify          from Gateway
         CompareNext, NotAnswered, TellAgain      from itself

@@ -168,6 +168,7 @@ class Machine:
         if self.damage:
             self.disk.put_records_aside()
             self.data_id, self.whole, self.damage = f"{self.random.getrandbits(64):016x}", True, ""
+            self.answered_alone = False
         return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
 
     def copy(self) -> MachineCopy:

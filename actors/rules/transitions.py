@@ -439,12 +439,13 @@ def _matters(ring: Ring, after: Node) -> bool:
 
 def _without_the_change(ring: Ring) -> dict[str, Any]:
     """The fields of a ring whose change in flight has ended: it will be planned anew, before anything else that is
-    wanted. Of what is done without being asked for nothing is kept."""
+    wanted. Of what is done without being asked for nothing is kept, nor of joining unasked where there is no room: who
+    has registered joins all the same."""
     if ring.change is None:
         return {}
     wish = ring.change.wish
-    queue = ring.queue if wish.kind in UNASKED else (wish, *ring.queue)
-    return {"change": None, "queue": queue[:QUEUE_MAX]}
+    again = wish.kind in UNASKED or (len(ring.queue) == QUEUE_MAX and wish.job == ring.change.epoch)
+    return {"change": None, "queue": ring.queue if again else (wish, *ring.queue)}
 
 
 # Changes

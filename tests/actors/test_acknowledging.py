@@ -197,6 +197,14 @@ def test_who_waits_for_slots_of_another_by_now_is_returned() -> None:
     assert released(acknowledging) == ["high"]
 
 
+def test_who_was_parked_and_stands_behind_somebody_that_came_later_is_overdue_in_its_own_time() -> None:
+    acknowledging = grouped(Group(peers=("b",)))
+    acknowledging.hold(waiting("came at 10", 5, since=10.0))
+    acknowledging.hold(waiting("came at 8", 6, since=8.0))
+    assert [each.asked for each in acknowledging.overdue(9.0)] == [["came at 8"]]
+    assert acknowledging.count == 1 and not [*acknowledging.overdue(9.0)]
+
+
 def test_the_overdue_are_taken_out_and_what_they_wrote_stays_dirty() -> None:
     acknowledging = grouped(Group(peers=("b",)))
     acknowledging.wrote(1, [put(0)])

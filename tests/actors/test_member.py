@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ringkeeper.actors.member import HURT_SECONDS, KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
-from ringkeeper.actors.messages import CopyDamaged, NoLongerWhole, RingChanged, SyncFailed
+from ringkeeper.actors.messages import CopyDamaged, DamageFound, NoLongerWhole, RingChanged, SyncFailed
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -283,16 +283,22 @@ def test_a_life_whose_disk_failed_to_sync_ends_once_that_is_written_down(stage: 
     assert len(stage.ends) == (0 if lingers else 1), "who has left the ring has no next life"
 
 
-def test_who_has_no_room_to_sync_starts_again_as_soon_as_others_answer_for_its_lists(stage: Stage) -> None:
+def test_who_has_no_room_to_sync_starts_again_when_the_ring_calls_it_down_and_keeps_its_store(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noted = list[int]()
+    put_aside = list[str]()
     stage.harness.actor._note_not_whole = lambda: noted.append(len(stage.ends))
-    alone = lost(founded(2, replicas=2), life(2).id)
-    stage.read(alone)
-    stage.harness.tell(SyncFailed(why="no space left", full=True))
-    assert noted == [0] and not stage.ends, "with the only copy"
-    both = tuple(replace(node, state="up") for node in alone.nodes)
-    stage.read(alone.amended(nodes=both, trouble=(), what="up", why="test", nonce=hex64(3), wall_seconds=1e9))
-    assert len(stage.ends) == 1 and "no space left" in stage.ends[0]
+    stage.harness.actor._note_damaged = put_aside.append
+    scrubber = stage.harness.probe("scrubber")
+    monkeypatch.setattr(stage.harness.system, "find", {"scrubber": scrubber}.get)
+    stage.read(first_ring())
+    ((name, told),) = stage.harness.tell(SyncFailed(why="no space left", full=True))
+    assert name == "scrubber" and isinstance(told, DamageFound) and "no space left" in told.why
+    assert noted == [0] and not stage.ends, "others may have no room either"
+    stage.harness.tell(CopyDamaged(node=life(1).id, incarnation=life(1).incarnation, why=told.why))
+    stage.read(lost(first_ring(), life(1).id))
+    assert len(stage.ends) == 1 and not put_aside
 
 
 def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(stage: Stage) -> None:

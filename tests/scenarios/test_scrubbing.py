@@ -879,6 +879,29 @@ def test_who_had_no_room_to_sync_leaves_its_lists_to_others_and_is_made_equal() 
         assert len({record(cluster, id) for id in list_of(cluster)}) == 1
 
 
+def test_nodes_that_had_no_room_to_sync_at_the_same_time_keep_what_no_disk_has_until_they_are_restarted_in_turn() -> (
+    None
+):
+    """As on one disk: each one's next life has lost what was acknowledged."""
+    with SimulatedCluster(9, nodes=3, replicas=3, out_after_seconds=0) as cluster:
+        cluster.run_until(cluster.serves, 30)
+        ids = list_of(cluster)
+        assert cluster.execute(ids[0], "SET", KEY, "before") == b"OK"
+        cluster.run(3.0)
+        failed = {id: fail_once(cluster, id, Full("no space left on device")) for id in ids}
+        lives = {id: cluster.machines[id].lives for id in ids}
+        assert cluster.execute(ids[0], "SET", KEY, "acknowledged") == b"OK"
+        cluster.run(20.0)
+        assert all(failed.values()) and {id: cluster.machines[id].lives for id in ids} == lives
+        for id in ids:
+            cluster.kill(id)
+            cluster.machines[id].disk.records = cluster.machines[id].disk.records.crash()
+            cluster.run(3.0)
+            cluster.start_node(id)
+            cluster.run_until(lambda id=id: state_of(cluster, id) == "up", 60)  # type: ignore[misc]
+        assert cluster.execute(list_of(cluster)[0], "GET", KEY) == b"acknowledged"
+
+
 def test_a_learner_that_had_no_room_to_sync_is_made_equal_all_the_same() -> None:
     with SimulatedCluster(2, nodes=3, replicas=3) as cluster:
         cluster.run_until(cluster.serves, 30)

@@ -1,15 +1,16 @@
 """The writes of the ring: founding, nodes that die, nodes that are back."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringkeeper.actors.rules.fields import RingError
 from ringkeeper.actors.rules.life import Registration
-from ringkeeper.actors.rules.ring import Ring
+from ringkeeper.actors.rules.ring import QUEUE_MAX, Ring
 from ringkeeper.actors.rules.slots import Run
-from ringkeeper.actors.rules.transitions import downed, found, in_trouble, recovered, returned
+from ringkeeper.actors.rules.transitions import begun, downed, found, in_trouble, put_back, queued, recovered, returned
 from ringkeeper.actors.rules.transitions import kept as keep_lists
 from ringkeeper.tests.actors.rules.rings import (
     CLUSTER_ID,
@@ -375,3 +376,16 @@ def test_with_one_copy_any_order_of_deaths_and_returns_ends_where_it_began(ring:
     assert ring.trouble == ()
     assert [node.id for node in ring.coordinators if node] == [node.id for node in start.coordinators if node]
     assert ring.objection(start.stamp) is None
+
+
+def test_a_full_queue_loses_no_wish_to_nodes_that_join_unasked_when_these_are_put_back() -> None:
+    ring = founded(3)
+
+    def fields() -> dict[str, Any]:
+        return {"why": "test", "nonce": hex64(ring.epoch + 1), "wall_seconds": 1.0}
+
+    for place in range(QUEUE_MAX):
+        ring = queued(ring, "add", [f"127.0.0.1:{8000 + place}"], **fields())
+    ring = begun(ring, None, [registration("127.0.0.1:7004")], **fields())
+    after = put_back(ring, **fields())
+    assert after.change is None and after.queue == ring.queue and len(ring.queue) == QUEUE_MAX
