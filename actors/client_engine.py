@@ -57,7 +57,7 @@ from .client_errors import (
     partly_done,
 )
 from .client_links import SILENCE_SECONDS, Connection, Flight, LookInto, NoConnection, Node, quote
-from .client_map import ClusterMap, parse_address, parse_redirection, parse_seeds, together
+from .client_map import ClusterMap, epoch_in, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
 from .rules.ring import ACKS, Acks
@@ -295,16 +295,47 @@ class ClientEngine:
         return requests
 
     async def _everywhere(self, *args: Value, reads: bool) -> list[Any]:
-        """A command without a key on every coordinator. A read begins again when these changed meanwhile."""
+        """A command without a key on every coordinator, begun again until all of them have done it in one ring.
+
+        Nobody says MOVED to such a command, so who came, or what moved, unknown to the map would be left out without a
+        word: each node says before and after which ring it goes by.
+        """
         operation = Operation(self.timeout_seconds)
-        await self._load_map(operation, whole=True)
-        while True:
-            nodes = await self._coordinators()
-            requests = [Request(args, (), reads, node=address) for address in nodes]
-            await self._settle(requests, operation)
-            done = all(request.error is None for request in requests)
-            if done or not reads or monotonic() > operation.sends_until or await self._coordinators() == nodes:
-                break
+        name, was_done = as_text(args[0]), False
+        try:
+            while True:
+                await self._load_map(operation, whole=True)
+                epoch = self._map.epoch
+                nodes = sorted({address for address in self._map.coordinators if address})
+                if await self._go_by(epoch, nodes, operation):
+                    replies = await self._on_each(nodes, args, reads, operation)
+                    was_done = True
+                    if replies is not None and await self._go_by(epoch, nodes, operation):
+                        return replies
+                self._doubted_at = monotonic()
+                if not await self._back_off(operation):
+                    says = f"the ring is changing, and nodes did not all go by that of epoch {epoch} until the end"
+                    trouble = Trouble("changing", says)
+                    raise self._ended(not_done(name, reads, trouble, operation.attempt, operation.seconds))
+        except ClientError as error:
+            if reads or not was_done or error.happened == "maybe":
+                raise
+            trouble = Trouble(error.code, "it was done, but not in one ring by all nodes")
+            raise self._ended(in_doubt(name, 0, trouble, operation.seconds)) from error
+
+    async def _go_by(self, epoch: int, nodes: Sequence[str], operation: Operation) -> bool:
+        """Whether each of the nodes has the ring of this epoch."""
+        told = await self._on_each(nodes, ("CLUSTER", "INFO"), True, operation)
+        return told is not None and all(epoch_in(info) == epoch for info in told)
+
+    async def _on_each(
+        self, nodes: Sequence[str], args: tuple[Value, ...], reads: bool, operation: Operation
+    ) -> list[Any] | None:
+        """What each of the nodes replies; None: one that was to be read has left the ring."""
+        requests = [Request(args, (), reads, node=address) for address in nodes]
+        await self._settle(requests, operation)
+        if reads and any(request.error and request.node not in self._map.nodes for request in requests):
+            return None
         raise_unless_done(as_text(args[0]), [((request.node,), request) for request in requests])
         return [request.reply for request in requests]
 

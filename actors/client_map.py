@@ -35,7 +35,7 @@ class ClusterMap:
 
         Raises LookupError, TypeError or ValueError when they are not what these commands reply.
         """
-        epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
+        epoch = epoch_in(info)
         coordinators: list[str | None] = [None] * SLOTS
         readable: list[tuple[str, ...]] = [()] * SLOTS
         named: set[str] = set()
@@ -46,12 +46,18 @@ class ClusterMap:
             coordinators[first : last + 1] = [addresses[0]] * (last + 1 - first)
             readable[first : last + 1] = [addresses] * (last + 1 - first)
             named.update(addresses)
-        return cls(int(epoch[1]) if epoch else 0, coordinators, readable, frozenset(named))
+        return cls(epoch, coordinators, readable, frozenset(named))
 
     def correct(self, slot: int, coordinator: str) -> None:
         """A node knows better who coordinates a slot."""
         self.coordinators[slot] = coordinator
         self.members[slot] = (coordinator,)
+
+
+def epoch_in(info: Any) -> int:
+    """The epoch that a reply to CLUSTER INFO names. Raises TypeError when it is no text."""
+    epoch = re.search(rb"cluster_current_epoch:(\d+)", info)
+    return int(epoch[1]) if epoch else 0
 
 
 def together(troubles: list[Trouble]) -> Trouble:

@@ -12,7 +12,8 @@ from typing import Any
 import hiredis
 from ringkeeper.actors.rules.slots import SLOTS, slot
 
-# What a fake may do with a command instead of executing and answering it. Bytes are a reply, given without executing.
+# What a fake may do with a command instead of executing and answering it. Bytes are a reply, given without executing;
+# a function is called first.
 EXECUTE = object()
 CLOSE = object()
 EXECUTE_CLOSE = object()
@@ -215,6 +216,8 @@ class FakeCluster:
             act = self.everywhere.popleft()
         other = (index + 1) % len(self.ports)
         keys = self._keys(words)
+        if callable(act):
+            act()
         if act in (CLOSE, EXECUTE_CLOSE):
             state["closing"] = True
         if isinstance(act, bytes):

@@ -674,6 +674,72 @@ def test_counting_all_keys_begins_again_when_a_node_is_gone_meanwhile(cluster: F
     assert len(client.keys()) == 30
 
 
+def without_the_last(cluster: FakeCluster) -> list[int]:
+    """What the table was before the last node came."""
+    return [min(owner, len(cluster.ports) - 2) for owner in cluster.table]
+
+
+def test_what_concerns_all_keys_concerns_those_of_a_node_that_came_since_the_map_was_read(
+    cluster: FakeCluster, client: Client
+) -> None:
+    table, cluster.table = cluster.table, without_the_last(cluster)
+    client.mset({f"key:{n}": n for n in range(30)})
+    for asked in (client.dbsize, lambda: len(client.keys()), client.flush_all):
+        cluster.table = without_the_last(cluster)
+        cluster.epoch += 1
+        assert client.dbsize() == 30
+        cluster.table = table
+        cluster.epoch += 1
+        assert asked() in (30, None)
+    assert not cluster.values
+
+
+def test_what_concerns_all_keys_begins_again_when_slots_move_meanwhile(cluster: FakeCluster, client: Client) -> None:
+    table, before = cluster.table, without_the_last(cluster)
+
+    def move() -> None:
+        cluster.table = table
+        cluster.epoch += 1
+
+    cluster.table = before
+    client.mset({f"key:{n}": n for n in range(30)})
+    for name, asked in (
+        ("DBSIZE", client.dbsize),
+        ("KEYS", lambda: len(client.keys())),
+        ("FLUSHALL", client.flush_all),
+    ):
+        cluster.table = before
+        cluster.epoch += 1
+        for index in (0, 1):  # whoever is asked first
+            cluster.script(index, name, move)
+        assert asked() in (30, None)
+        assert len(cluster.commands(name)) > 3
+        for act in cluster.acts.values():
+            act.clear()
+    assert not cluster.values
+
+
+def test_what_concerns_all_keys_fails_while_nodes_go_by_several_rings(cluster: FakeCluster) -> None:
+    cluster.views[1] = 6, cluster.table
+    with hurried(cluster) as client:
+        for ask in (client.dbsize, client.keys, client.flush_all):
+            with pytest.raises(
+                Unavailable, match=r"the ring is changing, .* that of epoch 7|while there was time for an answer"
+            ):
+                ask()
+    assert cluster.commands("DBSIZE", "KEYS", "FLUSHALL") == []
+
+
+def test_a_flush_in_a_ring_that_goes_on_changing_is_in_doubt(cluster: FakeCluster) -> None:
+    def change() -> None:
+        cluster.epoch += 1
+
+    cluster.script(1, "FLUSHALL", *[change] * 1000)
+    with hurried(cluster) as client, pytest.raises(InDoubt, match="FLUSHALL is in doubt .* not in one ring by all"):
+        client.flush_all()
+    assert cluster.commands("FLUSHALL")
+
+
 @pytest.mark.parametrize("garbage", [b"hello\r\n", b"*4294967295\r\n", b"$abc\r\n", b"+OK\r\n+OK\r\n"])
 def test_what_is_not_a_reply_ends_the_connection_and_not_the_client(
     cluster: FakeCluster, client: Client, garbage: bytes
