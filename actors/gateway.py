@@ -610,7 +610,8 @@ class Gateway(Actor):
         if isinstance(wished, int | float) and wished > 0:
             seconds += min(wished, ASKED_SECONDS_MAX)  # not as a float: JSON has numbers that none can hold
         question = self._ask(exchange, index, Observed, lambda answer: _observed_reply(answer, whose, seconds), seconds)
-        asked = Observe(question=question, words=(name,), text=json.dumps(arguments), reply_to=self.ref)
+        proven = bool(self._password) or self.system.allow_code  # which takes a password, but in the simulation
+        asked = Observe(question=question, words=(name,), text=json.dumps(arguments), proven=proven, reply_to=self.ref)
         self.send(observer, asked)
 
     def _observer(self, where: str) -> tuple[Ref, str]:

@@ -531,7 +531,7 @@ class LocalCluster:
         bridge = Bridge(process.system, TcpNetwork(process.loop), bridge_config)
         self._bridge = bridge.address
         process.system.allow_faults, process.system.allow_code = cluster.allow_faults, cluster.allow_code
-        process.system.spawn(Observer, name=OBSERVER)
+        process.system.spawn(Observer, guarded=bool(self._password), name=OBSERVER)
         self._children = children = Children(process.loop, leashed=not self._outlive)
         observer = process.system.spawn(_Ear, self._hear, name="ear")
         auth = auth_of(secret, read_former_secret(self.folder.secret_file))

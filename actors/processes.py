@@ -200,9 +200,9 @@ def watches_of(process: Process, config: ProcessConfig, secret: bytes) -> Ref:
     )
 
 
-def spawn_observer(system: ActorSystem, config: ProcessConfig, epoch_of: str) -> None:
+def spawn_observer(system: ActorSystem, config: ProcessConfig, epoch_of: str, guarded: bool = False) -> None:
     """Spawn what lets people look into a process, and say how far they may interfere with it, and that keys can be
-    traced here. ``epoch_of``: the name of the actor whose ring counts."""
+    traced here. ``epoch_of``: the name of the actor whose ring counts; ``guarded``: clients need a password."""
 
     def epoch() -> int:
         actor: StorageNode | Ecs | None = system.actor(epoch_of)
@@ -210,7 +210,7 @@ def spawn_observer(system: ActorSystem, config: ProcessConfig, epoch_of: str) ->
 
     system.allow_faults, system.allow_code = config.allow_faults, config.allow_code
     system.tracing = Tracing(system, subjects={"key": KeyJourney}, epoch=epoch)
-    system.spawn(Observer, name=OBSERVER)
+    system.spawn(Observer, guarded=guarded, name=OBSERVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +258,7 @@ def spawn_node(
     on: its store may hold what was acknowledged and that nobody else has (R17).
     Whoever calls this listens for clients, on behalf of the gateway.
     """
-    spawn_observer(system, config, "storage")
+    spawn_observer(system, config, "storage", guarded=bool(config.password))
     storage = system.spawn(
         StorageNode,
         id=config.id,

@@ -14,8 +14,9 @@ it.
     Observe -> word -> future ... -> Observed        as soon as it is answered
 
 The words that every process has are in ``WORDS``, each in the file whose business it is; what a process has besides is
-handed to its observer. ``Observe`` and ``Observed`` pass by the faults of the bridge: whoever holds everything must
-still be able to release it.
+handed to its observer. Those of ``INTERFERING`` are for whoever has proved a password, where the process wants one of
+its own clients or takes code: everybody else has come by way of one that is less particular. ``Observe`` and
+``Observed`` pass by the faults of the bridge: whoever holds everything must still be able to release it.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ WORDS: dict[str, Word] = {
 }
 """What every process answers."""
 
+INTERFERING = frozenset({"TELL", "ASK", "FAULT", "RELEASE", "PY"})
+"""Those that do more than look."""
+
 
 @message(urgent=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,8 @@ class Observe:
     words: tuple[str, ...]
     text: str = ""
     """The arguments, a JSON object; empty: none."""
+    proven: bool = False
+    """On behalf of somebody who has proved a password, or for whom code may run in the asking process as well."""
     reply_to: Ref
 
 
@@ -107,8 +113,10 @@ class LookOn:
 class Observer(Actor):
     """Answers questions about the process that it lives in."""
 
-    def __init__(self, *, words: Mapping[str, Word] | None = None) -> None:
+    def __init__(self, *, words: Mapping[str, Word] | None = None, guarded: bool = False) -> None:
+        """``guarded``: the process has clients, and wants a password of them."""
         super().__init__()
+        self._guarded = guarded
         self.words: dict[str, Word] = {**WORDS, **(words or {})}
         self._waiting: deque[Observe] = deque()
         self._looked = False
@@ -153,6 +161,10 @@ class Observer(Actor):
         word = self.words.get(name)
         if word is None:
             raise ObserveError(f"{name!r} is not a word of this process; it knows {', '.join(sorted(self.words))}")
+        if name in INTERFERING and not asked.proven and (self._guarded or self.system.allow_code):
+            raise ObserveError(
+                f"{name} is for those who have proved a password here: ask by way of a node that wants one, with it"
+            )
         return word(self.system, arguments_of(asked.text))
 
     def _later(self, asked: Observe, future: LoopFuture) -> None:

@@ -269,6 +269,18 @@ def test_the_observer_of_any_process_is_asked_and_waited_for_as_long_as_its_word
         assert str(stage.ask(ann, words)[0]).startswith(complaint)
 
 
+def test_an_observer_is_told_whether_its_asker_has_proved_a_password() -> None:
+    for password, allow_code, proven in (("", False, False), ("open sesame", False, True), ("", True, True)):
+        stage = Stage(password=password)
+        stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))
+        stage.harness.system.allow_code = allow_code
+        ann = stage.client()
+        ann.authenticated = True
+        ((_, asked),) = stage.send((ann, ["RING OBSERVE ecs PY"]))
+        assert asked.proven is proven
+        stage.harness.stop()
+
+
 def test_a_verb_that_changes_the_ring_is_for_this_host_or_for_who_knows_the_password() -> None:
     stage = Stage()
     stage.harness.tell(RingChanged(ring=founded(3)), LeaderChanged(path="", data=LEADER, term=1))

@@ -49,7 +49,9 @@ class Notebook(Actor):
 
 def observe(harness: Harness, word: str, **arguments: Any) -> Any:
     """The answer to a word; an Observed with an error as it is."""
-    asked = Observe(question=7, words=(word,), text=json.dumps(arguments), reply_to=harness.probe("asker"))
+    proven = arguments.pop("proven", False)
+    text, asker = json.dumps(arguments), harness.probe("asker")
+    asked = Observe(question=7, words=(word,), text=text, proven=proven, reply_to=asker)
     before = len(harness.sent)
     harness.tell(asked)
     harness.advance(0.0 if word != "ASK" else 60.0)
@@ -230,3 +232,18 @@ def test_nobody_interferes_where_it_is_not_allowed(harness: Harness) -> None:
     assert harness.system.actor("notebook").notes == {}
     harness.system.allow_faults = True
     assert "no bridge joins" in observe(harness, "FAULT", **told).error
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_where_a_password_is_wanted_or_code_is_taken_only_who_has_proved_one_interferes(guarded: bool) -> None:
+    harness = Harness(Observer, name="observer", guarded=guarded)
+    harness.system.spawn(Notebook, name="notebook")
+    harness.system.allow_faults, harness.system.allow_code = True, not guarded
+    told = {"actor": "notebook", "type": "KeepNote", "fields": {"page": 1, "text": "one"}, "action": "drop"}
+    for word in ("TELL", "ASK", "FAULT", "RELEASE", "PY"):
+        assert "for those who have proved a password" in observe(harness, word, **told).error
+    assert harness.system.actor("notebook").notes == {} and not harness.system.dead_letters
+    assert isinstance(observe(harness, "ACTORS"), list), "everybody may look"
+    assert observe(harness, "TELL", proven=True, **told) == {"told": "notebook", "type": "KeepNote"}
+    if not guarded:
+        assert "the code cannot be read" in observe(harness, "PY", proven=True, code="", actor="notebook").error
