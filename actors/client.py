@@ -171,7 +171,8 @@ class Client(ClientEngine):
         """``"string"``, or ``"none"`` when there is no value."""
         return cast("str", self._do(ask.type_(key)))
 
-    # Commands for many keys. They go to all nodes at once, and are atomic only within a slot.
+    # Commands for many keys. They go to all nodes at once, and are atomic only within a slot, and of
+    # that only up to as many keys as a node takes in one request.
 
     def delete(self, *keys: Key, acks: Acks | None = None) -> int:
         """Delete keys; how many there were. Raises PartlyDone when some are deleted and others not."""

@@ -60,6 +60,7 @@ from .client_links import SILENCE_SECONDS, Connection, Flight, LookInto, NoConne
 from .client_map import ClusterMap, epoch_in, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
+from .rules.commands import KEYS_MAX
 from .rules.ring import ACKS, Acks
 from .rules.slots import SLOTS
 from .rules.slots import slot as slot_of
@@ -281,14 +282,16 @@ class ClientEngine:
         reads: bool = False,
         acks: Acks | None = None,
     ) -> list[Request]:
-        """A command of many keys, cut into one request per slot. Raises unless all are done."""
+        """A command of many keys, cut into one request per slot, or several where they are too many for one. Raises
+        unless all are done."""
         by_slot: dict[int, list[bytes]] = {}
         for key in map(as_key, keys):
             by_slot.setdefault(slot_of(key), []).append(key)
         requests = []
-        for group in by_slot.values():
-            words = group if values is None else [word for key in group for word in (key, values[key])]
-            requests.append(Request((name, *words), tuple(group), reads))
+        parts = (group[at : at + KEYS_MAX] for group in by_slot.values() for at in range(0, len(group), KEYS_MAX))
+        for part in parts:
+            words = part if values is None else [word for key in part for word in (key, values[key])]
+            requests.append(Request((name, *words), tuple(part), reads))
         await self._settle(requests, acks=acks)
         count = sum(len(request.keys) for request in requests)
         raise_unless_done(f"{name} of {count} keys", [(request.keys, request) for request in requests])

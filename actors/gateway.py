@@ -64,7 +64,7 @@ from .messages import (
     VerbRun,
 )
 from .rules import cluster_view
-from .rules.commands import COMMANDS, Command, describe, find, help_lines, resolve, wait_error
+from .rules.commands import COMMANDS, KEYS_MAX, WORDS_MAX, Command, describe, find, help_lines, resolve, wait_error
 from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
 from .rules.hands import Hand, handed_on, why
 from .rules.replies import OK, Reply, bulk, error, integer, refusal, simple
@@ -86,6 +86,9 @@ PATIENT_WORDS = frozenset({"ASK", "PY"})
 
 JOINED_BYTES_MAX = 1024 * 1024
 """Replies of one exchange that are longer are handed to the connection one by one."""
+
+KEYS_PER_TURN_MAX = 5 * KEYS_MAX
+"""Keys that the requests of more than `WORDS_MAX` words which come in one turn may name, all together."""
 
 ONLY_BYTES = {bytes}
 MINUS = ord("-")
@@ -122,6 +125,9 @@ NO_PASSWORD_SET = error(
 )
 NO_LEADER = error(
     b"TRYAGAIN no ECS leads at the moment; data is served as the newest ring says, only ring changes wait"
+)
+TOO_MANY_KEYS = error(
+    b"TRYAGAIN long requests that were sent at once name more than %d keys; this one was not done" % KEYS_PER_TURN_MAX
 )
 NO_BACKUPS = error(b"ERR this node makes no backups")
 NO_RING = error(b"CLUSTERDOWN The cluster has no ring yet")
@@ -203,6 +209,8 @@ class Gateway(Actor):
         self._places: dict[int, list[tuple[Exchange, int]]] = {}
         """Of these, where each of their replies belongs."""
         self._executes = 0
+        self._keys_left = KEYS_PER_TURN_MAX
+        """Keys that further long requests of this turn may name."""
         self._stopwatch = self.system.stopwatch
         self._begun: dict[int, float] = {}
         """When an Execute was sent that has not got all of its replies, by the stopwatch."""
@@ -313,6 +321,7 @@ class Gateway(Actor):
         waiting: list[Exchange] = []
         eager: set[int] = set()
         stale: set[int] = set()
+        self._keys_left = KEYS_PER_TURN_MAX
         for connection, commands in message.take():
             session: Session = connection.session
             if connection.closed or session.ending:
@@ -328,7 +337,8 @@ class Gateway(Actor):
                     command is not None
                     and trusted
                     and (
-                        (count := len(args)) == (arity := command.arity) or count >= -arity > 0  # Command.accepts
+                        (count := len(args)) == (arity := command.arity)
+                        or WORDS_MAX >= count >= -arity > 0  # Command.accepts; long ones are looked at
                     )
                 ):
                     on_store.append(index)
@@ -391,6 +401,8 @@ class Gateway(Actor):
             replies[index] = command
         elif command.name == "wait" and (refusal := wait_error(args)) is not None:
             replies[index] = refusal
+        elif len(args) > WORDS_MAX and not self._may_name(len(command.keys(args))):
+            replies[index] = TOO_MANY_KEYS
         elif command.name in ON_STORE or command.run is not None:
             exchange.on_store.append(index)
             to_store.append((command, args))
@@ -434,6 +446,11 @@ class Gateway(Actor):
                 log.exception("%s failed on %s", self.id, command.name)
                 replies[index] = error(b"ERR internal error, see the log of this node; nothing was done")
 
+    def _may_name(self, keys: int) -> bool:
+        """Whether there is time left in this turn for so many keys of a long request."""
+        self._keys_left -= keys
+        return self._keys_left >= 0
+
     def _end_after(self, exchange: Exchange, index: int) -> None:
         """The connection closes behind this reply; what was asked after it is not done."""
         exchange.session.ending = True
@@ -442,7 +459,7 @@ class Gateway(Actor):
     def _describe(self, protocol: int, args: list[bytes]) -> Reply:
         """COMMAND in all its forms. The whole table is 100 kB and asked for by every client: it is spelt once."""
         if len(args) > 2:
-            return describe(args)
+            return describe(args, lambda entry: encode(entry, protocol))
         form: tuple[int | bytes, ...] = (protocol, *(word.upper() for word in args))
         reply = self._described.get(form)
         if reply is None:
@@ -802,8 +819,8 @@ class Gateway(Actor):
     # Settings
 
     def _config_get(self, session: Session, args: list[bytes]) -> Reply:
-        if any(len(word) > PATTERN_BYTES_MAX for word in args[2:]):
-            return error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
+        if sum(map(len, args[2:])) > PATTERN_BYTES_MAX:
+            return error(b"ERR patterns have at most %d bytes together" % PATTERN_BYTES_MAX)
         patterns = [glob(word.lower()) for word in args[2:]]
         return {
             name: value

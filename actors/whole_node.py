@@ -28,6 +28,9 @@ LOOKS_PER_TURN_MAX = 200_000
 """Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much. That is
 about a second, and a node that stands still for longer is soon taken for dead. KEYS is refused where there are more."""
 
+LOOKS_PER_PATTERN_BYTE = 4
+"""What it costs to compile a byte of the worst pattern, in keys looked at."""
+
 RANDOM_TRIES_MAX = 10
 """Slots in which RANDOMKEY looks for a key that has not expired."""
 
@@ -102,7 +105,7 @@ class WholeNode:
                 f"ERR KEYS would look at {self._store.keys} keys, more than {LOOKS_PER_TURN_MAX}, and stop this node "
                 "meanwhile: use SCAN"
             )
-        if not self._may_look(self._store.keys):
+        if not self._may_look(self._store.keys + LOOKS_PER_PATTERN_BYTE * len(args[1])):
             return TOO_MANY_LOOKS
         matches = glob(args[1]).fullmatch
         found: list[Reply] = []
@@ -143,9 +146,9 @@ class WholeNode:
                     return SYNTAX_ERROR
         if len(pattern) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
-        matches = glob(pattern).fullmatch
-        if not self._may_look(count):
+        if not self._may_look(count + LOOKS_PER_PATTERN_BYTE * len(pattern)):
             return TOO_MANY_LOOKS
+        matches = glob(pattern).fullmatch
         slot = cursor & (SLOTS - 1)
         after = self._cursors.pop(cursor >> 14, None) if cursor else None
         if after is not None and after[0] != slot:

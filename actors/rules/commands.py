@@ -12,7 +12,7 @@ things answers them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -26,6 +26,13 @@ INVALID_ARITY = error(b"ERR Invalid number of arguments specified for command")
 NO_KEYS = error(b"ERR The command has no key arguments")
 TIMEOUT_NOT_AN_INTEGER = error(b"ERR timeout is not an integer or out of range")
 NEGATIVE_TIMEOUT = error(b"ERR timeout is negative")
+
+KEYS_MAX = 10_000
+"""Keys in one request, whose work is done in one turn of the loop: about 70 ms where it reads them and 150 ms where it
+writes, measured with values of 100 bytes."""
+
+WORDS_MAX = 1_000
+"""Words in one request of a command that does not take any number of keys."""
 
 ECHOED_BYTES_MAX = 128
 """How much of an unknown command, and of all its arguments together, an error repeats."""
@@ -90,7 +97,24 @@ def resolve(request: list[bytes]) -> Command | bytes:
         container, command = command, find(command.subcommands, request[1])
         if command is None:
             return unknown_subcommand(container, request[1])
-    return command if command.accepts(len(request)) else wrong_arity(command)
+    if not command.accepts(len(request)):
+        return wrong_arity(command)
+    return (len(request) > WORDS_MAX and _too_long(command, request)) or command
+
+
+def _too_long(command: Command, request: list[bytes]) -> bytes | None:
+    """The error for a request that everybody else would wait for too long, or None."""
+    if command.last_key >= 0:
+        return error(
+            b"ERR a request of '%b' has at most %d words, this one has %d; nothing was done"
+            % (command.name.encode(), WORDS_MAX, len(request))
+        )
+    keys = len(command.keys(request))
+    if keys <= KEYS_MAX:
+        return None
+    return error(
+        b"ERR a request names at most %d keys, this one %d; nothing was done: name fewer at a time" % (KEYS_MAX, keys)
+    )
 
 
 def wrong_arity(command: Command) -> bytes:
@@ -134,13 +158,14 @@ def wait_error(request: list[bytes]) -> bytes | None:
 # COMMAND, the command about commands
 
 
-def describe(request: list[bytes]) -> Reply:
-    """Answer COMMAND and its subcommands (a request that `resolve` accepts)."""
+def describe(request: list[bytes], spell: Callable[[Reply], Reply] = lambda reply: reply) -> Reply:
+    """Answer COMMAND and its subcommands (a request that `resolve` accepts). ``spell``: what is to be done once to an
+    entry that is asked for, perhaps many times."""
     match [word.upper() for word in request[1:2]], request[2:]:
         case [b"COUNT"], _:
             return integer(len(_all()))
         case [b"DOCS"], names:
-            documented = [command for name in names if (command := _named(name))] if names else _all()
+            documented = dict.fromkeys(filter(None, map(_named, names))) if names else _all()
             return {command.name: _documentation(command) for command in documented}
         case [b"GETKEYS"], inner:
             return _get_keys(inner)
@@ -151,7 +176,9 @@ def describe(request: list[bytes]) -> Reply:
         case _, names:  # INFO, or nothing: the table itself
             if not names:
                 return [_information(command) for command in _all()]
-            return [_information(command) if (command := _named(name)) else None for name in names]
+            named = [_named(name) for name in names]
+            entries = {command: spell(_information(command)) for command in dict.fromkeys(named) if command}
+            return [entries[command] if command else None for command in named]
 
 
 def help_lines(container: Command) -> Reply:

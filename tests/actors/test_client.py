@@ -674,6 +674,18 @@ def test_counting_all_keys_begins_again_when_a_node_is_gone_meanwhile(cluster: F
     assert len(client.keys()) == 30
 
 
+def test_more_keys_of_a_slot_than_a_node_takes_at_once_are_sent_in_parts(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_engine, "KEYS_MAX", 3)
+    values = {f"{{t}}{n}": b"%d" % n for n in range(7)}
+    client.mset(values)
+    assert client.mget(values) == list(values.values())
+    assert client.exists(*values, "{t}0") == 8
+    assert client.delete(*values) == 7 and not cluster.values
+    assert [len(cluster.commands(name)) for name in ("MSET", "MGET", "EXISTS", "DEL")] == [3] * 4
+
+
 def without_the_last(cluster: FakeCluster) -> list[int]:
     """What the table was before the last node came."""
     return [min(owner, len(cluster.ports) - 2) for owner in cluster.table]

@@ -7,7 +7,13 @@ from typing import Any
 
 import hiredis
 import pytest
-from ringkeeper.actors.gateway import ASKED_SECONDS_MAX, OBSERVE_SECONDS_MAX, QUESTION_SECONDS_MAX, Gateway
+from ringkeeper.actors.gateway import (
+    ASKED_SECONDS_MAX,
+    KEYS_PER_TURN_MAX,
+    OBSERVE_SECONDS_MAX,
+    QUESTION_SECONDS_MAX,
+    Gateway,
+)
 from ringkeeper.actors.messages import (
     LATER,
     Execute,
@@ -19,6 +25,7 @@ from ringkeeper.actors.messages import (
     Settled,
     VerbRun,
 )
+from ringkeeper.actors.rules.commands import KEYS_MAX, WORDS_MAX
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.runtime.election import LeaderChanged
@@ -269,6 +276,31 @@ def test_the_observer_of_any_process_is_asked_and_waited_for_as_long_as_its_word
         assert str(stage.ask(ann, words)[0]).startswith(complaint)
 
 
+def test_one_request_is_as_much_work_as_one_turn_may_do_and_long_ones_together_little_more(stage: Stage) -> None:
+    ann = stage.client()
+    longest = "EXISTS" + " a" * KEYS_MAX
+    turn = KEYS_PER_TURN_MAX // KEYS_MAX
+    ((_, execute),) = stage.send((ann, [longest] * (turn + 1)), (stage.client(), ["GET a", "MSET" + " a v" * 400]))
+    assert len(execute.requests) == turn + 2, "short ones are done, whatever comes with them"
+    stage.executed([b":1\r\n"] * turn + [None, b"+OK\r\n"])
+    *done, refused = ann.replies()
+    assert done == [1] * turn and str(refused).startswith(
+        "TRYAGAIN long requests that were sent at once name more than"
+    )
+    ((_, execute),) = stage.send((ann, [longest]))
+    stage.executed([b":1\r\n"])
+    assert ann.replies() == [1], "the next turn has its own time"
+    for words, said in (
+        ("MSET" + " a v" * (KEYS_MAX + 1), "ERR a request names at most 10000 keys, this one 10001; nothing was done"),
+        ("SET a v" + " NX" * WORDS_MAX, "ERR a request of 'set' has at most 1000 words, this one has 1003"),
+        ("HELLO 3" + " SETNAME ann" * WORDS_MAX, "ERR a request of 'hello' has at most 1000 words"),
+        ("COMMAND INFO" + " ring" * WORDS_MAX, "ERR a request of 'command|info' has at most 1000 words"),
+    ):
+        assert str(stage.ask(ann, words)[0]).startswith(said)
+    spelt = stage.ask(ann, "COMMAND INFO" + " ring" * 998)[0]
+    assert len(spelt) == 998 and spelt[0] == spelt[-1] == stage.ask(ann, "COMMAND INFO ring")[0][0]
+
+
 def test_an_observer_is_told_whether_its_asker_has_proved_a_password() -> None:
     for password, allow_code, proven in (("", False, False), ("open sesame", False, True), ("", True, True)):
         stage = Stage(password=password)
@@ -503,7 +535,8 @@ def test_settings_are_shown_and_only_what_they_are_may_be_set(stage: Stage) -> N
         ann, "CONFIG GET append* port", "CONFIG SET appendfsync everysec", "CONFIG SET appendfsync no", "CONFIG SET x 1"
     )
     (long,) = stage.ask(ann, "CONFIG GET " + "*a" * 4096)
-    assert "a pattern has at most" in str(long)
+    (many,) = stage.ask(ann, "CONFIG GET " + " ".join(f"a*{n}*[a-z]?" for n in range(900)))
+    assert "patterns have at most 4096 bytes together" in str(long) == str(many)
     assert shown == [b"appendfsync", b"everysec", b"port", b"7001"] and same == b"OK"
     assert "can't set immutable config" in str(other) and "Unknown option" in str(unknown)
 

@@ -8,6 +8,7 @@ import pytest
 from ringkeeper.actors import storage_node, whole_node
 from ringkeeper.actors.messages import Execute, Executed, Figures, ReportFigures, RingChanged, Sync, Synced, SyncFailed
 from ringkeeper.actors.rules.commands import Command, resolve
+from ringkeeper.actors.rules.data_commands import PATTERN_BYTES_MAX
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
@@ -388,6 +389,12 @@ def test_looking_at_the_whole_node_is_bounded_in_one_turn(stage: Stage, monkeypa
     stage.run("SET d 1", "SET e 1")
     (reply,) = stage.run("KEYS *")
     assert reply.startswith(b"-ERR KEYS would look at 5 keys")
+
+
+def test_patterns_that_are_compiled_in_one_turn_are_bounded(stage: Stage) -> None:
+    replies = stage.run(*["SCAN 0 MATCH " + "*" * PATTERN_BYTES_MAX] * 20)
+    done = [reply for reply in replies if isinstance(reply, list)]
+    assert 0 < len(done) < 20 and all(reply.startswith(b"-TRYAGAIN") for reply in replies if reply not in done)
 
 
 def test_a_bug_on_one_command_does_not_end_the_node(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
