@@ -158,6 +158,10 @@ WORD_BYTES = 64
 PLAIN_BYTES_MAX = 256 * 1024
 """Reads beyond this go the careful way at once; the loop makes none that are longer."""
 
+LONG_READ_BYTES = 128 * 1024
+"""Whoever is read so much from at once is read on after everybody else has had a turn. uvloop would go on, up to 32
+times, as long as its buffer of 256 000 bytes is full: 8 MB, which may take more than a second to parse."""
+
 _PLAIN_WORDS = {b"*%d" % count: count for count in range(1, 1024)}
 _PLAIN_BULKS = [b"$%d" % size for size in range(4096)]
 _PLAIN_SIZES = {header: size for size, header in enumerate(_PLAIN_BULKS)}
@@ -493,8 +497,9 @@ class ServerCounters:
     bytes_out: int = 0
 
 
-OWN, UNANSWERED, OUTPUT, ENDING = 1, 2, 4, 8
-"""Why a connection is not read from: the receiver's own reason, too much asked, too many replies waiting, its end."""
+OWN, UNANSWERED, OUTPUT, ENDING, TURN = 1, 2, 4, 8, 16
+"""Why a connection is not read from: the receiver's own reason, too much asked, too many replies waiting, its end; that
+others have their turn first."""
 
 
 class Connection(asyncio.Protocol):
@@ -633,6 +638,9 @@ class Connection(asyncio.Protocol):
                 self._hold(UNANSWERED)
         else:
             server.counters.bytes_in += len(data)
+        if len(data) >= LONG_READ_BYTES:
+            self._hold(TURN)
+            server.flush_later(self)
         if parser.error is not None:
             server.counters.protocol_errors += 1
             self._end(parser.error)
@@ -673,6 +681,7 @@ class Connection(asyncio.Protocol):
             self._look_at_holds()
 
     def _look_at_holds(self) -> None:
+        self._release(TURN)
         if self._holds & OUTPUT and self.waiting_bytes > self._server.limits.output_bytes_max:
             self._too_slow()
         elif self._holds & ENDING and self._unanswered <= 0:

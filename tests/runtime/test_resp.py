@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pykka import ActorDeadError
 from ringkeeper.runtime.network import TcpNetwork
 from ringkeeper.runtime.resp import (
+    LONG_READ_BYTES,
     Connection,
     ConnectionLost,
     ConnectionMade,
@@ -604,6 +605,24 @@ def test_a_client_with_too_many_unanswered_requests_is_not_read_from_until_they_
     wire.protocol.write(b"+PONG\r\n")
     stage.loop.run_until_idle()
     assert wire.reading
+
+
+def test_a_client_that_sends_as_much_as_one_read_takes_is_read_on_after_everybody_elses_turn() -> None:
+    stage = Stage()
+    wire = stage.connect()
+    long = packed(b"EXISTS", *[b"key"] * 100_000)
+    for at in range(0, len(long), LONG_READ_BYTES):
+        part = long[at : at + LONG_READ_BYTES]
+        wire.protocol.data_received(part)
+        assert wire.reading == (len(part) < LONG_READ_BYTES)
+        stage.loop.run_until_idle()
+        assert wire.reading
+    stage.answer_all()
+    assert wire.read == b":100001\r\n"
+    wire.protocol.data_received(packed(b"SET", b"key", b"x" * LONG_READ_BYTES))
+    wire.protocol.pause()
+    stage.loop.run_until_idle()
+    assert not wire.reading, "there is another reason"
 
 
 def test_a_receiver_may_stop_the_reading_and_let_it_go_on() -> None:
