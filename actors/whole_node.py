@@ -25,8 +25,12 @@ SCAN_BYTES_MAX = 4 * 1024 * 1024
 """The most that one visit to the disk reads for SCAN or KEYS."""
 
 LOOKS_PER_TURN_MAX = 200_000
-"""Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much. That is
-about a second, and a node that stands still for longer is soon taken for dead. KEYS is refused where there are more."""
+"""Keys looked at, for the commands of one turn, by those that look at the whole node; a slot counts as much, and so do
+`BYTES_PER_LOOK`. That is about a second, and a node that stands still for longer is soon taken for dead. KEYS is
+refused where there are more."""
+
+BYTES_PER_LOOK = 1024
+"""What can be read from the disk while a key is looked at: scans read the values, too."""
 
 LOOKS_PER_PATTERN_BYTE = 4
 """What it costs to compile a byte of the worst pattern, in keys looked at."""
@@ -43,6 +47,10 @@ CURSORS_MAX = 1024
 NO_SUCH_SLOT = error(b"ERR Invalid slot")
 TOO_MANY_LOOKS = error(
     b"TRYAGAIN the commands sent at once look at more than %d keys; this one was not done" % LOOKS_PER_TURN_MAX
+)
+TOO_LONG_VALUES = error(
+    b"ERR the values of these keys have more than %d KiB, and would stop this node while they are read: ask for fewer"
+    % (LOOKS_PER_TURN_MAX * BYTES_PER_LOOK >> 10)
 )
 PATTERN_TOO_LONG = error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
 
@@ -91,21 +99,25 @@ class WholeNode:
         return first or self._looks_left >= 0
 
     def _scanned(self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int) -> list[Any]:
-        """A look at the disk, which does not know what is staged."""
+        """A look at the disk, which does not know what is staged. What it has read is counted."""
         assert not self._node.staged
-        return self._store.scan(first, last, after, keys_max, SCAN_BYTES_MAX)
+        part = self._store.scan(first, last, after, keys_max, SCAN_BYTES_MAX)
+        self._looks_left -= sum(len(record.value) for _, _, record in part) // BYTES_PER_LOOK
+        return part
 
     def _keys(self, args: list[bytes]) -> Reply:
         if not self._node.serves:
             return self._node.refuse(0)
         if len(args[1]) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
-        if self._store.keys > LOOKS_PER_TURN_MAX:
+        held = [self._store.held_in(first, last + 1) for first, last in self._node.own_runs()]
+        keys, size = sum(keys for keys, _ in held), sum(size for _, size in held)
+        if keys + size // BYTES_PER_LOOK > LOOKS_PER_TURN_MAX:
             return refusal(
-                f"ERR KEYS would look at {self._store.keys} keys, more than {LOOKS_PER_TURN_MAX}, and stop this node "
-                "meanwhile: use SCAN"
+                f"ERR KEYS would look at {keys} keys and read {size >> 10} KiB, together more than "
+                f"{LOOKS_PER_TURN_MAX}, and stop this node meanwhile: use SCAN"
             )
-        if not self._may_look(self._store.keys + LOOKS_PER_PATTERN_BYTE * len(args[1])):
+        if not self._may_look(keys + LOOKS_PER_PATTERN_BYTE * len(args[1])):
             return TOO_MANY_LOOKS
         matches = glob(args[1]).fullmatch
         found: list[Reply] = []
@@ -221,6 +233,8 @@ class WholeNode:
         while left > 0 and (part := self._scanned(slot, slot, after, min(left, SCAN_KEYS_MAX))):
             found += [bulk(key) for _, key, _ in part]
             after, left = part[-1][:2], left - len(part)
+            if self._looks_left < 0:
+                return TOO_LONG_VALUES
         return found
 
     def _version(self, args: list[bytes]) -> Reply:

@@ -391,6 +391,25 @@ def test_looking_at_the_whole_node_is_bounded_in_one_turn(stage: Stage, monkeypa
     assert reply.startswith(b"-ERR KEYS would look at 5 keys")
 
 
+def test_values_that_are_read_in_one_turn_for_their_keys_are_bounded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("{t}a", "{t}b", "{t}c"):
+        stage.run(f"SET {key} {'x' * 4000}")
+    monkeypatch.setattr(whole_node, "LOOKS_PER_TURN_MAX", 10)
+    monkeypatch.setattr(whole_node, "SCAN_BYTES_MAX", 4100)
+    (reply,) = stage.run("KEYS *")
+    assert reply.startswith(b"-ERR KEYS would look at 3 keys and read 11 KiB, together more than 10, and stop")
+    slot = slot_of(b"{t}a")
+    (reply,) = stage.run(f"CLUSTER GETKEYSINSLOT {slot} 10")
+    assert reply == whole_node.TOO_LONG_VALUES
+    assert stage.run(f"CLUSTER GETKEYSINSLOT {slot} 2") == [[b"$4\r\n{t}a\r\n", b"$4\r\n{t}b\r\n"]]
+    replies = stage.run(*["SCAN 0 COUNT 1 MATCH c"] * 2)
+    assert isinstance(replies[0], list) and replies[1].startswith(b"-TRYAGAIN")
+    stage.run("SET {t}a x", "SET {t}b x")
+    assert len(stage.run("KEYS *")[0]) == 3
+
+
 def test_patterns_that_are_compiled_in_one_turn_are_bounded(stage: Stage) -> None:
     replies = stage.run(*["SCAN 0 MATCH " + "*" * PATTERN_BYTES_MAX] * 20)
     done = [reply for reply in replies if isinstance(reply, list)]
