@@ -256,9 +256,6 @@ class Waiter(NamedTuple):
     """A WAIT that is not answered yet."""
 
     asked: Asked
-    batch: int
-    copies: int
-    """So many successors are wanted."""
     until: float
 
 
@@ -361,7 +358,8 @@ class StorageNode(Actor):
         self._lapsed = False
         self._confirm_comes = False
         self._asked_ring_at = 0.0
-        self._waiters: list[Waiter] = []
+        self._waiters: dict[tuple[int, int], list[Waiter]] = {}
+        """By batch, and how many successors are wanted that hold it."""
         self._waits_asked = False  # a WAIT of the batch that is running is not answered at once
         self._follows = False  # some slots have handoffs
         self._refusals: dict[int, bytes] = {}
@@ -690,10 +688,10 @@ class StorageNode(Actor):
             part = self._part
             if part is not None and part.reached == "switch" and part.sealed_epoch == self._epoch:
                 self._report()
+            if self._waiters:
+                self._look_at_waiters()
         if self._lapsed:
             self._look_at_leases()
-        if self._waiters:
-            self._look_at_waiters()
 
     def _look_at_leases(self) -> None:
         """Some lease was over: if it lasts again, what was parked for it can be run."""
@@ -1300,19 +1298,28 @@ class StorageNode(Actor):
             return 0
         seconds = int(args[2]) / 1000 or WAIT_SECONDS_MAX
         until = self.now() + min(seconds, WAIT_SECONDS_MAX)
-        self._waiters.append(Waiter(asked, self._batch, int(args[1]), until))
+        self._waiters.setdefault((self._batch, int(args[1])), []).append(Waiter(asked, until))
         self._look_at_the_overdue()
         return 1
 
     def _look_at_waiters(self) -> None:
-        now, left = self.now(), []
-        for waiter in self._waiters:
-            copies = self._copies_of(waiter.batch)
-            if copies >= waiter.copies or now >= waiter.until:
-                self._settle([(waiter.asked, integer(copies))])
+        """Whom somebody's word may have helped. Thousands may wait for the same: it is looked up once."""
+        for batch, copies in list(self._waiters):
+            held = self._copies_of(batch)
+            if held >= copies:
+                waiters = self._waiters.pop((batch, copies))
+                self._settle([(waiter.asked, integer(held)) for waiter in waiters])
+
+    def _look_at_overdue_waiters(self) -> None:
+        now = self.now()
+        for (batch, copies), waiters in list(self._waiters.items()):
+            held = integer(self._copies_of(batch))
+            self._settle([(waiter.asked, held) for waiter in waiters if now >= waiter.until])
+            left = [waiter for waiter in waiters if now < waiter.until]
+            if left:
+                self._waiters[batch, copies] = left
             else:
-                left.append(waiter)
-        self._waiters = left
+                del self._waiters[batch, copies]
 
     # Requests that wait for the next ring
 
@@ -1371,6 +1378,7 @@ class StorageNode(Actor):
         self._settle(settled)
         if self._waiters:
             self._look_at_waiters()
+            self._look_at_overdue_waiters()
         if self._stalled:
             self._look_at_stall()
         if len(self._parked) < before:  # what was parked only so that it did not overtake those can be run

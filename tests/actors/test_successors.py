@@ -14,7 +14,7 @@ from ringkeeper.actors.messages import (
 )
 from ringkeeper.actors.replicator import BEAT_SECONDS, RESEND_SECONDS
 from ringkeeper.actors.rules.slots import slot as slot_of
-from ringkeeper.actors.storage_node import UNHELD_SECONDS_MAX
+from ringkeeper.actors.storage_node import UNHELD_SECONDS_MAX, StorageNode
 from ringkeeper.actors.takeover import SILENT_SECONDS
 from ringkeeper.actors.tenures import LEASE_OVER_SECONDS, LEASE_SECONDS
 from ringkeeper.runtime.store import Record
@@ -240,6 +240,30 @@ def test_wait_is_answered_when_so_many_hold_all_that_was_written_or_time_is_up(t
     trio.still.clear()
     trio.run(RESEND_SECONDS + 0.5)
     assert trio.ask(A, "WAIT 2 0") == b":2\r\n"
+
+
+def test_waits_for_the_same_writes_are_looked_at_once_and_answered_together(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    copies_of = StorageNode._copies_of
+
+    def looked(node: StorageNode, batch: int) -> int:
+        looks.append(batch)
+        return copies_of(node, batch)
+
+    monkeypatch.setattr(StorageNode, "_copies_of", looked)
+    trio.still.add(C)
+    trio.send(A, f"SET {trio.key(A)} 1")
+    waits = trio.send(A, *["WAIT 2 0"] * 50)
+    looks.clear()
+    trio.send(A, f"SET {trio.key(A)} 2")
+    trio.deliver()
+    assert 0 < len(looks) <= 4, "one look, or one for each write, whenever B has confirmed something"
+    assert all(trio.replies[wait] is LATER for wait in waits)
+    trio.still.clear()
+    trio.run(RESEND_SECONDS + 0.5)
+    assert {trio.replies[wait] for wait in waits} == {b":2\r\n"}
 
 
 def test_a_flushall_waits_for_everybody_of_every_group_and_all_copies_are_empty() -> None:
