@@ -65,7 +65,7 @@ from .messages import (
 )
 from .rules import cluster_view
 from .rules.commands import COMMANDS, KEYS_MAX, WORDS_MAX, Command, describe, find, help_lines, resolve, wait_error
-from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob
+from .rules.data_commands import PATTERN_BYTES_MAX, SYNTAX_ERROR, glob, parse_integer
 from .rules.hands import Hand, handed_on, why
 from .rules.replies import OK, Reply, bulk, error, integer, refusal, simple
 from .rules.ring import Ring
@@ -716,9 +716,10 @@ class Gateway(Actor):
         return None
 
     def _select(self, session: Session, args: list[bytes]) -> Reply:
-        if not args[1].lstrip(b"-").isdigit():
+        number = parse_integer(args[1])
+        if number is None:
             return error(b"ERR invalid DB index")
-        return OK if int(args[1]) == 0 else error(b"ERR SELECT is not allowed in cluster mode")
+        return OK if number == 0 else error(b"ERR SELECT is not allowed in cluster mode")
 
     def _reset(self, session: Session, args: list[bytes]) -> Reply:
         session.modes, session.acks = 0, ""
@@ -765,9 +766,9 @@ class Gateway(Actor):
     def _client_list(self, session: Session, args: list[bytes]) -> Reply:
         chosen = list(self._sessions.values())
         if len(args) > 2:
-            if args[2].upper() != b"ID" or not all(word.isdigit() for word in args[3:]):
+            wanted = {parse_integer(word) for word in args[3:]}
+            if args[2].upper() != b"ID" or None in wanted:
                 return SYNTAX_ERROR
-            wanted = {int(word) for word in args[3:]}
             chosen = [each for each in chosen if each.connection.id in wanted]
         return "".join(each.describe(self.now()) + "\n" for each in chosen)
 

@@ -301,6 +301,15 @@ def test_one_request_is_as_much_work_as_one_turn_may_do_and_long_ones_together_l
     assert len(spelt) == 998 and spelt[0] == spelt[-1] == stage.ask(ann, "COMMAND INFO ring")[0][0]
 
 
+def test_a_number_that_is_none_or_too_long_is_refused_as_such(stage: Stage) -> None:
+    ann = stage.client()
+    digits = "9" * 5000
+    asked = ["SELECT --5", f"SELECT {digits}", f"CLIENT LIST ID {digits}", "CLIENT LIST ID 1 x"]
+    invalid, syntax = "ERR invalid DB index", "ERR syntax error"
+    assert list(map(str, stage.ask(ann, *asked))) == [invalid, invalid, syntax, syntax]
+    assert b"id=1 " in stage.ask(ann, "CLIENT LIST ID 7 1")[0]
+
+
 def test_an_observer_is_told_whether_its_asker_has_proved_a_password() -> None:
     for password, allow_code, proven in (("", False, False), ("open sesame", False, True), ("", True, True)):
         stage = Stage(password=password)
