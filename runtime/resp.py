@@ -606,10 +606,10 @@ class Connection(asyncio.Protocol):
     @authenticated.setter
     def authenticated(self, yes: bool) -> None:
         self._parser.authenticated = yes
-        if self._timer is not None:
+        if yes and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not yes:
+        elif not yes and self._timer is None:  # one that runs goes on: to RESET is not to authenticate
             seconds = self._server.limits.unauthenticated_seconds
             self._timer = self._server.loop.call_later(seconds, self._still_unauthenticated)
 
