@@ -626,7 +626,11 @@ class Gateway(Actor):
         seconds = OBSERVE_SECONDS_MAX
         if isinstance(wished, int | float) and wished > 0:
             seconds += min(wished, ASKED_SECONDS_MAX)  # not as a float: JSON has numbers that none can hold
-        question = self._ask(exchange, index, Observed, lambda answer: _observed_reply(answer, whose, seconds), seconds)
+
+        def reply(answer: Observed | None) -> Reply:
+            return _observed_reply(answer, whose, seconds, observer.is_alive())
+
+        question = self._ask(exchange, index, Observed, reply, seconds)
         proven = bool(self._password) or self.system.allow_code  # which takes a password, but in the simulation
         asked = Observe(question=question, words=(name,), text=json.dumps(arguments), proven=proven, reply_to=self.ref)
         self.send(observer, asked)
@@ -1010,9 +1014,10 @@ def _backup_reply(answer: BackupTold | None) -> Reply:
     return refusal(answer.error) if answer.error else bulk(answer.content)
 
 
-def _observed_reply(answer: Observed | None, whose: str, seconds: float) -> Reply:
+def _observed_reply(answer: Observed | None, whose: str, seconds: float, in_reach: bool) -> Reply:
     if answer is None:
-        return error(f"TRYAGAIN {whose} did not answer within {seconds:g} s".encode())
+        unreachable = "" if in_reach else ", and cannot be reached at the moment"
+        return error(f"TRYAGAIN {whose} did not answer within {seconds:g} s{unreachable}".encode())
     return refusal(answer.error) if answer.error else bulk(answer.text.encode())
 
 

@@ -95,7 +95,7 @@ def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedC
     assert said == {
         "ERR 'nowhere' is no process: say here, ecs, the id of a node, or the host:port of a bridge",
         "ERR 127.0.0.1:7003 cannot be reached at the moment: nobody answers at 127.0.0.1:17003",
-        "TRYAGAIN 127.0.0.1:9 did not answer within 5 s",
+        "TRYAGAIN 127.0.0.1:9 did not answer within 5 s, and cannot be reached at the moment",
     }
     assert isinstance(observe(cluster, "here", "ACTORS", nonsense=1), list)
     assert isinstance(cluster.execute(NODE, "RING", "OBSERVE", "here", "ACTORS", "{"), ReplyError)
