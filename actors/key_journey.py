@@ -15,6 +15,7 @@ leave or come, for the answers. Where to look next: `rules/journey.py` puts the 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..runtime.looking import ObserveError
 from ..runtime.resp import Requests
 from .messages import (
     Append,
@@ -46,10 +47,13 @@ SHOWN_BYTES_MAX = 40
 
 
 class KeyJourney:
-    """The subject of a trace: one key, as text."""
+    """The subject of a trace: one key, as text. Raises ObserveError when it is the text of no bytes."""
 
     def __init__(self, key: str) -> None:
-        self._key = key.encode("utf-8", "surrogateescape")
+        try:
+            self._key = key.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as failure:
+            raise ObserveError(f"{key!r} is no key: {failure.reason}") from failure
         self._shown = key
         self._slot = slot_of(self._key)
         self._requests: dict[int, dict[int, str]] = {}

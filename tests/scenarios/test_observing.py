@@ -98,6 +98,8 @@ def test_who_asks_for_a_process_that_is_not_there_is_told_so(cluster: SimulatedC
         "TRYAGAIN 127.0.0.1:9 did not answer within 5 s, and cannot be reached at the moment",
     }
     assert isinstance(observe(cluster, "here", "ACTORS", nonsense=1), list)
+    refused = str(observe(cluster, "here", "TRACE", id="t", key="\ud800"))
+    assert refused == "ERR '\\ud800' is no key: surrogates not allowed"
     assert isinstance(cluster.execute(NODE, "RING", "OBSERVE", "here", "ACTORS", "{"), ReplyError)
 
 
