@@ -35,6 +35,10 @@ BYTES_PER_LOOK = 1024
 LOOKS_PER_PATTERN_BYTE = 4
 """What it costs to compile a byte of the worst pattern, in keys looked at."""
 
+MATCH_STEPS_PER_TURN_MAX = 1 << 30
+"""Bytes of patterns times bytes of the keys that they are matched with, for the commands of one turn: that is more than
+a second at the worst, which is a long piece that begins everywhere in a key and nowhere ends."""
+
 RANDOM_TRIES_MAX = 10
 """Slots in which RANDOMKEY looks for a key that has not expired."""
 
@@ -52,6 +56,7 @@ TOO_LONG_VALUES = error(
     b"ERR the values of these keys have more than %d KiB, and would stop this node while they are read: ask for fewer"
     % (LOOKS_PER_TURN_MAX * BYTES_PER_LOOK >> 10)
 )
+TOO_MUCH_TO_MATCH = error(b"ERR these keys are too many and too long for so long a pattern: use SCAN")
 PATTERN_TOO_LONG = error(b"ERR a pattern has at most %d bytes" % PATTERN_BYTES_MAX)
 
 
@@ -61,6 +66,7 @@ class WholeNode:
     def __init__(self, node: "StorageNode", store: Store) -> None:
         self._node, self._store = node, store
         self._looks_left = 0  # keys that this turn may still look at
+        self._match_steps_left = 0
         self._now_ms = 0
         self._counted: tuple[tuple[int, int], int] | None = None  # stamp and DBSIZE when it was counted last
         self._cursors: dict[int, tuple[int, bytes]] = {}
@@ -79,6 +85,7 @@ class WholeNode:
 
     def begin_turn(self, now_ms: int) -> None:
         self._looks_left, self._now_ms = LOOKS_PER_TURN_MAX, now_ms
+        self._match_steps_left = MATCH_STEPS_PER_TURN_MAX
 
     def _dbsize(self, args: list[bytes]) -> Reply:
         if not self._node.serves:
@@ -96,7 +103,7 @@ class WholeNode:
         """Whether this turn has time left to look at so many keys; one command always may."""
         first = self._looks_left == LOOKS_PER_TURN_MAX
         self._looks_left -= keys
-        return first or self._looks_left >= 0
+        return first or (self._looks_left >= 0 and self._match_steps_left >= 0)
 
     def _scanned(self, first: int, last: int, after: tuple[int, bytes] | None, keys_max: int) -> list[Any]:
         """A look at the disk, which does not know what is staged. What it has read is counted."""
@@ -119,14 +126,28 @@ class WholeNode:
             )
         if not self._may_look(keys + LOOKS_PER_PATTERN_BYTE * len(args[1])):
             return TOO_MANY_LOOKS
-        matches = glob(args[1]).fullmatch
         found: list[Reply] = []
         for first, last in self._node.own_runs():
             after = None
             while part := self._scanned(first, last, after, SCAN_KEYS_MAX):
-                found += [bulk(key) for _, key, record in part if self._lives(record) and matches(key)]
-                after = part[-1][:2]
+                matching, after = self._matching(part, args[1])
+                found += matching
+                if self._match_steps_left < 0:
+                    return TOO_MUCH_TO_MATCH
         return found
+
+    def _matching(self, part: list[tuple[int, bytes, Record]], pattern: bytes) -> tuple[list[Reply], tuple[int, bytes]]:
+        """What lives and matches in a part of a slot or several, up to the place that is told: its end, or where this
+        turn has no more time for matching."""
+        matches, found = glob(pattern).fullmatch, list[Reply]()
+        for each in part:
+            _, key, record = each
+            if self._lives(record) and matches(key):
+                found.append(bulk(key))
+            self._match_steps_left -= len(pattern) * len(key)
+            if self._match_steps_left < 0:
+                break
+        return found, each[:2]
 
     def _lives(self, record: Record) -> bool:
         return not expired(record, self._now_ms)
@@ -160,7 +181,6 @@ class WholeNode:
             return PATTERN_TOO_LONG
         if not self._may_look(count + LOOKS_PER_PATTERN_BYTE * len(pattern)):
             return TOO_MANY_LOOKS
-        matches = glob(pattern).fullmatch
         slot = cursor & (SLOTS - 1)
         after = self._cursors.pop(cursor >> 14, None) if cursor else None
         if after is not None and after[0] != slot:
@@ -171,10 +191,8 @@ class WholeNode:
             part = self._scanned(max(first, slot), last, after, count)
             after = None
             if part:
-                found: list[Reply] = []
-                if wanted == b"string":
-                    found += [bulk(key) for _, key, record in part if self._lives(record) and matches(key)]
-                return [bulk(b"%d" % self._remember(part[-1][:2])), found]
+                found, place = self._matching(part, pattern)
+                return [bulk(b"%d" % self._remember(place)), found if wanted == b"string" else []]
         return [bulk(b"0"), []]
 
     def _remember(self, place: tuple[int, bytes]) -> int:

@@ -410,6 +410,21 @@ def test_values_that_are_read_in_one_turn_for_their_keys_are_bounded(
     assert len(stage.run("KEYS *")[0]) == 3
 
 
+def test_matching_in_one_turn_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"{{t}}{name * 10}" for name in "abc"]
+    stage.run(*(f"SET {key} 1" for key in keys))
+    monkeypatch.setattr(whole_node, "MATCH_STEPS_PER_TURN_MAX", 40)
+    assert stage.run("KEYS *") == [[f"$13\r\n{key}\r\n".encode() for key in keys]]
+    assert stage.run("KEYS *a*") == [whole_node.TOO_MUCH_TO_MATCH]
+    cursor, found = b"0", []
+    for _ in keys:
+        (told, refused) = stage.run(*[f"SCAN {cursor.decode()} MATCH ***{{t}}*****"] * 2)
+        assert refused == whole_node.TOO_MANY_LOOKS, "the turn is over"
+        cursor = told[0].split(b"\r\n")[1]
+        found += told[1]
+    assert len(found) == len(set(found)) == 3, "a key at a time, and none twice"
+
+
 def test_patterns_that_are_compiled_in_one_turn_are_bounded(stage: Stage) -> None:
     replies = stage.run(*["SCAN 0 MATCH " + "*" * PATTERN_BYTES_MAX] * 20)
     done = [reply for reply in replies if isinstance(reply, list)]
