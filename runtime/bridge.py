@@ -36,7 +36,7 @@ from .handshake import NONCE_BYTES, Acceptor, Dialer, Identity, Proven, Refusal
 from .hosts import is_loopback
 from .message import message
 from .metrics import Metric, counter, gauge
-from .peer import Peer
+from .peer import Parcel, Peer
 from .post import Post
 from .remote import SCHEME, RemoteRef, parse_address, parse_process
 from .system import ActorSystem, Nobody
@@ -373,8 +373,8 @@ class Bridge:
         for ref in self._subscribers:
             self.tell(ref, LinkUp(peer=peer.address, node=peer.node, incarnation=peer.incarnation))
 
-    def link_lost(self, peer: Peer, why: str) -> None:
-        self.post.link_lost(peer, why)
+    def link_lost(self, peer: Peer, waiting: list[Parcel], why: str) -> None:
+        self.post.link_lost(peer, waiting, why)
         for ref in self._subscribers:
             self.tell(ref, LinkLost(peer=peer.address, node=peer.node, incarnation=peer.incarnation, why=why))
 

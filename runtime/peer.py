@@ -338,9 +338,7 @@ class Peer:
         self._back_off()
         what = f"link to {self.address} ({self.node}, {self.incarnation}) is lost: {why}"
         self._bridge.system.events.note("link", what, log=partial(log.log, level), peer=self.address)
-        for parcel in parcels:
-            parcel.lost(f"the link to {self.address} was lost: {why}")
-        self._bridge.link_lost(self, why)
+        self._bridge.link_lost(self, parcels, why)
 
     def close(self, goodbye: str) -> None:
         """This process leaves: send what can be sent, say why, forget the rest."""

@@ -510,17 +510,23 @@ class Post:
 
     # The end of a link
 
-    def link_lost(self, peer: Peer, why: str) -> None:
-        """Nothing that was under way arrives any more: settle it."""
+    def link_lost(self, peer: Peer, waiting: list[Parcel], why: str) -> None:
+        """Nothing that waits or was under way arrives any more: settle it.
+
+        Whoever hears of that may ask and watch anew at once, which is for the next link and none of this.
+        """
+        questions, watches = list(peer.questions), list(peer.watches)
+        for parcel in waiting:
+            parcel.lost(f"the link to {peer.address} was lost: {why}")
         for number, ending in peer.watched.items():
             ending.watchers.pop((peer, number), None)
         peer.watched.clear()
-        for number in list(peer.questions):
+        for number in questions:
             question = self._taken(peer, number)
             if question is not None:
                 text = f"the link to {peer.address} was lost before {question.what} was answered: {why}."
                 _fail(question.future, Unanswered(f"{text} It may have happened all the same."))
-        for number in list(peer.watches):
+        for number in watches:
             self._terminated(peer, number, f"the link to {peer.address} was lost: {why}")
 
     def _now(self) -> float:

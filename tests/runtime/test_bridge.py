@@ -7,7 +7,7 @@ from typing import Any
 import pykka
 import pytest
 from pykka import ActorDeadError
-from ringkeeper.runtime.actor import Actor, Ref
+from ringkeeper.runtime.actor import Actor, LoopFuture, Ref
 from ringkeeper.runtime.bridge import BridgeConfig, LinkLost, LinkUp, PeerEnded
 from ringkeeper.runtime.message import message
 from ringkeeper.runtime.remote import RemoteError, RemoteRef, Unanswered, Unsent, parse_address, parse_process
@@ -534,6 +534,29 @@ def test_what_waits_when_a_link_is_lost_does_not_go_over_the_next_one(world: Wor
     ann.far(bob).tell(Remark(n=99))
     world.advance(5)
     assert numbers(bob.entries) == [0, 99]
+
+
+def test_what_is_asked_and_watched_anew_when_a_link_is_lost_is_for_the_next_one(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    bob.system.spawn(Sphinx, name="sphinx")
+    bob.bridge.faults.hold("Riddle")
+    sphinx = ann.far(bob, "sphinx")
+    anew: list[LoopFuture] = []
+
+    def ask_anew(failed: LoopFuture) -> None:
+        with pytest.raises((Unsent, Unanswered)):
+            failed.get()
+        anew.append(sphinx.ask(Riddle(text="again"), block=False))
+        ann.system.death_watch(ann.diary, sphinx)
+
+    sphinx.ask(Riddle(text="sent"), block=False).when_done(ask_anew)
+    world.advance()
+    sphinx.ask(Riddle(text="waits"), block=False).when_done(ask_anew)
+    ann.bridge.peer("127.0.0.1:7002").lose("somebody cut it")
+    bob.bridge.faults.release()
+    world.advance(5)
+    assert [future.get(timeout=0) for future in anew] == [["again", None, 1.5]] * 2
+    assert ann.entries == [], "it lives"
 
 
 def test_a_link_that_only_one_side_has_lost_is_made_anew_in_order(world: World) -> None:
