@@ -379,12 +379,12 @@ class Post:
             value = self._failure(frame.number, error)
             content = pack(value)
         if self._faults.rules:
-            deliver = partial(self._reply, peer, link, lane, value, content)
+            deliver = partial(self._reply, peer, link, lane, frame.number, value, content)
             source, to = self.system.address_of(frame.to), _address(peer, frame.sender)
             dropped = partial(self.system.dead_letter, to, value)
             if self._faults.take(type(value).__name__, source, to, len(content), deliver, dropped):
                 return
-        self._reply(peer, link, lane, value, content)
+        self._reply(peer, link, lane, frame.number, value, content)
 
     def _answer_to(self, frame: wire.Ask | wire.Code, value: Any) -> bytes:
         if isinstance(frame, wire.Ask):
@@ -408,11 +408,26 @@ class Post:
 
     def _fail_there(self, peer: Peer, link: int, lane: Lane, number: int, error: str, text: str) -> None:
         failure = wire.Failure(number, error, text)
-        self._reply(peer, link, lane, failure, pack(failure))
+        self._reply(peer, link, lane, number, failure, pack(failure))
 
-    def _reply(self, peer: Peer, link: int, lane: Lane, answer: Any, content: bytes) -> None:
-        lost = partial(self.system.dead_letter, f"whoever asked at {peer.address}", answer)
+    def _reply(self, peer: Peer, link: int, lane: Lane, number: int, answer: Any, content: bytes) -> None:
+        lost = partial(self._answer_lost, peer, link, lane, number, answer)
         self._put_later(peer, link, lane, Parcel(content, lost, self._now()))
+
+    def _answer_lost(self, peer: Peer, link: int, lane: Lane, number: int, answer: Any, why: str) -> None:
+        """Whoever asked must not wait for it. That the link was lost they know themselves."""
+        self.system.dead_letter(f"whoever asked at {peer.address}", answer, why)
+        if peer.links_lost != link:
+            return
+        config = self._config
+        if len(peer.lanes[lane].queue) >= config.outbound_messages_max + config.questions_max:
+            peer.lose(f"it asks and asks, and does not read: {why}")
+            return
+        # Let in though there is no room: there is one at most for each question that may be open.
+        failure = wire.Failure(
+            number, Unanswered.__name__, f"the answer was lost: {why}. It may have happened all the same."
+        )
+        peer.put(lane, Parcel(pack(failure), _unheeded, self._now()), exempt=True)
 
     def _answered(self, peer: Peer, frame: wire.Answer | wire.CodeAnswer) -> None:
         question = peer.questions.get(frame.number)
@@ -451,6 +466,8 @@ class Post:
         error: BaseException
         if frame.error == ActorDeadError.__name__:
             error = ActorDeadError(frame.text)
+        elif frame.error == Unanswered.__name__:
+            error = Unanswered(frame.text)
         elif frame.error == CodeRefused.__name__:
             error = CodeRefused(frame.text)
         else:
@@ -475,7 +492,7 @@ class Post:
 
     def _stopped(self, peer: Peer, link: int, lane: Lane, number: int, future: LoopFuture | None) -> None:
         alive = future is not None and not isinstance(_failure(future), ActorDeadError)
-        self._reply(peer, link, lane, alive, self._wire.answer(number, alive))
+        self._reply(peer, link, lane, number, alive, self._wire.answer(number, alive))
 
     def _watched(self, peer: Peer, frame: wire.Watch) -> None:
         ref = self.system.find(frame.to)

@@ -28,7 +28,7 @@ class Unsent(ActorDeadError):
 
 
 class Unanswered(ActorDeadError):
-    """Raised when the link was lost before the answer came: it may have happened."""
+    """Raised when the link was lost before the answer came, or the answer itself: it may have happened."""
 
 
 class RemoteError(Exception):

@@ -276,6 +276,39 @@ def test_questions_to_one_peer_are_bounded(world: World) -> None:
     assert [future.get(timeout=0)[0] for future in futures[:2]] == ["0", "1"]
 
 
+def test_a_question_whose_answer_finds_no_room_fails_and_the_link_stays(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002, outbound_messages_max=2, outbound_bytes_max=64, frame_bytes_max=60)
+    bob.system.spawn(Sphinx, name="sphinx")
+    asked = [ann.far(bob, "sphinx").ask(Riddle(text=f"{n} in many words"), block=False) for n in range(20)]
+    world.advance(3)
+    answered = [future for future in asked if not isinstance(failure_of(future), Unanswered)]
+    assert 0 < len(answered) < 20 and bob.system.dead_letters == 20 - len(answered)
+    assert all(future.get(timeout=0)[0].endswith("in many words") for future in answered)
+    assert [(link.unanswered, link.links_lost) for link in ann.bridge.links()] == [(0, 0)]
+
+
+def failure_of(future: LoopFuture) -> Exception | None:
+    try:
+        future.get(timeout=0)
+    except Exception as failure:
+        return failure
+    return None
+
+
+def test_a_peer_that_asks_and_does_not_read_is_lost(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002, outbound_messages_max=2, questions_max=5)
+    bob.system.spawn(Sphinx, name="sphinx")
+    ask(world, ann.far(bob, "sphinx"), Riddle(text="who"))
+    peer = bob.bridge.peer("127.0.0.1:7001")
+    connection = peer.lanes["data"].connection
+    assert connection is not None
+    connection.paused = True
+    asked = [ann.far(bob, "sphinx").ask(Riddle(text=str(n)), block=False) for n in range(10)]
+    world.advance()
+    assert all(isinstance(failure_of(future), Unanswered) for future in asked)
+    assert peer.links_lost == 1
+
+
 def test_a_remote_actor_can_be_stopped(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002)
     ann.far(bob).tell(Remark(n=1))
