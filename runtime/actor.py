@@ -274,11 +274,14 @@ class _Inhabitant:
             self.system.dead_letter(to, message, "it has stopped")
 
     def watch(self, ref: Ref) -> None:
-        """Be told Terminated once that actor is gone, here or elsewhere; at once if it is gone already."""
+        """Be told Terminated once that actor is gone, here or elsewhere; at once if it is gone already.
+
+        To watch what is watched already changes nothing, so who is made anew may watch again.
+        """
         self.system.death_watch(self.ref, ref)
 
     def after(self, seconds: float, message: Any) -> Timer:
-        """Send a message to oneself later; call on the loop thread only."""
+        """Send a message to oneself later, unless one has failed by then; call on the loop thread only."""
         return self.system.loop.call_later(seconds, self._remind, message)
 
     def _remind(self, message: Any) -> None:
@@ -325,6 +328,12 @@ class Actor(_Inhabitant, pykka.Actor):
         assert isinstance(self.actor_inbox, Mailbox)
         self.actor_inbox.owner, self.actor_inbox.system = self, self.system
         self.system.admit(self)
+
+    def _remind(self, message: Any) -> None:
+        """What a failed actor wanted to be reminded of is nothing to the one that takes its place."""
+        assert isinstance(self.actor_inbox, Mailbox)
+        if self.actor_inbox.owner is self and not self.actor_inbox.suspended:
+            super()._remind(message)
 
     def check(self) -> None:
         """Assert the actor's invariants; simulated runs call this after every message."""

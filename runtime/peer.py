@@ -112,7 +112,9 @@ class Peer:
         self.lanes: dict[Lane, _LaneState] = {lane: _LaneState() for lane in LANES}
         self.questions: dict[int, Question] = {}
         self.watches: dict[int, tuple[Ref, RemoteRef]] = {}
-        """Who here watches which actor there, by number."""
+        """Who here watches which actor there, by number, and"""
+        self.watching: dict[tuple[Ref, RemoteRef], int] = {}
+        """the number of each."""
         self.watched: dict[int, Ending] = {}
         """Which actor here is watched from there, by the peer's number."""
         self._bridge = bridge

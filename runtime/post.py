@@ -216,20 +216,25 @@ class Post:
 
     def _watch(self, watched: RemoteRef, watcher: Ref, number: int) -> None:
         peer = self._bridge.peer(watched.process)
+        if (watcher, watched) in peer.watching:
+            return
         peer.watches[number] = (watcher, watched)
+        peer.watching[watcher, watched] = number
         lost = partial(self._terminated, peer, number)
         peer.put("data", Parcel(pack(wire.Watch(number, watched.name)), lost, self._now()))
 
     def _unwatch(self, watched: RemoteRef, watcher: Ref) -> None:
         peer = self._bridge.peer(watched.process)
-        for number in [number for number, pair in peer.watches.items() if pair == (watcher, watched)]:
+        number = peer.watching.pop((watcher, watched), None)
+        if number is not None:
             del peer.watches[number]
             if peer.up:
                 peer.put("data", Parcel(pack(wire.Unwatch(number)), _unheeded, self._now()), exempt=True)
 
     def _terminated(self, peer: Peer, number: int, why: str) -> None:
         if number in peer.watches:
-            watcher, watched = peer.watches.pop(number)
+            watcher, watched = pair = peer.watches.pop(number)
+            del peer.watching[pair]
             self._bridge.tell(watcher, Terminated(ref=watched, why=why))
 
     # Receiving

@@ -144,7 +144,7 @@ class RemoteRef(Ref):
         self._bridge.post.watch(self, watcher)
 
     def unwatch(self, watcher: Ref) -> None:
-        """Take back every ``watch`` of this watcher."""
+        """Take back the ``watch`` of this watcher."""
         self._bridge.post.unwatch(self, watcher)
 
 

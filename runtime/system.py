@@ -12,7 +12,8 @@ logged; every actor's messages are counted and timed by type.
     spawned -> running -> (failed -> waiting -> running)* -> stopped
 
 A restarted actor is a new object under the same ref, with the same constructor arguments and the mailbox it had; the
-message that it failed on is gone. Only ``spawn``, ``find``, ``tell`` and ``ask`` may be used off the loop thread.
+message that it failed on is gone, and so are its timers; whom it watches it goes on watching. Only ``spawn``, ``find``,
+``tell`` and ``ask`` may be used off the loop thread.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class _Life:
         self.ref: LocalRef | None = None
         self.counters = Counters()
         self.failures: deque[float] = deque()
-        self.watchers: list[Ref] = []
+        self.watchers: dict[Ref, None] = {}
 
 
 class ActorSystem:
@@ -518,27 +519,27 @@ class ActorSystem:
             _answer(item.reply_to.set_exception, (ActorDeadError, gone, None))
 
     def death_watch(self, watcher: Ref, watched: Ref) -> None:
-        """Have ``watcher`` told Terminated once ``watched`` is gone; at once if it is gone already. Any thread."""
+        """Have ``watcher`` told Terminated once, when ``watched`` is gone or now if it is already. Any thread."""
         if threading.get_ident() != self._thread:
             self.loop.call_soon_threadsafe(self.death_watch, watcher, watched)
             return
         life = self._lives.get(watched.name) if isinstance(watched, LocalRef) else None
         if life is not None and life.ref is watched:
-            life.watchers.append(watcher)
+            life.watchers[watcher] = None
         elif isinstance(watched, LocalRef | Nobody):
             self._tell(watcher, Terminated(ref=watched, why="it was gone already"))
         else:
             watched.watch(watcher)  # type: ignore[attr-defined]  # a RemoteRef: its link's end is its death
 
     def death_unwatch(self, watcher: Ref, watched: Ref) -> None:
-        """Take back every ``death_watch`` of this pair. Any thread."""
+        """Take back the ``death_watch`` of this pair. Any thread."""
         if threading.get_ident() != self._thread:
             self.loop.call_soon_threadsafe(self.death_unwatch, watcher, watched)
             return
         if isinstance(watched, LocalRef):
             life = self._lives.get(watched.name)
             if life is not None and life.ref is watched:
-                life.watchers = [each for each in life.watchers if each is not watcher]
+                life.watchers.pop(watcher, None)
         elif not isinstance(watched, Nobody):
             watched.unwatch(watcher)  # type: ignore[attr-defined]  # a RemoteRef
 

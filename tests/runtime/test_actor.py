@@ -169,6 +169,41 @@ def test_a_failed_actor_is_made_anew_under_its_ref_and_keeps_its_mail() -> None:
     system.stop()
 
 
+class Ticker(Actor):
+    """Ticks once a second, and wants to know when somebody is gone."""
+
+    def __init__(self, friend: Any) -> None:
+        super().__init__()
+        self.watch(friend)
+        self.after(1.0, "tick")
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case "tick":
+                self.after(1.0, "tick")
+            case "fail":
+                raise ValueError("told to fail")
+
+
+def test_an_actor_that_is_made_anew_has_no_timers_of_the_one_before_and_watches_nobody_twice() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    friend = system.spawn(Notebook, name="friend")
+    policy = Supervision(restarts_max=10, backoff_seconds=0.1, backoff_seconds_max=0.5)
+    ticker = system.spawn(Ticker, friend, name="ticker", supervision=policy)
+    for _ in range(4):
+        loop.advance(0.2)
+        ticker.tell("fail")
+        loop.advance(0.5)
+    loop.advance(10.7)
+    friend.stop(block=False)
+    loop.run_until_idle()
+    state = state_of(system, "ticker")
+    assert state.counters.restarts == 4
+    assert {kind: count for kind, (count, _) in state.counters.messages.items()} == {str: 4 + 10, Terminated: 1}
+    system.stop()
+
+
 def test_more_failures_than_allowed_escalate_and_watchers_are_told() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)

@@ -747,12 +747,14 @@ def test_the_end_of_a_remote_actor_is_told_after_its_last_words(world: World) ->
 
 def test_the_end_of_a_link_is_the_death_of_everybody_behind_it(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002)
-    for _ in range(2):
-        ann.system.death_watch(ann.diary, ann.far(bob))
+    bob.system.spawn(Sphinx, name="sphinx")
+    for _ in range(2):  # who watches again, as when it is made anew, watches as before
+        for name in ("diary", "sphinx"):
+            ann.system.death_watch(ann.diary, ann.far(bob, name))
     world.advance()
     world.network.break_all()
     world.advance()
-    assert [e.ref for e in ann.entries] == [ann.far(bob)] * 2
+    assert [e.ref for e in ann.entries] == [ann.far(bob), ann.far(bob, "sphinx")]
     assert "the link to 127.0.0.1:7002 was lost" in ann.entries[0].why
     bob.diary.stop(block=False)
     world.advance(10)
@@ -773,7 +775,8 @@ def test_who_is_not_there_or_out_of_reach_is_dead_already(world: World) -> None:
 
 def test_a_watch_can_be_taken_back(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002)
-    ann.system.death_watch(ann.diary, ann.far(bob))
+    for _ in range(2):
+        ann.system.death_watch(ann.diary, ann.far(bob))
     world.advance()
     ann.far(bob).unwatch(ann.diary)
     world.advance()
@@ -786,8 +789,9 @@ def test_a_watch_can_be_taken_back(world: World) -> None:
 
 def test_watches_of_one_peer_are_bounded(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002, watches_max=3)
-    for _ in range(5):
-        ann.system.death_watch(ann.diary, ann.far(bob))
+    for n in range(5):
+        bob.system.spawn(Sphinx, name=f"sphinx-{n}")
+        ann.system.death_watch(ann.diary, ann.far(bob, f"sphinx-{n}"))
     world.advance()
     assert [e.why for e in ann.entries] == ["one peer may watch 3 actors, no more"] * 2
 
