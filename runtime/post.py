@@ -96,7 +96,7 @@ class Post:
         except WireError as error:
             _fail(future, error)
         else:
-            self._here(self._question, to, sender, message, content, number, future, timeout)
+            self._put_question(to, sender, message, content, number, future, timeout)
         return future
 
     def ask_by_code(self, to: RemoteRef, order: Any, timeout: float | None) -> LoopFuture:
@@ -107,7 +107,7 @@ class Post:
         except (WireError, CodeRefused) as error:
             _fail(future, error)
         else:
-            self._here(self._question, to, sender, order, content, number, future, timeout)
+            self._put_question(to, sender, order, content, number, future, timeout)
         return future
 
     def _code(self, number: int, to: RemoteRef, sender: str, order: Any) -> bytes:
@@ -122,8 +122,17 @@ class Post:
     def stop(self, to: RemoteRef, timeout: float | None) -> LoopFuture:
         number, future = next(self._numbers), LoopFuture()
         stop = wire.Stop(number, to.name)
-        self._here(self._question, to, self._sender(), stop, pack(stop), number, future, timeout)
+        self._put_question(to, self._sender(), stop, pack(stop), number, future, timeout)
         return future
+
+    def _put_question(
+        self, to: RemoteRef, sender: str, message: Any, content: bytes, number: int, future: LoopFuture,
+        timeout: float | None,
+    ) -> None:  # fmt: skip
+        if self._bridge.closed:  # the loop may end before it comes to this
+            _fail(future, _not_sent(type(message).__name__, to.address, "this process closed its bridge"))
+        else:
+            self._here(self._question, to, sender, message, content, number, future, timeout)
 
     def watch(self, watched: RemoteRef, watcher: Ref) -> None:
         self._here(self._watch, watched, watcher, next(self._numbers))
@@ -200,8 +209,7 @@ class Post:
     def _unsent(self, peer: Peer, number: int, why: str) -> None:
         question = self._taken(peer, number)
         if question is not None:
-            text = f"{question.what} was not sent to {question.to}: {why}. Nothing happened; it is safe to ask again."
-            _fail(question.future, Unsent(text))
+            _fail(question.future, _not_sent(question.what, question.to, why))
 
     def _too_late(self, peer: Peer, number: int, seconds: float) -> None:
         question = self._taken(peer, number)
@@ -559,6 +567,10 @@ def _answer_of(asked: RemoteRef, message: Any) -> LoopFuture:
     future = LoopFuture()
     future.asked, future.question = asked, type(message).__name__
     return future
+
+
+def _not_sent(what: str, to: str, why: str) -> Unsent:
+    return Unsent(f"{what} was not sent to {to}: {why}. Nothing happened; it is safe to ask again.")
 
 
 def _address(peer: Peer, name: str) -> str:

@@ -91,6 +91,8 @@ class Process:
         finally:
             self._watchdog.stop()
             self.system.stop()
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()  # what other threads have wished for meanwhile is refused, not forgotten
             if main:
                 for number, before in handlers.items():
                     self.loop.remove_signal_handler(number)
