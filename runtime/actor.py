@@ -288,6 +288,10 @@ class _Inhabitant:
         if not self.ref.actor_stopped.is_set():
             self.ref.tell(message)
 
+    def _exited(self, wish: SystemExit) -> RuntimeError:
+        """What whoever asked is told of ``exit()`` in an actor: raised as itself it would end their program."""
+        return RuntimeError(f"{self.name} called exit({wish.code!r})")
+
     def now(self) -> float:
         """Seconds of a clock that never goes back; means nothing in another process."""
         return self.system.loop.time()
@@ -329,6 +333,12 @@ class Actor(_Inhabitant, pykka.Actor):
         self.actor_inbox.owner, self.actor_inbox.system = self, self.system
         self.system.admit(self)
 
+    def _handle_receive(self, message: Any) -> Any:
+        try:
+            return super()._handle_receive(message)
+        except SystemExit as wish:
+            raise self._exited(wish) from wish
+
     def _remind(self, message: Any) -> None:
         """What a failed actor wanted to be reminded of is nothing to the one that takes its place."""
         assert isinstance(self.actor_inbox, Mailbox)
@@ -360,6 +370,8 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
         self.handling = (message, threading.get_ident())
         try:
             return super()._handle_receive(message)
+        except SystemExit as wish:
+            raise self._exited(wish) from wish
         finally:
             self.handling = None
 

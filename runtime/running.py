@@ -10,7 +10,7 @@ on that loop, and what ``ask(..., block=False)`` gives can be awaited there.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .bridge import Bridge, BridgeConfig
 from .network import TcpNetwork
@@ -36,7 +36,8 @@ class _Contents:
 def running_system(bridge: BridgeConfig | None = None, *, name: str = "actors") -> Iterator[ActorSystem]:
     """An actor system that lives as long as the block, reachable from other processes by ``bridge`` if given.
 
-    Raises OSError when the bridge's port is taken. At the end its actors are stopped, whatever is in their mailboxes.
+    Raises OSError when the bridge's port is taken, and at the end what the loop was broken off by, if it was. Then its
+    actors are stopped, whatever is in their mailboxes.
     An actor that fails for good leaves the others running, unless ``system.on_escalation`` does something about it,
     which is called on the loop's thread.
     """
@@ -69,5 +70,8 @@ def running_system(bridge: BridgeConfig | None = None, *, name: str = "actors") 
     try:
         yield process.system
     finally:
-        process.loop.call_soon_threadsafe(process.close)
+        with suppress(RuntimeError):  # the loop has ended by itself, and failures says why
+            process.loop.call_soon_threadsafe(process.close)
         thread.join()
+    if failures:
+        raise failures[0]

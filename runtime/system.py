@@ -57,6 +57,9 @@ MESSAGES_PER_VISIT_MAX = 200
 
 _PYKKAS_OWN = frozenset({Envelope, _ActorStop, ProxyCall, ProxyGetAttr, ProxySetAttr})
 
+_FAILURES = (Exception, SystemExit)
+"""What an actor fails with: one that calls ``exit()`` ends itself, as it would a thread, and not the process."""
+
 DEAD_LETTER_LOG_SECONDS = 10.0
 """Dead letters of one type to one actor are logged at most so often; all are counted."""
 
@@ -374,7 +377,7 @@ class ActorSystem:
             else:
                 try:
                     actor.on_receive(content)
-                except Exception as failure:
+                except _FAILURES as failure:
                     self._failed(actor, content, failure)
             ended = stopwatch()
             entry = counted.get(type(content))
@@ -419,7 +422,7 @@ class ActorSystem:
         self.sender = actor.ref
         try:
             actor.on_start()
-        except Exception as failure:
+        except _FAILURES as failure:
             self._failed(actor, "on_start", failure)
             return
         finally:
@@ -429,7 +432,7 @@ class ActorSystem:
         if not mailbox.empty():
             self.schedule(mailbox)
 
-    def _failed(self, actor: Actor, content: Any, failure: Exception) -> None:
+    def _failed(self, actor: Actor, content: Any, failure: BaseException) -> None:
         what = f"{actor.name} failed on {_brief(content)}: {failure!r}"
         self.events.note("actor", what, log=partial(log.error, exc_info=failure), actor=actor.name)
         life = self._life_of(actor)
@@ -438,7 +441,7 @@ class ActorSystem:
         policy = life.supervision
         try:
             actor.on_failure(type(failure), failure, failure.__traceback__)
-        except Exception:
+        except _FAILURES:
             log.exception("%s failed while cleaning up after its failure", actor.name)
         if policy.on_failure == "restart":
             now = self.loop.time()
@@ -467,7 +470,7 @@ class ActorSystem:
         assert isinstance(mailbox, Mailbox)
         try:
             actor = bear(Birth(self, before.name, before), life.cls, life.args, life.kwargs)
-        except Exception as failure:
+        except _FAILURES as failure:
             self._failed(before, "its constructor", failure)
             return
         before.ref._actor_weakref = actor.ref._actor_weakref = weakref.ref(actor)

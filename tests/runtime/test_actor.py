@@ -204,6 +204,33 @@ def test_an_actor_that_is_made_anew_has_no_timers_of_the_one_before_and_watches_
     system.stop()
 
 
+class Leaver(Actor):
+    def on_receive(self, message: Any) -> Any:
+        if message == "exit":
+            raise SystemExit(3)
+        return message
+
+
+class BlockingLeaver(BlockingActor):
+    on_receive = Leaver.on_receive
+
+
+@pytest.mark.parametrize("cls", [Leaver, BlockingLeaver])
+def test_an_actor_that_calls_exit_fails_and_nobody_else_ends(cls: type) -> None:
+    with Home() as system:
+        told = threading.Event()
+        system.on_escalation = lambda name, failure: told.set()
+        leaver = system.spawn(cls, name="leaver", supervision=ESCALATE)
+        with pytest.raises(RuntimeError, match=r"leaver called exit\(3\)") as raised:
+            leaver.ask("exit", timeout=10)
+        assert isinstance(raised.value.__cause__, SystemExit)
+        assert leaver.ask("still there?", timeout=10) == "still there?"
+        leaver.tell("exit")
+        assert told.wait(10)
+        assert not leaver.is_alive()
+        assert system.spawn(Echo, name="echo").ask("and you?", timeout=10) == "and you?"
+
+
 def test_more_failures_than_allowed_escalate_and_watchers_are_told() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)

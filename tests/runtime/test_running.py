@@ -1,5 +1,6 @@
 """Actor systems on threads of their own: how they end."""
 
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -45,3 +46,11 @@ def test_a_question_to_another_process_that_comes_while_this_one_stops_fails_at_
         system.spawn(Leaver, lambda: asked.append(far.ask(Late(), block=False)), name="leaver")
     with pytest.raises(Unsent, match="Late was not sent to ringkeeper://127.0.0.1:9999/echo: this process closed its"):
         asked[0].get(timeout=0)
+
+
+def test_who_uses_a_system_whose_loop_was_broken_off_is_told_by_what() -> None:
+    with pytest.raises(SystemExit, match="3"), running_system() as system:
+        ended = threading.Event()
+        system.spawn(Leaver, ended.set, name="leaver")
+        system.loop.call_soon_threadsafe(sys.exit, 3)
+        assert ended.wait(10)
