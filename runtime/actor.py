@@ -98,7 +98,10 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
         self._callbacks: list[Callable[[LoopFuture], object]] = []
 
     def get(self, *, timeout: float | None = None) -> Any:
-        if self._result is None and self._get_hook is None and on_loop_thread():
+        if self._get_hook is not None:
+            with self._condition:  # as Pykka does, which takes a NotImplementedError in there for its own and waits on
+                return pykka.Future.get(self, timeout=timeout)
+        if self._result is None and on_loop_thread():
             raise WouldDeadlock(
                 "the loop thread was asked to wait for an actor's answer: it would wait for itself for ever. "
                 "Await the future or give it a callback (when_done) instead of calling get()."

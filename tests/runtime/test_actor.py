@@ -320,6 +320,19 @@ def test_a_name_is_given_once_at_a_time() -> None:
     assert system.names() == []
 
 
+class Unfinished(Actor):
+    def on_receive(self, message: Any) -> Any:
+        raise NotImplementedError("no such message")
+
+
+def test_what_is_made_of_an_answer_fails_as_the_answer_does_whatever_it_is() -> None:
+    with Home() as system:
+        asked = system.spawn(Unfinished, name="unfinished").ask("size", block=False)
+        for made in (asked, asked.map(len), asked.join(asked), asked.map(len).map(str)):
+            with pytest.raises(NotImplementedError, match="no such message"):
+                made.get(timeout=10)
+
+
 # Whoever asked is gone, fails, or comes too late
 
 
