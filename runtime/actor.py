@@ -29,7 +29,7 @@ from pykka import ActorDeadError
 from pykka._envelope import Envelope
 
 from .message import URGENT
-from .world import Timer
+from .world import Loop, Timer
 
 if TYPE_CHECKING:
     from .metrics import Metric
@@ -352,6 +352,30 @@ class Actor(_Inhabitant, pykka.Actor):
         """Assert the actor's invariants; simulated runs call this after every message."""
 
 
+class _FarTimer:
+    """A timer of the loop that is set and cancelled on another thread."""
+
+    def __init__(self, loop: Loop, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        self._loop, self._timer, self._cancelled = loop, cast(Timer | None, None), False
+        self._there(self._set, seconds, callback, *args)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._there(self._cancel)
+
+    def _set(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        if not self._cancelled:
+            self._timer = self._loop.call_later(seconds, callback, *args)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _there(self, callback: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all timers with it
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
 class BlockingActor(_Inhabitant, pykka.ThreadingActor):
     """An actor with a thread of its own, for work that blocks: fsync, compaction, waiting for a child process.
 
@@ -368,6 +392,10 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
         super().__init__()
         self.ref = LocalRef(self)
         self._actor_ref = self.ref
+
+    def after(self, seconds: float, message: Any) -> Timer:
+        """Send a message to oneself later. Cancelled in time it does not come; once it is in the mailbox it does."""
+        return _FarTimer(self.system.loop, seconds, self._remind, message)
 
     def _handle_receive(self, message: Any) -> Any:
         self.handling = (message, threading.get_ident())

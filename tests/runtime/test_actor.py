@@ -311,6 +311,41 @@ def test_a_blocking_actor_has_its_own_thread_and_its_failure_escalates() -> None
         assert system.find("sleeper") is None
 
 
+class Snoozer(BlockingActor):
+    """Has itself woken, and not by what it has cancelled."""
+
+    def __init__(self, woken: threading.Event) -> None:
+        super().__init__()
+        self.woken = woken
+        self.heard: list[str] = []
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case "sleep":
+                self.after(0.02, "wake")
+            case "change my mind":
+                looped = threading.Event()
+                self.system.loop.call_soon_threadsafe(looped.wait, 10)  # it comes to nothing else meanwhile
+                self.after(0.0, "early").cancel()
+                self.after(0.01, "wake")
+                looped.set()
+            case _:
+                self.heard.append(message)
+                self.woken.set()
+
+
+def test_a_blocking_actor_is_reminded_though_its_thread_is_not_the_loops() -> None:
+    woken = threading.Event()
+    with Home() as system:
+        snoozer = system.spawn(Snoozer, woken, name="snoozer")
+        for wish in ("sleep", "change my mind"):
+            woken.clear()
+            snoozer.tell(wish)  # and nothing else wakes the loop
+            assert woken.wait(10)
+        assert system.actor("snoozer").heard == ["wake", "wake"]
+        snoozer.stop()
+
+
 def test_a_name_is_given_once_at_a_time() -> None:
     system = ActorSystem(loop=VirtualLoop())
     system.spawn(Notebook, name="notebook")
