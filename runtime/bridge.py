@@ -136,7 +136,7 @@ class BridgeConfig:
     backoff_seconds_max: float = 2.0
     ping_seconds: float = 1.0
     silence_seconds_max: float = 5.0
-    """A peer that is silent for longer is lost."""
+    """A peer that is silent for longer, on either lane, is lost."""
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and len(self.secret) < SECRET_BYTES_MIN:

@@ -49,6 +49,8 @@ class Connection(asyncio.Protocol):
         self.lane: Lane = handshake.lane if isinstance(handshake, Dialer) else "data"
         self.paused = False
         """Whether the transport has enough to write for now."""
+        self.silent_ticks = 0
+        """How often its peer has looked since anything came."""
         self._bridge = bridge
         self._dialed = dialed
         self._transport: asyncio.Transport | None = None
@@ -87,6 +89,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, chunk: bytes) -> None:
         self._bridge.bytes_in += len(chunk)
+        self.silent_ticks = 0
         try:
             for content in self._frames.feed(chunk):
                 if self.phase is Phase.OPEN:

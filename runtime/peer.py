@@ -23,8 +23,9 @@ its proof. After that the process with the smaller address insists: it refuses a
 other one takes what comes. A dial that was given up may still be on its way: each side numbers its dials, says with
 every handshake how far it has counted, and refuses what the other has already given up.
 
-**Silence.** Each side pings over the control lane. Time is counted in its own ticks, not by the clock: a process that
-was itself asleep has ticked once, not a hundred times, and does not declare everybody else dead on waking.
+**Silence.** Each side pings over each lane: what lies between may forget one connection and keep the other. Any byte is
+a sign of life, not only a whole frame, which may take long. Time is counted in its own ticks, not by the clock: who was
+asleep has ticked once, not a hundred times, and does not declare everybody else dead on waking.
 """
 
 from __future__ import annotations
@@ -130,7 +131,6 @@ class Peer:
         self._ended = ""
         """The last incarnation that is known to have ended."""
         self._ticks = 0
-        self._silent_ticks = 0
         self._pinged = 0.0
 
     # Sending
@@ -290,7 +290,6 @@ class Peer:
         self.up = True
         self._ended = ""
         self._up_since = self._loop.time()
-        self._silent_ticks = 0
         self._pairing = self._loop.call_later(config.handshake_seconds, self._unpaired)
         self._tick_timer = self._loop.call_later(config.ping_seconds, self._tick)
         how = "dialed by it" if isinstance(connection.handshake, Acceptor) else "dialed from here"
@@ -360,21 +359,19 @@ class Peer:
     def _tick(self) -> None:
         config = self._bridge.config
         self._tick_timer = self._loop.call_later(config.ping_seconds, self._tick)
-        control = self.lanes["control"].connection
-        if control is None:  # the pairing has its own limit
-            return
-        self._silent_ticks += 1
-        if self._silent_ticks > ceil(config.silence_seconds_max / config.ping_seconds):
-            self.lose(f"no sign of life for {config.silence_seconds_max:g} s")
-        elif not control.paused:
-            self._ticks += 1
-            self._pinged = self._loop.time()
-            control.write(pack(Ping(self._ticks)))
+        self._ticks += 1
+        self._pinged = self._loop.time()
+        for lane, state in self.lanes.items():
+            connection = state.connection
+            if connection is None:  # the pairing, and the parting, have their own limits
+                continue
+            connection.silent_ticks += 1
+            if connection.silent_ticks > ceil(config.silence_seconds_max / config.ping_seconds):
+                self.lose(f"no sign of life for {config.silence_seconds_max:g} s on its {lane} lane")
+                return
+            if not connection.paused:
+                connection.write(pack(Ping(self._ticks)))
 
-    def gave_sign(self) -> None:
-        """Something arrived on the control lane."""
-        self._silent_ticks = 0
-
-    def ponged(self, number: int) -> None:
-        if number == self._ticks:
+    def ponged(self, lane: Lane, number: int) -> None:
+        if lane == "control" and number == self._ticks:  # data may have waited behind data
             self.rtt_seconds = self._loop.time() - self._pinged

@@ -250,8 +250,6 @@ class Post:
     def received(self, peer: Peer, connection: Connection, frame: wire.Frame) -> None:
         """A frame arrived over an open link. Raises WireError when it must end the link."""
         lane = connection.lane
-        if lane == "control":
-            peer.gave_sign()
         match frame:
             case wire.Tell():
                 self._told(peer, frame)
@@ -272,7 +270,7 @@ class Post:
             case wire.Ping():
                 peer.put(lane, Parcel(pack(wire.Pong(frame.number)), _unheeded, self._now()))
             case wire.Pong():
-                peer.ponged(frame.number)
+                peer.ponged(lane, frame.number)
             case wire.Goodbye():
                 connection.end()
                 peer.ended(connection, f"it said goodbye: {shown(frame.reason)}")

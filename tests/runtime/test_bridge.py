@@ -10,9 +10,10 @@ from pykka import ActorDeadError
 from ringkeeper.runtime.actor import Actor, LoopFuture, Ref
 from ringkeeper.runtime.bridge import BridgeConfig, LinkLost, LinkUp, PeerEnded
 from ringkeeper.runtime.message import message
+from ringkeeper.runtime.peer import LANES
 from ringkeeper.runtime.remote import RemoteError, RemoteRef, Unanswered, Unsent, parse_address, parse_process
 from ringkeeper.runtime.system import Terminated
-from ringkeeper.runtime.wire import WireError
+from ringkeeper.runtime.wire import Lane, WireError
 from ringkeeper.tests.runtime.pipes import MakeWorld, World
 
 
@@ -504,6 +505,37 @@ def test_a_dead_host_is_noticed_by_its_silence(world: World) -> None:
     assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
     assert "no sign of life for 5 s" in ann.entries[1].why
     assert 34 < world.loop.time() < 38
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_lane_that_dies_without_a_sign_is_noticed_though_the_other_lives(world: World, lane: Lane) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    ann.bridge.subscribe(ann.diary)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance(30)
+    assert [type(e) for e in ann.entries] == [LinkUp]
+    dead = next(pipe for pipe in world.network.pipes if pipe.protocol.lane == lane)  # type: ignore[attr-defined]
+    dead.moving = dead.other.moving = True  # what was to move is not there any more
+    world.advance(4)
+    assert [type(e) for e in ann.entries] == [LinkUp]
+    world.advance(4)
+    assert [type(e) for e in ann.entries] == [LinkUp, LinkLost]
+    ann.far(bob).tell(Remark(n=2))
+    world.advance(2)
+    assert numbers(bob.entries) == [1, 2]
+
+
+def test_a_large_message_that_takes_long_to_arrive_is_a_sign_of_life(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    world.network.delay_seconds = (0.9, 0.9)
+    ann.far(bob).tell(Remark(n=2, blob=bytes(1 << 20)))
+    world.advance(8)
+    assert numbers(bob.entries) == [1], "it is on its way"
+    world.advance(20)
+    assert numbers(bob.entries) == [1, 2]
+    assert [link.links_lost for link in ann.bridge.links()] == [0]
 
 
 def test_a_process_that_has_ended_refuses_the_next_dial_and_that_is_told_once(world: World) -> None:
