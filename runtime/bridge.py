@@ -312,7 +312,7 @@ class Bridge:
 
     def in_reach(self, process: str) -> bool:
         """False while the last thing known of a process is that it cannot be reached. Any thread."""
-        peer = self._peers.get(process)
+        peer = self.known_peer(process)
         return not self.closed and (peer is None or not peer.failing)
 
     def flush_later(self, peer: Peer, lane: Lane) -> None:
@@ -404,6 +404,10 @@ class Bridge:
         if peer is None:
             peer = self._peers[address] = Peer(self, address)
         return peer
+
+    def known_peer(self, address: str) -> Peer | None:
+        """None: nothing is known of the process there, nor anything wanted of it. Any thread."""
+        return self._peers.get(address)
 
     def tell(self, to: Ref, message: object) -> None:
         """Tell an actor of this process; if it has stopped that is a dead letter."""

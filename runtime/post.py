@@ -232,9 +232,9 @@ class Post:
         peer.put("data", Parcel(pack(wire.Watch(number, watched.name)), lost, self._now()))
 
     def _unwatch(self, watched: RemoteRef, watcher: Ref) -> None:
-        peer = self._bridge.peer(watched.process)
-        number = peer.watching.pop((watcher, watched), None)
-        if number is not None:
+        peer = self._bridge.known_peer(watched.process)
+        number = peer.watching.pop((watcher, watched), None) if peer is not None else None
+        if peer is not None and number is not None:
             del peer.watches[number]
             if peer.up:
                 peer.put("data", Parcel(pack(wire.Unwatch(number)), _unheeded, self._now()), exempt=True)

@@ -819,6 +819,12 @@ def test_a_watch_can_be_taken_back(world: World) -> None:
     assert ann.entries == []
 
 
+def test_to_take_back_a_watch_that_nobody_has_makes_no_peer_known(world: World) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    ann.system.death_unwatch(ann.diary, ann.far(bob))
+    assert ann.bridge.links() == []
+
+
 def test_watches_of_one_peer_are_bounded(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002, watches_max=3)
     for n in range(5):
