@@ -10,6 +10,7 @@ the observer's word METRICS, and as Prometheus reads them by ``metrics_endpoint.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import time
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from .system import ActorSystem
     from .world import Loop
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["counter", "gauge", "histogram"]
 Labels = dict[str, str]
@@ -117,12 +120,21 @@ def collect(system: ActorSystem) -> dict[str, Metric]:
 
 def _all(system: ActorSystem) -> Iterator[Metric]:
     yield from _of_actors(system)
-    for source in list(system.metric_sources.values()):
-        yield from source()
-    for state in system.actors():
-        actor = system.actor(state.name)
-        if actor is not None:
-            yield from actor.metrics()
+    for name, source in list(system.metric_sources.items()):
+        yield from _of(system, name, source)
+    for actor in system.inhabitants():
+        yield from _of(system, type(actor).__name__, actor.metrics)
+
+
+def _of(system: ActorSystem, name: str, source: Source) -> list[Metric]:
+    """What a source says; one that fails takes its own figures away and nobody else's."""
+    try:
+        return list(source())
+    except Exception:
+        if name not in system.metrics_missing:
+            system.metrics_missing.add(name)
+            log.exception("the figures of %s cannot be told, which is not said again", name)
+        return []
 
 
 def _of_actors(system: ActorSystem) -> Iterator[Metric]:

@@ -177,6 +177,8 @@ class ActorSystem:
         """What has happened in this process, for whoever asks later."""
         self.metric_sources: dict[str, Source] = {}
         """Who has figures of this process besides its actors, by name."""
+        self.metrics_missing: set[str] = set()
+        """Who has failed to say them, by the same names and by types of actors."""
         self.dead_letters = 0
         self.sender: Ref | None = None
         """Who is handling a message right now, hence who sends what is sent now."""

@@ -56,6 +56,26 @@ def test_an_actor_that_is_gone_has_no_figures(harness: Harness) -> None:
     assert "ringkeeper_size" not in collect(harness.system)
 
 
+class Broken(Actor):
+    def metrics(self) -> Iterator[Metric]:
+        yield gauge("half", "Told before it fails.", 1)
+        raise KeyError("size")
+
+
+def test_a_source_that_fails_takes_nobody_elses_figures_away_and_is_logged_once(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = set(collect(harness.system))
+    for name in ("first", "second"):
+        harness.system.spawn(Broken, name=name)
+    harness.system.metric_sources["process"] = lambda: [][0]
+    for _ in range(2):
+        assert set(collect(harness.system)) == before
+    logged = [record.getMessage() for record in caplog.records]
+    assert [line.split(" cannot ")[0] for line in logged] == ["the figures of process", "the figures of Broken"]
+    harness.system.stop()
+
+
 def test_a_quantile_lies_within_its_bucket() -> None:
     inf = float("inf")
     assert quantile([(1.0, 0), (2.0, 10), (inf, 10)], 0.5) == 1.5
