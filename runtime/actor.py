@@ -91,7 +91,7 @@ class LoopFuture(pykka.ThreadingFuture[Any]):
     question: str = ""
     """to which type of message: for whoever wonders why somebody waits."""
     asker: str = ""
-    """The address of the actor in another process that may wait for it: one with a thread of its own."""
+    """The address of the actor in another process that does nothing else until it is there."""
 
     def __init__(self) -> None:
         super().__init__()

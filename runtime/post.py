@@ -87,37 +87,38 @@ class Post:
         else:
             self._here(self._send, to, sender, message, content, lose, lose)
 
-    def ask(self, to: RemoteRef, message: Any, timeout: float | None) -> LoopFuture:
+    def ask(self, to: RemoteRef, message: Any, timeout: float | None, blocks: bool) -> LoopFuture:
+        """``blocks``: whoever asks does nothing else until the answer is there."""
         if type(message) in _PROXYS_OWN:
-            return self.ask_by_code(to, message, timeout)
+            return self.ask_by_code(to, message, timeout, blocks)
         number, sender, future = next(self._numbers), self._sender(), _answer_of(to, message)
         try:
-            content = self._checked(self._wire.ask(number, to.name, sender, message, self._blocks()), message)
+            content = self._checked(self._wire.ask(number, to.name, sender, message, blocks), message)
         except WireError as error:
             _fail(future, error)
         else:
             self._put_question(to, sender, message, content, number, future, timeout)
         return future
 
-    def ask_by_code(self, to: RemoteRef, order: Any, timeout: float | None) -> LoopFuture:
+    def ask_by_code(self, to: RemoteRef, order: Any, timeout: float | None, blocks: bool = False) -> LoopFuture:
         """Ask for what no message says: see ``code_frames.py``."""
         number, sender, future = next(self._numbers), self._sender(), _answer_of(to, order)
         try:
-            content = self._code(number, to, sender, order)
+            content = self._code(number, to, sender, order, blocks)
         except (WireError, CodeRefused) as error:
             _fail(future, error)
         else:
             self._put_question(to, sender, order, content, number, future, timeout)
         return future
 
-    def _code(self, number: int, to: RemoteRef, sender: str, order: Any) -> bytes:
+    def _code(self, number: int, to: RemoteRef, sender: str, order: Any, blocks: bool = False) -> bytes:
         """A Code frame, packed. Raises WireError, or CodeRefused: the answer will be a pickle, too."""
         if not self.system.allow_code:
             raise CodeRefused(f"this process sends no code to {to.address}: {CODE_REFUSED}. Nothing happened.")
         from .code_frames import dump
 
         code = dump(order, self._config.code_bytes_max)
-        return pack(wire.Code(code, number, to.name, sender, type(order).__name__, self._blocks()))
+        return pack(wire.Code(code, number, to.name, sender, type(order).__name__, blocks))
 
     def stop(self, to: RemoteRef, timeout: float | None) -> LoopFuture:
         number, future = next(self._numbers), LoopFuture()
@@ -144,10 +145,6 @@ class Post:
         on_loop = threading.get_ident() == self._thread
         sender = self.system.sender if on_loop else blocking_actor_here()
         return sender.name if sender is not None else ""
-
-    def _blocks(self) -> bool:
-        """Whether who sends now has a thread of its own."""
-        return threading.get_ident() != self._thread
 
     def _checked(self, content: bytes, message: Any) -> bytes:
         if len(content) - LENGTH_BYTES > self._config.frame_bytes_max:

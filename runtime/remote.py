@@ -121,7 +121,7 @@ class RemoteRef(Ref):
         as itself, with the traceback as its note; WireError when a value cannot travel.
         """
         may_wait(block)
-        future = self._bridge.post.ask(self, message, timeout)
+        future = self._bridge.post.ask(self, message, timeout, block)
         return future.get(timeout=timeout) if block else future
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:

@@ -12,7 +12,8 @@ nothing on waking.
 
 Actors on the loop never wait for each other (``WouldDeadlock``). Blocking actors may, and then each of them waits for
 one other at most: following that leads into a circle or out of it. A circle through other processes is named here if
-the other side has asked an actor that waits for it; ``circles`` finds longer ones in what all processes tell.
+the other side waits in its ``ask`` to an actor that waits for it. Whether one that asked without ``block`` waits by now
+is known there only; ``circles`` finds such circles, and longer ones, in what all processes tell.
 
 A look costs some microseconds for each thread. Simulated processes have no watchdog: their time stands still while
 something is handled.

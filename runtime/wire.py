@@ -109,7 +109,7 @@ class Ask(_Frame, tag=17):
     type_name: str
     body: msgspec.Raw
     blocks: bool = False
-    """The sender has a thread of its own, so it can wait for the answer, as no actor on a loop does."""
+    """The sender does nothing else until the answer is there, as no actor on a loop does."""
 
 
 class Answer(_Frame, tag=18):

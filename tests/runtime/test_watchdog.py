@@ -44,8 +44,23 @@ class Sleeper(Actor):
 class Asker(Actor):
     """Asks another and goes on, as everybody on a loop does."""
 
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__()
+
     def on_receive(self, message: AskOn) -> None:
         message.first.ask(HoldUp(), block=False)
+
+
+class BusyAsker(BlockingActor):
+    """Asks another and goes on, with other work, though it might wait."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__()
+        self.over = over
+
+    def on_receive(self, message: AskOn) -> None:
+        message.first.ask(HoldUp(), block=False)
+        self.over.wait(10)
 
 
 class Worker(BlockingActor):
@@ -57,10 +72,9 @@ class Worker(BlockingActor):
         if isinstance(message, AskOn):
             self.over.wait(0.2)  # until the other is at it, too
             onward = AskOn(first=message.then[0], then=message.then[1:]) if message.then else HoldUp()
-            future = message.first.ask(onward, block=False)
             while not self.over.is_set():
                 with suppress(pykka.Timeout):
-                    return future.get(timeout=0.5)
+                    return message.first.ask(onward, timeout=3.0)
             return None
         return self.over.wait(10)
 
@@ -124,10 +138,13 @@ def test_long_work_and_actors_that_ask_each_other_here_and_elsewhere_are_named(
         wait_until(lambda: not any(each["working"] for each in hangs()))
 
 
-def test_who_waits_for_an_actor_that_goes_on_after_asking_it_something_is_in_no_circle(over: threading.Event) -> None:
+@pytest.mark.parametrize("cls", [Asker, BusyAsker])
+def test_who_waits_for_an_actor_that_goes_on_after_asking_it_something_is_in_no_circle(
+    over: threading.Event, cls: type
+) -> None:
     here, there = (BridgeConfig(cluster="test", node=node) for node in ("ann", "bob"))
     with running_system(here, name="ann") as ann, running_system(there, name="bob") as bob:
-        asker, worker = ann.spawn(Asker, name="asker"), bob.spawn(Worker, over, name="worker")
+        asker, worker = ann.spawn(cls, over, name="asker"), bob.spawn(Worker, over, name="worker")
         bob.bridge.faults.hold("HoldUp", to=asker.address)
         worker.tell(AskOn(first=bob.resolve(asker.address)))
 
