@@ -420,6 +420,8 @@ class ActorSystem:
     def _begin(self, actor: Actor) -> None:
         mailbox = actor.actor_inbox
         assert isinstance(mailbox, Mailbox)
+        if actor.actor_stopped.is_set():  # it was put here by another thread, and the system has stopped meanwhile
+            return
         before, sender = turn_of(self), self.sender
         self.sender = actor.ref
         try:

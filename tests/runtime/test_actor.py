@@ -279,6 +279,32 @@ def test_a_turn_that_was_announced_before_the_system_stopped_does_nothing() -> N
     assert system.dead_letters == 1
 
 
+class Starter(Actor):
+    """Writes down how it begins and ends."""
+
+    def __init__(self, steps: list[str]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_start(self) -> None:
+        self.steps.append("started")
+
+    def on_stop(self) -> None:
+        self.steps.append("stopped")
+
+
+def test_an_actor_of_another_thread_that_is_stopped_before_it_has_begun_does_not_begin() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    steps: list[str] = []
+    thread = threading.Thread(target=lambda: system.spawn(Starter, steps, name="starter"))
+    thread.start()
+    thread.join()
+    system.stop()
+    loop.run_until_idle()
+    assert steps == ["stopped"]
+
+
 def test_what_one_message_causes_is_handled_in_the_same_turn() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
