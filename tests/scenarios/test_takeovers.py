@@ -231,6 +231,9 @@ def test_what_a_returning_node_got_before_the_commit_reaches_all_after_it(copies
     copies.run(0.5)
     copies.cluster.start_node(back)
     copies.until(lambda: copies.phase == "seal")
+    leader = copies.cluster.leader()
+    assert leader is not None
+    copies.cluster.world.network.delay(leader, "zookeeper", 0.1)  # the write gets there before the commit does
     copies.until(lambda: copies.storage(a)._part.ready_epoch == copies.ring.epoch, 3.0)
     copies.lose(a, other)
     copies.send(a, "SET", copies.x, NEW)
