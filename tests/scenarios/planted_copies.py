@@ -816,7 +816,7 @@ FAULTS: dict[str, Planted] = {
     "whoever is returning is complete": Planted(
         whoever_is_returning_is_complete, "one that lacks something is left alone", 2
     ),
-    "who is up alone shows what it has": Planted(who_is_up_alone_shows_what_it_has, RANDOM, 306),
+    "who is up alone shows what it has": Planted(who_is_up_alone_shows_what_it_has, RANDOM, 159),
     "a keeper stamps writes": Planted(a_keeper_stamps_writes, "keepers follow each other", 1),
     "writes are served before the tail is in": Planted(
         writes_are_served_before_the_tail_is_in,
