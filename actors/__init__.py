@@ -133,7 +133,9 @@ a cluster of its own, and `client.py` or `async_client.py`, over what these shar
     `PeerGone` says that its process has ended; reads are served as soon as all others have confirmed the tenure.
 4.  With one copy of each slot nobody can: clients get CLUSTERDOWN for its slots until it is back.
 5.  The node starts again: the first story, with a new incarnation on the same data. `Ecs` writes it *returning*, and
-    then a change that makes it up again, as if it joined: its handoffs send only the difference.
+    then a change that makes it up again, as if it joined: its handoffs send only the difference. Where lists refuse
+    writes for want of it a change in flight lets it go first (`put_back` in `transitions.py`), and of several that are
+    back those that have caught up do not wait for the others.
 6.  If it was only cut off or paused, `Member` reads a ring that calls its incarnation down, and starts it again. What
     it had not got acknowledged is answered INDOUBT.
 7.  It does not start again: `Ecs` has counted ``out_after`` since it first saw it down, and writes a change to a ring

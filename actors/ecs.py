@@ -873,7 +873,7 @@ class Ecs(Actor):
         self._wished_since = {wish.job: self._wished_since.get(wish.job, self.now()) for wish in ring.queue}
         if ids := self._raisable(ring):
             self._ahead &= self._lives(ring, ids)
-            ahead = tuple(id for id in ids if self._lives(ring, [id]) <= self._ahead)
+            ahead = tuple(sorted(id for id, _ in self._ahead))
             return begun(ring, returning(ring, ahead or ids), why="they are back", **self.write_fields())
         if (following := self._without_the_lost(ring)) is not None:
             return following

@@ -444,8 +444,8 @@ def _without_the_change(ring: Ring) -> dict[str, Any]:
     if ring.change is None:
         return {}
     wish = ring.change.wish
-    again = wish.kind in UNASKED or (len(ring.queue) == QUEUE_MAX and wish.job == ring.change.epoch)
-    return {"change": None, "queue": ring.queue if again else (wish, *ring.queue)}
+    by_itself = wish.kind in UNASKED or (len(ring.queue) == QUEUE_MAX and wish.job == ring.change.epoch)
+    return {"change": None, "queue": ring.queue if by_itself else (wish, *ring.queue)}
 
 
 # Changes
