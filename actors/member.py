@@ -24,8 +24,9 @@ What ends it is the ring: once it calls this incarnation down, or names another 
 this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
 A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
-process ends (``leave``). That it left is written down first (``note_left``). One that was given up, since it was down
-for too long, starts again and is taken in again.
+process ends (``leave``). That it left is written down first (``note_left``). So does one that was called down while it
+was leaving, and reads in its next life that it has left. Who begins on the folder of one that knew is there on purpose,
+and waits to be asked. One that was given up, since it was down for too long, starts again and is taken in again.
 
 A node whose copy is damaged is called down by the ring (R25). If another answers for each of its lists in that ring,
 nothing is lost with its store: that it is to be put aside is written down (``note_damaged``) before it starts again.
@@ -77,7 +78,7 @@ from .messages import (
 from .rules import paths
 from .rules.fields import RingError
 from .rules.life import Registration
-from .rules.ring import Ring
+from .rules.ring import Node, Ring
 from .rules.ring_news import News, states, writes
 from .rules.scrub import spares
 
@@ -433,11 +434,19 @@ class Member(Actor):
                 self.after(REST_LINGER_SECONDS, Rested(why=f"{why}: it is to be restarted"))
             elif not self._rests:
                 self._start_again(why)
+        elif me is not None and not mine and self._left_unseen(me, before):
+            self._linger(f"{self._life.id} has left the ring while it was down (epoch {ring.epoch})")
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
         self._tell(ring)
         self._make_way()
+
+    def _left_unseen(self, me: Node, before: Ring | None) -> bool:
+        """Whether a life before this one has left, by a ring that nobody has read on this folder until now."""
+        then = before.by_id.get(self._life.id) if before is not None else None
+        was_in = then is not None and then.state != "out" and then.data_id == self._life.data_id
+        return was_in and me.state == "out" and not me.given_up and me.data_id == self._life.data_id
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_not_whole()

@@ -598,8 +598,10 @@ class Stage(ABC):
         return ring.change.phase if ring is not None and ring.change is not None else None
 
     def seals(self) -> bool:
-        """Whether slots are sealed, or some node may not have read yet that they no longer are."""
-        return self.phase() == "seal" or not self.serves()
+        """Whether slots are sealed, or some node may not have read yet that they no longer are, or that it has left."""
+        ring, lives = self.ring(), self.lives()
+        left = [node.id for node in ring.nodes if node.state == "out" and node.id in lives] if ring is not None else []
+        return self.phase() == "seal" or bool(left) or bool(self._why_not_serving(ring, lives))
 
     def slots(self, id: str) -> int:
         """How many slots lie in a node's range."""
@@ -638,10 +640,6 @@ class Stage(ABC):
         ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
         known |= self._spare
-        for node in ring.nodes if ring is not None else ():  # who left and was started again waits to be asked
-            again = node.id in lives and lives[node.id].incarnation not in ("", node.incarnation)
-            if node.state == "out" and again and not node.given_up:
-                known.add(node.id)
         strangers = sorted(lives.keys() - known)
         return f"{_listed(strangers)} run and are no members" if strangers else ""
 

@@ -27,11 +27,13 @@ alone. `Suspicions` keeps what the up nodes say of each other; `judged` decides,
 Time has a part in it, since reports do not come together: an accusation counts once it has stood for SETTLE_SECONDS
 (REFUSED_SETTLE_SECONDS where it is certain), so that the accusers are accused as well by then if they are the ones cut
 off, and so that nodes found gone together go by one write. Once somebody goes, all who are accused by then do. A
-suspicion that is not repeated for SUSPICION_SECONDS_MAX is over: whoever had it may hang by now.
+suspicion that is not repeated for SUSPICION_SECONDS_MAX is over: whoever had it may hang by now. And whoever has not
+read a ring acknowledges nothing that it asks for: when ZooKeeper was away, what is said of streams counts only after a
+time for everybody to read it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -76,6 +78,11 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._said: dict[Life, dict[Life, Suspicion]] = {}
+        self._streams_from = 0.0
+
+    def excuse_streams(self, until: float) -> None:
+        """Until then nodes may not have read the ring yet, for no fault of theirs."""
+        self._streams_from = until
 
     def report(self, ring: Ring, of: Life, by: Life, why: Why, now: float) -> bool:
         """Take what one node says of another; with no ``why`` it takes back what it said. Returns whether that is new.
@@ -109,7 +116,11 @@ class Suspicions:
         return {id: each.why for (id, _), each in sorted(said.items()) if now - each.told <= SUSPICION_SECONDS_MAX}
 
     def judged(self, ring: Ring, now: float) -> Verdict:
-        return judged(ring, self._said, now)
+        if now >= self._streams_from:
+            return judged(ring, self._said, now)
+        heard = {of: {by: each for by, each in by.items() if each.why != "stream"} for of, by in self._said.items()}
+        verdict = judged(ring, heard, now)
+        return replace(verdict, again_at=min(verdict.again_at or self._streams_from, self._streams_from))
 
 
 def judged(ring: Ring, said: Mapping[Life, Mapping[Life, Suspicion]], now: float) -> Verdict:

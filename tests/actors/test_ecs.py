@@ -614,6 +614,27 @@ def suspected(ring: Ring, by: str, of: str, why: Why = "silent") -> Suspected:
     return Suspected(node=of, incarnation=lives[of], by=by, by_incarnation=lives[by], why=why, seconds=4.0)
 
 
+@pytest.mark.parametrize("away", [Suspended(), Lost()], ids=["suspended", "lost"])
+def test_who_may_not_have_read_the_ring_yet_is_given_the_time_to_when_zookeeper_is_back(
+    copies: Stage, away: object
+) -> None:
+    one, other, third = (life(number).id for number in (1, 2, 3))
+    copies.harness.tell(away)
+    copies.connect()
+    for _ in range(int(PATIENCE_SECONDS)):
+        copies.pass_time(0.9)
+        copies.play(copies.harness.tell(suspected(copies.ring, one, other, why="stream")))
+    assert copies.states() == {}
+    copies.pass_time(1.0)
+    assert copies.states() == {2: "down"}
+
+
+def test_without_zookeeper_having_been_away_who_does_not_acknowledge_goes_at_once(copies: Stage) -> None:
+    copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
+    copies.pass_time(1.0)
+    assert copies.states() == {2: "down"}
+
+
 def test_what_one_node_suspects_is_shown_and_takes_nobody_down(founded: Stage) -> None:
     one, other, third = (life(number).id for number in (1, 2, 3))
     founded.harness.tell(suspected(founded.ring, one, other))

@@ -4,7 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ringkeeper.actors.member import HURT_SECONDS, KEEP_AGAIN_SECONDS, REST_LINGER_SECONDS, Member
+from ringkeeper.actors.member import (
+    HURT_SECONDS,
+    KEEP_AGAIN_SECONDS,
+    LEAVE_LINGER_SECONDS,
+    REST_LINGER_SECONDS,
+    Member,
+)
 from ringkeeper.actors.messages import CopyDamaged, DamageFound, NoLongerWhole, RingChanged, SyncFailed
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
@@ -219,6 +225,34 @@ def test_a_life_that_another_has_followed_is_over(stage: Stage) -> None:
     stage.read(first_ring())
     stage.read(returned(first_ring(), [life(1, incarnation=2)], nonce=hex64(9), wall_seconds=1))
     assert len(stage.ends) == 1
+
+
+def out(ring: Ring, **more: Any) -> Ring:
+    """The next ring, in which the first node has left."""
+    nodes = tuple(replace(node, state="out", **more) if node.id == life(1).id else node for node in ring.nodes)
+    fields: dict[str, Any] = {"what": "remove", "why": "asked", "wall_seconds": 2.0}
+    return ring.amended(nonce=hex64(ring.epoch + 1), nodes=nodes, **fields)
+
+
+@pytest.mark.parametrize("case", ["unseen", "known", "given up", "another folder", "asked for again"])
+def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_ends_for_good(case: str) -> None:
+    down = lost(founded(4, replicas=3), life(1).id)
+    left = out(down, given_up=case == "given up")
+    data_id = hex64(99) if case == "another folder" else None
+    stage = Stage(registration(life(1).id, 2, data_id=data_id), Shelf((left if case == "known" else down).to_json()))
+    told: list[str] = []
+    stage.harness.actor._note_left = lambda: told.append("noted")
+    stage.harness.actor._leave = lambda why: told.append("left")
+    stage.read(left)
+    assert told == (["noted"] if case in ("unseen", "asked for again") else [])
+    if case == "asked for again":
+        again = [replace(node, state="up", incarnation=hex64(7001002)) if node.state == "out" else node
+                 for node in left.nodes]  # fmt: skip
+        fields: dict[str, Any] = {"what": "add", "why": "asked", "wall_seconds": 3.0}
+        stage.read(left.amended(nonce=hex64(9), nodes=tuple(again), **fields))
+    stage.harness.advance(LEAVE_LINGER_SECONDS + 0.1)
+    assert told == (["noted", "left"] if case == "unseen" else told[:1]) and not stage.ends
+    stage.harness.stop()
 
 
 def test_a_new_life_waits_for_a_ring_that_names_it() -> None:

@@ -194,6 +194,20 @@ def test_a_node_that_left_is_not_started_again(stage: SimulatedStage) -> None:
     assert stage.members() == (A, C)
 
 
+def test_who_died_while_it_was_leaving_ends_when_it_is_back_and_reads_that_it_has_left() -> None:
+    with SimulatedStage(seed=5) as stage:
+        stage.start(nodes=3, ecs=1, replicas=2)
+        job = stage.leave(B)
+        stage.wait_for_phase("transfer")
+        stage.kill(B)
+        stage.wait_for_job(job)
+        assert stage.members() == (A, C)
+        stage.restart(B)
+        stage.wait_until(lambda: B not in stage.lives(), 30, "it has ended")
+        stage.calm()
+        assert stage.members() == (A, C)
+
+
 def test_who_has_left_is_still_to_end_also_when_nobody_can_say_in_which_life_it_runs(
     stage: SimulatedStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

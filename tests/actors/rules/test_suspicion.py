@@ -210,6 +210,24 @@ def test_what_is_said_stands_until_it_is_taken_back_and_since_it_was_first_said(
     assert kept.judged(three, 0.96).again_at == pytest.approx(0.95 + SETTLE_SECONDS)
 
 
+def test_for_a_time_after_zookeeper_was_away_nobody_goes_for_what_he_does_not_acknowledge() -> None:
+    kept = Suspicions()
+    for by in ("1", "3"):
+        kept.report(three, life(three, "2"), life(three, by), "stream", 0.0)
+    kept.excuse_streams(2.0)
+    assert kept.judged(three, 1.9) == Verdict(again_at=2.0), "it may not have read the ring yet"
+    assert dict(kept.judged(three, 2.0).gone) == dict([life(three, "2")])
+
+
+def test_who_is_silent_or_has_ended_goes_also_just_after_zookeeper_was_away() -> None:
+    kept = Suspicions()
+    kept.excuse_streams(2.0)
+    for by in ("1", "3"):
+        kept.report(three, life(three, "2"), life(three, by), "silent", 0.0)
+    assert kept.judged(three, 0.0).again_at == pytest.approx(SETTLE_SECONDS)
+    assert dict(kept.judged(three, SETTLE_SECONDS).gone) == dict([life(three, "2")])
+
+
 def test_only_lives_of_the_ring_count_and_only_by_nodes_that_are_up() -> None:
     kept = Suspicions()
     of, by = life(three, "2"), life(three, "1")
