@@ -270,10 +270,7 @@ class ProcessLeft:
     @property
     def sentence(self) -> str:
         """What happened, for people."""
-        return (
-            f"node {self.program.id} has left the ring and ended; nothing needs its folder {self.folder} any more, it "
-            "can be deleted"
-        )
+        return f"node {self.program.id} has left the ring and ended; its folder {self.folder} is not used any more"
 
 
 @message

@@ -435,7 +435,8 @@ class Member(Actor):
             elif not self._rests:
                 self._start_again(why)
         elif me is not None and not mine and self._left_unseen(me, before):
-            self._linger(f"{self._life.id} has left the ring while it was down (epoch {ring.epoch})")
+            alone = "what was acknowledged by it alone (acks one), or given up with it, is in its folder only"
+            self._linger(f"{self._life.id} has left the ring while it was down (epoch {ring.epoch}); {alone}")
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine

@@ -504,7 +504,7 @@ class NodeProcess:
 
     def _leave(self, why: str) -> None:
         """The node has left the ring: end for good."""
-        log.warning("%s: the process ends, its folder is not needed any more", why)
+        log.warning("%s: the process ends, its folder is not used any more", why)
         self._process.close()
 
     def _note_left(self) -> None:
