@@ -412,7 +412,10 @@ class ClientEngine:
         await self._refresh(Operation(SILENCE_SECONDS))
         for flight in flights:
             if flight.node.address in asked.nodes - self._map.nodes:
-                flight.trouble = "gone", f"did not answer, and is down in the ring of epoch {self._map.epoch}"
+                flight.trouble = (
+                    "gone",
+                    f"did not answer, and has no part any more in the ring of epoch {self._map.epoch}",
+                )
 
     def _route(self, requests: list[Request], operation: Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
