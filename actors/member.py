@@ -273,7 +273,8 @@ class Member(Actor):
             case Lingered():
                 self._lingered(message)
             case Rested():
-                self._start_again(message.why)
+                if not self._lingers:  # else it was removed meanwhile, and has no next life
+                    self._start_again(message.why)
             case HurtLongEnough():
                 self._hurt_long_enough = True
                 self._make_way()
@@ -434,20 +435,25 @@ class Member(Actor):
                 self.after(REST_LINGER_SECONDS, Rested(why=f"{why}: it is to be restarted"))
             elif not self._rests:
                 self._start_again(why)
-        elif me is not None and not mine and self._left_unseen(me, before):
-            alone = "what was acknowledged by it alone (acks one), or given up with it, is in its folder only"
-            self._linger(f"{self._life.id} has left the ring while it was down (epoch {ring.epoch}); {alone}")
+        elif me is not None and not mine and self._left_unseen(ring, me, before):
+            self._note_left()
+            self._leave(
+                f"{self._life.id} has left the ring while it was down (epoch {ring.epoch}); what it acknowledged alone "
+                "(acks one), or what was given up with it, is in its folder only"
+            )
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
         self._tell(ring)
         self._make_way()
 
-    def _left_unseen(self, me: Node, before: Ring | None) -> bool:
+    def _left_unseen(self, ring: Ring, me: Node, before: Ring | None) -> bool:
         """Whether a life before this one has left, by a ring that nobody has read on this folder until now."""
         then = before.by_id.get(self._life.id) if before is not None else None
         was_in = then is not None and then.state != "out" and then.data_id == self._life.data_id
-        return was_in and me.state == "out" and not me.given_up and me.data_id == self._life.data_id
+        has_left = me.state == "out" and not me.given_up and me.data_id == self._life.data_id
+        comes = ring.change.comes if ring.change is not None else ()
+        return was_in and has_left and all(node.id != me.id for node in comes)  # else it was asked for again
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_not_whole()

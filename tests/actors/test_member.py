@@ -238,20 +238,17 @@ def out(ring: Ring, **more: Any) -> Ring:
 def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_ends_for_good(case: str) -> None:
     down = lost(founded(4, replicas=3), life(1).id)
     left = out(down, given_up=case == "given up")
-    data_id = hex64(99) if case == "another folder" else None
-    stage = Stage(registration(life(1).id, 2, data_id=data_id), Shelf((left if case == "known" else down).to_json()))
+    me = registration(life(1).id, 2, data_id=hex64(99) if case == "another folder" else None)
+    stage = Stage(me, Shelf((left if case == "known" else down).to_json()))
     told: list[str] = []
     stage.harness.actor._note_left = lambda: told.append("noted")
     stage.harness.actor._leave = lambda why: told.append("left")
-    stage.read(left)
-    assert told == (["noted"] if case in ("unseen", "asked for again") else [])
     if case == "asked for again":
-        again = [replace(node, state="up", incarnation=hex64(7001002)) if node.state == "out" else node
-                 for node in left.nodes]  # fmt: skip
-        fields: dict[str, Any] = {"what": "add", "why": "asked", "wall_seconds": 3.0}
-        stage.read(left.amended(nonce=hex64(9), nodes=tuple(again), **fields))
-    stage.harness.advance(LEAVE_LINGER_SECONDS + 0.1)
-    assert told == (["noted", "left"] if case == "unseen" else told[:1]) and not stage.ends
+        fields: dict[str, Any] = {"why": "asked", "wall_seconds": 3.0}
+        left = queued(left, "add", [me.id], nonce=hex64(8), **fields)
+        left = begun(left, left.queue[0], [me], nonce=hex64(9), **fields)
+    stage.read(left)
+    assert told == (["noted", "left"] if case == "unseen" else []) and not stage.ends
     stage.harness.stop()
 
 
@@ -291,6 +288,20 @@ def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_
     assert stage.ends == []
     stage.harness.advance(REST_LINGER_SECONDS + 0.01)
     assert len(stage.ends) == 1 and "is to be restarted" in stage.ends[0]
+
+
+def test_who_is_removed_just_after_it_was_taken_down_to_be_restarted_has_no_next_life(stage: Stage) -> None:
+    ring = founded(4, replicas=3)
+    fields: dict[str, Any] = {"why": "asked", "wall_seconds": 1.0}
+    ring = queued(ring, "rest", [life(1).id], nonce=hex64(2), **fields)
+    ring = begun(ring, ring.queue[0], nonce=hex64(3), **fields)
+    for nonce in (4, 5):
+        ring = advanced(ring, nonce=hex64(nonce), **fields)
+    stage.read(ring)
+    stage.read(down := committed(ring, nonce=hex64(6), **fields))
+    stage.read(out(down))
+    stage.harness.advance(LEAVE_LINGER_SECONDS + 0.1)
+    assert stage.ends == []
 
 
 @pytest.mark.parametrize("others_are_up", [True, False])
