@@ -245,7 +245,7 @@ class Ecs(Actor):
         self._patient_until = 0.0
         self._leading = False
         self._connected = False
-        self._was_away = False
+        self._away_since = 0.0
         self._has_lock = False
         self.ring: Ring | None = None
         """The newest ring that was read in this life; it never goes back to an older one."""
@@ -458,15 +458,15 @@ class Ecs(Actor):
     def _connect(self) -> None:
         self._connected = True
         self._patient_until = self.now() + self._patience_seconds
-        if self._was_away:
-            self._suspicions.excuse_streams(self._patient_until)
+        self._suspicions.excuse_streams(self._away_since, self._patient_until)
         self.send(self._watches, WatchChildren(path=paths.nodes(self._cluster_name), reply_to=self.ref))
         self._read_again()
 
     def _disconnect(self) -> None:
         """The ring may be another by now, and others may be registered: forget what would be decided by."""
+        if self._connected:
+            self._away_since = self.now()
         self._connected = self._names_known = self._read_afresh = self._verified = False
-        self._was_away = True
         self._version = self.stored = self._verification = None
         self._absent_since.clear()
         self._down_since.clear()
@@ -1356,7 +1356,7 @@ class Ecs(Actor):
         if self.ring is None:
             return
         of, by = (message.node, message.incarnation), (message.by, message.by_incarnation)
-        if self._suspicions.report(self.ring, of, by, message.why, self.now()):
+        if self._suspicions.report(self.ring, of, by, message.why, self.now(), silent=message.silent):
             if message.why:
                 self.note(
                     "suspicion",

@@ -61,6 +61,9 @@ FIRST_SECONDS = 2.0
 LATE_BEATS = 0.5
 """A beat that comes later than by this part of the pause between beats is late."""
 
+HEARD_SECONDS = 0.5
+"""Who was heard so lately has not ended and begun its next life: that takes longer."""
+
 REPORT_BEATS = 5
 """Every so many beats everything is reported again."""
 
@@ -82,7 +85,7 @@ class Opinion:
     ended: bool = False
     stream_seconds: float = 0.0
     silent: bool = False
-    told: Why = ""
+    told: tuple[Why, bool] = ("", False)
 
     @property
     def why(self) -> Why:
@@ -91,6 +94,11 @@ class Opinion:
         if self.stream_seconds:
             return "stream"
         return "silent" if self.silent else ""
+
+    @property
+    def says(self) -> tuple[Why, bool]:
+        """What is reported: the ground, and whether it is silent in any case."""
+        return self.why, self.silent
 
 
 class FailureDetector(Actor):
@@ -221,8 +229,12 @@ class FailureDetector(Actor):
 
     def _link_up(self, message: LinkUp) -> None:
         node = self._ring.by_id.get(message.node) if self._ring is not None else None
-        if node is not None and message.incarnation > node.incarnation:
-            self._has_ended((node.id, node.incarnation))
+        if node is None or message.incarnation <= node.incarnation:
+            return
+        life = (node.id, node.incarnation)
+        opinion = self._opinions.get(life)
+        if opinion is None or not opinion.beats or self.now() - opinion.heard > HEARD_SECONDS:
+            self._has_ended(life)  # else a process on another data directory goes by its name
 
     def _link_lost(self, message: LinkLost) -> None:
         life = (message.node, message.incarnation)
@@ -249,13 +261,13 @@ class FailureDetector(Actor):
 
     def _report_if_new(self, life: Life) -> None:
         opinion = self._opinions[life]
-        if opinion.why != opinion.told:
-            opinion.told = opinion.why
+        if opinion.says != opinion.told:
+            opinion.told = opinion.says
             self._report(life)
 
     def _report_all(self) -> None:
         for life, opinion in self._opinions.items():
-            opinion.told = opinion.why
+            opinion.told = opinion.says
             if opinion.why:
                 self._report(life)
         if self._leader and self._opinions:
@@ -275,6 +287,7 @@ class FailureDetector(Actor):
                 by_incarnation=self._incarnation,
                 why=opinion.why,
                 seconds=quiet if opinion.why else 0.0,
+                silent=opinion.silent,
             )
             self.send(self.system.resolve(self._leader), report)
 
@@ -297,7 +310,7 @@ class FailureDetector(Actor):
 
     def check(self) -> None:
         assert {life for life, opinion in self._opinions.items() if opinion.ended} <= self._ended
-        assert all(opinion.why == opinion.told for opinion in self._opinions.values())
+        assert all(opinion.says == opinion.told for opinion in self._opinions.values())
 
 
 def _takes_part(node: Node) -> bool:

@@ -892,6 +892,8 @@ class Suspected:
     (R22). Nothing: all is well again."""
     seconds: float
     """For how long."""
+    silent: bool = False
+    """Whether no heartbeat comes, whatever else is the matter."""
 
 
 @message(urgent=True)

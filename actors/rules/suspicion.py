@@ -28,8 +28,8 @@ Time has a part in it, since reports do not come together: an accusation counts 
 (REFUSED_SETTLE_SECONDS where it is certain), so that the accusers are accused as well by then if they are the ones cut
 off, and so that nodes found gone together go by one write. Once somebody goes, all who are accused by then do. A
 suspicion that is not repeated for SUSPICION_SECONDS_MAX is over: whoever had it may hang by now. And whoever has not
-read a ring acknowledges nothing that it asks for: when ZooKeeper was away, what is said of streams counts only after a
-time for everybody to read it.
+read a ring acknowledges nothing that it asks for: of whom it was first said after ZooKeeper had gone away that he does
+not acknowledge, and who is heard, goes only after a time for everybody to read it.
 """
 
 from collections.abc import Mapping
@@ -62,6 +62,8 @@ class Suspicion(NamedTuple):
     """When it was first said, and"""
     told: float
     """when last, by the clock of whoever keeps it."""
+    silent: bool = False
+    """Whether he is not heard either, where that is not why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +80,13 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._said: dict[Life, dict[Life, Suspicion]] = {}
-        self._streams_from = 0.0
+        self._excused = (0.0, 0.0)
 
-    def excuse_streams(self, until: float) -> None:
-        """Until then nodes may not have read the ring yet, for no fault of theirs."""
-        self._streams_from = until
+    def excuse_streams(self, since: float, until: float) -> None:
+        """From the one moment to the other nodes may not have read the ring yet, for no fault of theirs."""
+        self._excused = since, until
 
-    def report(self, ring: Ring, of: Life, by: Life, why: Why, now: float) -> bool:
+    def report(self, ring: Ring, of: Life, by: Life, why: Why, now: float, *, silent: bool = False) -> bool:
         """Take what one node says of another; with no ``why`` it takes back what it said. Returns whether that is new.
         What concerns a life that is past, or comes from a node that is not up, counts for nothing."""
         if of not in _lives(ring, "up", "returning") or by not in _lives(ring, "up") or of == by:
@@ -97,7 +99,7 @@ class Suspicions:
             # Who is silent, and then does not acknowledge either, is accused of the same.
             same = before is not None and (why == before.why or "refused" not in (why, before.why))
             since = before.since if before is not None and same else now
-            self._said[of] = {**said, by: Suspicion(why, since, now)}
+            self._said[of] = {**said, by: Suspicion(why, since, now, silent)}
             return before is None or before.why != why
         self._said[of] = {life: each for life, each in said.items() if life != by}
         return before is not None
@@ -116,11 +118,15 @@ class Suspicions:
         return {id: each.why for (id, _), each in sorted(said.items()) if now - each.told <= SUSPICION_SECONDS_MAX}
 
     def judged(self, ring: Ring, now: float) -> Verdict:
-        if now >= self._streams_from:
+        since, until = self._excused
+        if now >= until:
             return judged(ring, self._said, now)
-        heard = {of: {by: each for by, each in by.items() if each.why != "stream"} for of, by in self._said.items()}
-        verdict = judged(ring, heard, now)
-        return replace(verdict, again_at=min(verdict.again_at or self._streams_from, self._streams_from))
+        counts = {
+            of: {by: each for by, each in said.items() if each.why != "stream" or each.silent or each.since < since}
+            for of, said in self._said.items()
+        }
+        verdict = judged(ring, counts, now)
+        return verdict if counts == self._said else replace(verdict, again_at=min(verdict.again_at or until, until))
 
 
 def judged(ring: Ring, said: Mapping[Life, Mapping[Life, Suspicion]], now: float) -> Verdict:

@@ -630,8 +630,22 @@ def test_who_may_not_have_read_the_ring_yet_is_given_the_time_to_when_zookeeper_
 
 
 def test_without_zookeeper_having_been_away_who_does_not_acknowledge_goes_at_once(copies: Stage) -> None:
+    copies.pass_time(PATIENCE_SECONDS)
     copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
     copies.pass_time(1.0)
+    assert copies.states() == {2: "down"}
+
+
+def test_a_connection_of_the_leader_that_breaks_often_excuses_nobody_for_ever(copies: Stage) -> None:
+    copies.pass_time(PATIENCE_SECONDS)
+    for _ in range(5):
+        if copies.states():
+            break
+        copies.harness.tell(Suspended())
+        copies.connect()
+        for _ in range(int(PATIENCE_SECONDS - 1)):
+            copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
+            copies.pass_time(0.9)
     assert copies.states() == {2: "down"}
 
 

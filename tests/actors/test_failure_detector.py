@@ -206,6 +206,7 @@ def test_a_process_that_has_ended_is_reported_at_once_and_told_to_the_node(stage
 
 def test_a_later_life_is_the_end_of_the_one_before_by_its_link_or_by_the_ring(stage: Stage) -> None:
     new = life(7002, incarnation=2)
+    stage.pass_time(0.7, 7003)
     sent = stage.harness.tell(LinkUp(peer=new.bridge_address, node=new.id, incarnation=new.incarnation))
     assert reports(sent) == [("7002", "refused")]
     old = PeerGone(node=new.id, incarnation=life(7002).incarnation)
@@ -214,6 +215,13 @@ def test_a_later_life_is_the_end_of_the_one_before_by_its_link_or_by_the_ring(st
     assert reports(sent) == [] and gone(sent) == []
     sent = stage.harness.tell(RingChanged(ring=restarted(7003)))
     assert [each.node for each in gone(sent)] == [life(7003).id]
+
+
+def test_who_is_being_heard_has_not_ended_whoever_else_goes_by_its_name(stage: Stage) -> None:
+    stage.pass_time(1.0, 7002, 7003)
+    other = life(7002)
+    sent = stage.harness.tell(LinkUp(peer=other.bridge_address, node=other.id, incarnation="f" * 16))
+    assert reports(sent) == [] and gone(sent) == []
 
 
 def test_a_life_that_has_ended_before_the_ring_names_it_is_reported_then(stage: Stage) -> None:
