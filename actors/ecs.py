@@ -302,6 +302,8 @@ class Ecs(Actor):
         """How many keys the walks of the transfer had passed, and since when."""
         self._seen_since: dict[tuple[str, str], float] = {}
         """Since when which lives that are not in the ring are registered."""
+        self._doubled_since: dict[str, float] = {}
+        """Since when processes on several data directories are registered by the name of a node."""
         self._wished_since: dict[int, float] = {}
         self._failures: dict[str, tuple[int, float]] = {}
         """By node that was not taken in or raised: how often that failed, and when it may be tried again."""
@@ -1119,11 +1121,17 @@ class Ecs(Actor):
 
     def newest_lives(self) -> dict[str, Registration]:
         """Per node its latest registered life. What a dead process has left stands there until its session ends; the
-        incarnations of one data directory ascend, so the latest is known."""
+        incarnations of one data directory ascend, so the latest is known. Of several directories the one counts that
+        the ring names as up or returning."""
+        named = {node.id: node.data_id for node in self.ring.circle if node.state != "down"} if self.ring else {}
+
+        def rank(life: Registration) -> tuple[bool, str]:
+            return life.data_id == named.get(life.id), life.incarnation
+
         lives: dict[str, Registration] = {}
         for registration in self._registrations.values():
             other = lives.get(registration.id)
-            if other is None or registration.incarnation > other.incarnation:
+            if other is None or rank(registration) > rank(other):
                 lives[registration.id] = registration
         return lives
 
@@ -1131,6 +1139,7 @@ class Ecs(Actor):
         """The new lives of nodes of the ring that it can take up again; why not is noted for the others."""
         back = []
         unread = {self._names[name].id for name in self._names.keys() - self._registrations.keys()}
+        doubled = self._doubled()
         for id, life in sorted(self.newest_lives().items()):
             node = ring.by_id.get(id)
             if node is None or node.state == "out":
@@ -1161,19 +1170,43 @@ class Ecs(Actor):
                     "If that does not pass with the session of a process that has died, its data directory is an older "
                     "copy (a backup) and lacks what was acknowledged since: start it on its newest data.",
                 )
+            elif id in doubled:
+                self._refuse(
+                    id,
+                    f"two processes go by this name, with a data directory each; the ring has that which is in its "
+                    f"life {life.incarnation}. End the other, or give it a name of its own.",
+                )
             elif id not in unread:
                 self._refused.pop(id, None)
         return back
 
+    def _doubled(self) -> set[str]:
+        """The nodes by whose names processes on several data directories are registered, for longer than the session of
+        one that has died lasts."""
+        folders: dict[str, set[str]] = {}
+        for life in self._registrations.values():
+            folders.setdefault(life.id, set()).add(life.data_id)
+        now = self.now()
+        self._doubled_since = {id: self._doubled_since.get(id, now) for id in folders if len(folders[id]) > 1}
+        due = {id: since + self._patience_seconds for id, since in self._doubled_since.items()}
+        for moment in due.values():
+            if moment > now:
+                self._look_in(moment - now)
+        return {id for id, moment in due.items() if moment <= now}
+
     def _goes_first(self, ring: Ring, id: str) -> bool:
         """Whether the change in flight is to let this node be raised first: a list refuses writes for want of it (R8).
-        Not who has died again soon, or could not be raised: nothing else would ever come to its end."""
+        Not who has just died again soon, or could not be raised: nothing else would ever come to its end."""
         change = ring.change
         if change is None or change.phase != "transfer" or id in change.wish.ids or not short_of(ring, id):
             return False
         if change.wish.kind == "return" and self._lives(ring, change.wish.ids) <= self._ahead:
             return False
-        return id not in self._failures and self._deaths.get(id, (0, 0.0))[0] <= 1
+        (failures, failed), (deaths, died) = self._failures.get(id, (0, 0.0)), self._deaths.get(id, (0, 0.0))
+        first_again_at = max(failed + _rest_seconds(failures), died + _rest_seconds(deaths - 1))
+        if (left := first_again_at - self.now()) > 0:
+            self._look_in(left)
+        return left <= 0
 
     def _registered(self) -> set[tuple[str, str]]:
         """The lives (id, incarnation) that are registered. The names alone say it: a registration that cannot be read
@@ -1428,6 +1461,11 @@ class Ecs(Actor):
     def check(self) -> None:
         assert self._registrations.keys() <= self._names.keys()
         assert self._connected or (self._version is None and not self._names_known and not self._absent_since)
+
+
+def _rest_seconds(times: int) -> float:
+    """For how long a node does not go first any more that has failed so often."""
+    return STEADY_SECONDS * 2 ** min(times - 1, 6) if times > 0 else 0.0
 
 
 def _not_restored(error: str) -> str:

@@ -179,6 +179,20 @@ class Stage:
             )  # fmt: skip
             self.play(self.harness.tell(report))
 
+    def walk(self, target: Registration, keys: int) -> None:
+        """The first coordinator says how far its walk to a learner has come."""
+        ring = self.ring
+        assert ring.change is not None
+        walk = HandoffProgress(
+            handoff="handoff", first=0, last=1, source=life(1).id, target=target.id, keys=keys, state="walking",
+            limited=False,
+        )  # fmt: skip
+        report = ChangeReported(
+            node=life(1).id, incarnation=ring.by_id[life(1).id].incarnation, change=ring.change.epoch,
+            epoch=ring.epoch, reached=None, progress=[walk],
+        )  # fmt: skip
+        self.play(self.harness.tell(report))
+
     def finish(self) -> None:
         """The change in flight goes through all its phases."""
         assert self.ring.change is not None
@@ -647,6 +661,43 @@ def test_a_connection_of_the_leader_that_breaks_often_excuses_nobody_for_ever(co
             copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
             copies.pass_time(0.9)
     assert copies.states() == {2: "down"}
+
+
+def test_a_process_on_another_directory_does_not_take_the_place_of_the_one_that_is_up(copies: Stage) -> None:
+    other = replace(life(2, data=77), incarnation="f" * 16)
+    copies.register(other)
+    copies.pass_time()
+    assert copies.states() == {} and copies.ring.by_id[other.id].data_id == life(2).data_id
+    assert "two processes go by this name" in copies.status()["refused"][other.id]
+    copies.vanish(other)
+    copies.pass_time(1.0)
+    assert not copies.status()["refused"]
+
+
+def test_a_node_that_could_not_be_raised_goes_first_again_after_a_while() -> None:
+    stage = Stage(replicas=2)
+    stage.lead()
+    stage.register(life(1), life(2), life(3))
+    stage.pass_time(70.0)
+    stage.vanish(life(2))
+    stage.pass_time(1.0)
+    stage.register(life(2, incarnation=2, held=stage.ring.stamp), life(4))
+    stage.ask("ADD", "NODE", life(4).id)
+    stage.report()
+    stage.report()
+    stage.pass_time(5.2)
+
+    def in_flight() -> str:
+        return stage.ring.change.wish.kind if stage.ring.change is not None else ""
+
+    assert in_flight() == "add", "the seal lasted for too long"
+    times = 0
+    while in_flight() == "add" and times < 50:
+        times += 1
+        stage.walk(life(4), keys=times)
+        stage.pass_time(5.0)
+    assert in_flight() == "return" and STEADY_SECONDS - 10.0 <= 5.0 * times <= STEADY_SECONDS + 10.0
+    stage.harness.stop()
 
 
 def test_what_one_node_suspects_is_shown_and_takes_nobody_down(founded: Stage) -> None:
