@@ -39,8 +39,7 @@ def test_a_flipped_bit_is_found_by_verify_and_the_copy_is_made_anew() -> None:
         victim = max(cluster.seeds)
         folder = cluster.folder.node_folder(int(victim.rpartition(":")[2]))
         cluster.kill(victim)
-        cluster.start_process(victim)  # which puts what was only in its log into a table
-        wait_until(lambda: all_are_up(), 60)
+        cluster.start_node(victim)  # which puts what was only in its log into a table
         flip_a_bit(folder / "store")
 
         found = run("verify")
