@@ -120,10 +120,12 @@ def test_nodes_come_start_again_and_go_as_the_ecs_asks(tmp_path: Path) -> None:
             port = int(second.rpartition(":")[2])
             home = cluster.folder.node_folder(port)
             wait_until(lambda: (home / "store").exists() and not is_free("127.0.0.1", port))
+            pid = node(cluster, second).pid
+            os.kill(pid, signal.SIGSTOP)  # else it may write its own mind into that file, as it would if ended in order
             document = json.loads((home / "node.json").read_text())
             (home / "node.json").write_text(json.dumps({**document, "left": True}))
             assert has_left(home)
-            os.kill(node(cluster, second).pid, signal.SIGKILL)  # in order it would write its own mind into that file
+            os.kill(pid, signal.SIGKILL)
             wait_until(lambda: cluster.seeds == (first,))
             with pytest.raises(KeyError):
                 cluster.kill(second)
