@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,8 @@ def test_a_cluster_in_three_lines() -> None:
         )
 
         for name, port in ClusterFolder(folder).cluster().metrics_ports.items():  # type: ignore[union-attr]
-            assert found(port, "healthz")[0] == 200 and found(port, "readyz") == (200, "ready\n"), name
+            assert found(port, "healthz")[0] == 200
+            wait_until(lambda port=port: found(port, "readyz") == (200, "ready\n"), what=f"{name} is ready")  # type: ignore[misc]
             assert "ringkeeper_loop_delay_seconds_count" in found(port, "metrics")[1]
 
         before = next(process for process in cluster.processes() if process.name == "ecs")
@@ -58,8 +60,11 @@ def test_a_cluster_in_three_lines() -> None:
 
 
 def found(port: int, path: str) -> tuple[int, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
-        return answer.status, answer.read().decode()
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
 
 
 def see_it(cluster: LocalCluster) -> None:
