@@ -17,7 +17,7 @@ def test_processes_are_looked_into_held_up_killed_and_brought_back(capsys: pytes
         try:
             assert tour.play(target) == DONE
             said = capsys.readouterr().out
-            assert "Barbara: waits, for 0.3" in said and said.count("---Append---") == 2
+            assert "Barbara: waits, for " in said and said.count("---Append---") == 2
             assert " down (" in said.rpartition("> why user:42")[2]
             dead = next(node["id"] for node in cluster.status()["nodes"] if node["state"] == "down")
             shell = Shell(target, TABLE)
