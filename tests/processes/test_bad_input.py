@@ -19,6 +19,9 @@ pytestmark = pytest.mark.processes
 GROWTH_BYTES_MAX = 256 * 1024 * 1024
 """More than this may no process grow by while it is mistreated; one request alone may take 128 MiB."""
 
+SILENT_SECONDS = 0.5
+"""Who has nothing to say is silent for so long."""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
@@ -46,14 +49,15 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def say(to: tuple[str, int], data: bytes, seconds: float = 5.0) -> bytes:
-    """Send bytes, then listen until the other side closes or falls silent for a moment."""
+def say(to: tuple[str, int], data: bytes, until: bytes = b"", seconds_max: float = 20.0) -> bytes:
+    """Send bytes, then listen until the other side closes, or has said ``until``; without that until it falls silent
+    for a moment."""
     heard = b""
-    with socket.create_connection(to, timeout=seconds) as connection:
+    with socket.create_connection(to, timeout=seconds_max) as connection:
         try:
             connection.sendall(data)
-            connection.settimeout(0.5)
-            while len(heard) < 1 << 20 and (part := connection.recv(65536)):
+            connection.settimeout(seconds_max if until else SILENT_SECONDS)
+            while len(heard) < 1 << 20 and not (until and until in heard) and (part := connection.recv(65536)):
                 heard += part
         except (TimeoutError, ConnectionError):
             pass
@@ -78,7 +82,7 @@ def say(to: tuple[str, int], data: bytes, seconds: float = 5.0) -> bytes:
 def test_a_broken_request_is_answered_as_redis_answers_it(
     cluster: LocalCluster, client: Client, sent: bytes, answer: bytes
 ) -> None:
-    assert say(address(cluster.seeds[0]), sent).startswith(answer)
+    assert say(address(cluster.seeds[0]), sent, answer).startswith(answer)
 
 
 def test_oversized_keys_and_values_are_refused_and_the_connection_goes_on(
@@ -87,11 +91,12 @@ def test_oversized_keys_and_values_are_refused_and_the_connection_goes_on(
     key = next(f"big{n}" for n in range(1000) if client.locate(f"big{n}")[1] == cluster.seeds[0])
     value = b"v" * (16 * 1024 * 1024 + 1)
     large = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key.encode(), len(value), value)
-    heard = say(address(cluster.seeds[0]), large + b"PING\r\n")
+    heard = say(address(cluster.seeds[0]), large + b"PING\r\n", b"+PONG\r\n")
     assert heard.startswith(b"-ERR string exceeds maximum allowed size") and heard.endswith(b"+PONG\r\n")
     assert client.get(key) is None
     long = b"{%b}" % key.encode() + b"k" * (64 * 1024)
-    heard = say(address(cluster.seeds[0]), b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$1\r\n1\r\nPING\r\n" % (len(long), long))
+    ask = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$1\r\n1\r\nPING\r\n" % (len(long), long)
+    heard = say(address(cluster.seeds[0]), ask, b"+PONG\r\n")
     assert heard.startswith(b"-ERR a key has 1 to 65536 bytes") and heard.endswith(b"+PONG\r\n")
     exact = b"v" * (16 * 1024 * 1024)
     client.set(key, exact)
@@ -202,7 +207,7 @@ def test_a_node_that_finds_no_zookeeper_says_so_tries_on_and_ends_in_order(tmp_p
         while time.monotonic() < deadline and not (log.exists() and "cannot be reached" in log.read_text()):
             time.sleep(0.05)
         assert f"ZooKeeper at {nowhere} cannot be reached" in log.read_text()
-        assert say(("127.0.0.1", port), b"GET a\r\n").startswith(b"-CLUSTERDOWN")
+        assert say(("127.0.0.1", port), b"GET a\r\n", b"-CLUSTERDOWN").startswith(b"-CLUSTERDOWN")
         assert node.poll() is None
     finally:
         node.terminate()
