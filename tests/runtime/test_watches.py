@@ -1149,10 +1149,11 @@ def test_a_change_made_while_disconnected_is_told_after_the_reconnection(
 def test_our_clock_loses_the_session_while_the_server_stays_unreachable_and_another_follows(
     home: WatchingHome, embedded_zookeeper: Any, gate: Gate
 ) -> None:
-    watches, ann = home.watches(gate.hosts, 0.6), Ear("ann")
+    watches, ann = home.watches(gate.hosts, 2.0), Ear("ann")
     watches.tell(Subscribe(reply_to=ann))
     first = until(lambda: ann.of(Connected))[0]
-    ask(watches, CreateNode(request="1", path="/mine", data=b"", ephemeral=True, reply_to=ann))
+    made = CreateNode(request="1", path="/mine", data=b"", ephemeral=True, reply_to=ann)
+    assert ask(watches, made).error == ""
     gate.shut()
     until(lambda: ann.of(Lost))
     assert [type(fact) for fact in ann.of(Connected, Suspended, Lost)] == [Connected, Suspended, Lost]
@@ -1179,19 +1180,22 @@ def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(h
 
 
 def test_a_session_that_the_server_ends_is_lost_and_another_one_follows(zookeeper: Any, home: WatchingHome) -> None:
-    watches, ann = home.watches(zookeeper.hosts), Ear("ann")
-    watches.tell(Subscribe(reply_to=ann))
-    watches.tell(WatchNode(path="/node", reply_to=ann))
-    until(lambda: ann.of(NodeChanged))
-    first = ann.of(Connected)[0]
-    thief = KazooClient(zookeeper.hosts, client_id=watches._actor_weakref().client.client_id)  # type: ignore[attr-defined]
-    thief.start()
-    thief.stop()  # ends the session that it took over
-    thief.close()
-    until(lambda: ann.of(Lost))
-    until(lambda: ann.of(Connected)[-1].session_id != first.session_id)
-    zookeeper.client().create("/node", b"one")
-    until(lambda: node(b"one", 0) in ann.heard)
+    with contextlib.closing(Gate(zookeeper.port)) as gate:
+        watches, ann = home.watches(gate.hosts, 20.0), Ear("ann")
+        watches.tell(Subscribe(reply_to=ann))
+        watches.tell(WatchNode(path="/node", reply_to=ann))
+        until(lambda: ann.of(NodeChanged))
+        first = ann.of(Connected)[0]
+        thief = KazooClient(zookeeper.hosts, client_id=watches._actor_weakref().client.client_id)  # type: ignore[attr-defined]
+        gate.shut()  # else both would take the session from each other, and it might not be the thief's as that stops
+        thief.start()
+        thief.stop()  # ends the session that it took over
+        thief.close()
+        gate.open()
+        until(lambda: ann.of(Lost))
+        until(lambda: ann.of(Connected)[-1].session_id != first.session_id)
+        zookeeper.client().create("/node", b"one")
+        until(lambda: node(b"one", 0) in ann.heard)
 
 
 def test_closing_makes_ephemeral_nodes_vanish_before_it_is_said_to_be_done(zookeeper: Any, home: WatchingHome) -> None:
