@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from ringkeeper.actors.client import Client
+from ringkeeper.actors.client_errors import Unavailable
 from ringkeeper.cli import changes, following
 from ringkeeper.cli.main import ringkeeper
 from ringkeeper.cli.show import nodes_table
@@ -191,10 +193,24 @@ def test_an_order_that_was_not_answered_is_not_repeated_and_says_where_to_look(c
     assert cluster.orders == []
 
 
-def test_while_nobody_leads_a_job_is_followed_all_the_same(cluster: FakeRing) -> None:
+def nobody_leads(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    """So many looks at jobs find nobody who could tell of them."""
+
+    def read(client: Client) -> dict[str, Any]:
+        nonlocal looks
+        if looks:
+            looks -= 1
+            raise Unavailable("no ECS leads at the moment.", code="TRYAGAIN")
+        return read_jobs(client)
+
+    read_jobs = following.read_jobs
+    monkeypatch.setattr(following, "read_jobs", read)
+
+
+def test_while_nobody_leads_a_job_is_followed_all_the_same(cluster: FakeRing, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(cluster)
-    cluster.silent_looks = 3
-    assert type_(cluster, "nodes", "add", "--timeout", "0.05").exit_code == 0
+    nobody_leads(monkeypatch, looks=3)
+    assert type_(cluster, "nodes", "add").exit_code == 0
 
 
 def test_a_job_that_nobody_tells_of_for_long_is_left_in_doubt(
@@ -202,8 +218,8 @@ def test_a_job_that_nobody_tells_of_for_long_is_left_in_doubt(
 ) -> None:
     monkeypatch.setattr(following, "SILENT_SECONDS_MAX", 0.05)
     begun(cluster)
-    cluster.silent_looks = 10**9
-    said = type_(cluster, "nodes", "add", "--timeout", "0.05")
+    nobody_leads(monkeypatch, looks=10**9)
+    said = type_(cluster, "nodes", "add")
     assert said.exit_code == 4
     assert "job 7 goes on unseen" in said.stderr
 
@@ -507,18 +523,19 @@ def test_a_balance_is_shown_before_it_is_done_and_says_why_it_would_do_nothing(c
 def test_a_balance_is_asked_for_again_while_it_is_computed_and_not_where_nobody_is_reached(
     cluster: FakeRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ordered(*words: Any) -> dict[str, Any]:
-        tries.append(words[1])
-        if len(tries) > 1:
-            cluster.refusal = ""
-        return order(*words)
+    def ordered(client: Client, verb: str, *words: str) -> dict[str, Any]:
+        tries.append(verb)
+        if refusals:
+            raise refusals.pop()
+        return order(client, verb, *words)
 
     tries: list[str] = []
+    refusals = [Unavailable("tokens are being computed", code="TRYAGAIN")]
     order = changes.order
     monkeypatch.setattr(changes, "order", ordered)
     monkeypatch.setattr(changes, "BALANCE_SECONDS_MAX", 5.0)
-    cluster.refusal, cluster.reply = "TRYAGAIN tokens are being computed", {"job": None, "plan": None}
-    assert type_(cluster, "balance", "--timeout", "0.1").exit_code == 0
+    cluster.reply = {"job": None, "plan": None}
+    assert type_(cluster, "balance").exit_code == 0
     assert tries == ["BALANCE", "BALANCE"]
     tries.clear()
     nobody = type_(cluster, "balance", "--timeout", "0.1", "--cluster", f"127.0.0.1:{free_port()}")

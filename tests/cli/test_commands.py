@@ -190,7 +190,7 @@ def test_status_says_how_many_copies_there_are_and_what_is_not_written_to(cluste
     assert f"read at {names[1]}, which is back and held everything; written to again once 2 copies are up" in said
     assert f"{names[1]} is back, and being made equal to the others before it is up" in said
     cluster.leader = ""
-    assert "held everything; written to again" in type_(cluster, "status", "--timeout", "0.3").stdout
+    assert "held everything; written to again" in type_(cluster, "status", "--timeout", "1").stdout
 
 
 def test_status_for_programs_has_the_promised_fields(cluster: FakeRing) -> None:
@@ -218,7 +218,7 @@ def test_a_ring_that_was_stopped_is_said_to_be(cluster: FakeRing) -> None:
 def test_while_nobody_leads_status_says_what_the_nodes_know(cluster: FakeRing) -> None:
     cluster.leader = ""
     cluster.values = {b"a": b"1", b"b": b"2"}
-    said = type_(cluster, "status", "--json", "--timeout", "0.3")
+    said = type_(cluster, "status", "--json", "--timeout", "1")
     assert said.exit_code == 0, said.stderr
     now = json.loads(said.stdout)
     assert (now["leader"], now["serving"], now["change"], now["epoch"]) == (None, True, None, 1)
@@ -226,7 +226,7 @@ def test_while_nobody_leads_status_says_what_the_nodes_know(cluster: FakeRing) -
     assert sorted(node["pid"] for node in now["nodes"]) == [6000, 6001, 6002]
     for node in now["nodes"]:
         assert {"id", "state", "token", "slots", "keys", "bytes", "incarnation", "pid"} <= node.keys()
-    assert "no ECS leads" in type_(cluster, "status", "--timeout", "0.3").stdout
+    assert "no ECS leads" in type_(cluster, "status", "--timeout", "1").stdout
 
 
 def test_while_nobody_leads_a_dead_node_is_shown_as_silent(cluster: FakeRing) -> None:

@@ -166,7 +166,7 @@ def test_the_shell_shows_and_tells_what_the_commands_do(
 
 
 def test_who_was_silent_is_the_last_by_way_of_whom_others_are_asked(cluster: Telling) -> None:
-    with opened(cluster.address(1), None, 0.2) as client:
+    with opened(cluster.address(1), None, 1.0) as client:
         processes = ClientProcesses(client)
         first = processes.nodes()[0]
         index = [cluster.address(each) for each in range(3)].index(first)
