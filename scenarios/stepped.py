@@ -24,7 +24,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -40,6 +40,8 @@ Doing = Callable[[SimulatedStage], Any]
 
 CLOSE_SECONDS_MAX = 10.0
 """So long the thread of a story may take to end, of real time."""
+HEARD_SECONDS = 0.2
+"""A Ctrl-C is heard after so long, of real time, however it falls."""
 
 
 def _three_nodes(stage: Stage) -> None:
@@ -209,11 +211,11 @@ class SteppedStory:
             future = self._passing
         self._requests.put((what, future))
         try:
-            return future.result()
+            return _result_of(future)
         except KeyboardInterrupt:
             if what is None:
                 self._bound.interrupted = True
-                future.result()
+                _result_of(future)
             raise
 
     # The story's thread
@@ -258,6 +260,13 @@ class SteppedStory:
         except Exception as failure:  # the world has ended, and says why at every look
             self.over = f"the world has failed: {failure}"
             self._at_bound()
+
+
+def _result_of(future: Future[Answer]) -> Answer:
+    """What comes of it. A Ctrl-C that comes just as a wait begins is heard when that wait is over: so none is long."""
+    while not future.done():
+        wait((future,), HEARD_SECONDS)
+    return future.result()
 
 
 def _leave(stage: SimulatedStage) -> None:
