@@ -62,7 +62,7 @@ def story(terminal: Terminal, library: Path, writes: int) -> None:
         account.differences.append(f"{stored} files were stored and {equal} read back after the changes")
 
     say("a client writes on and on")
-    writer = Writer(terminal).start()
+    writer = Writer(terminal, timeout_seconds=1.0).start()  # when all are dead it soon gives up
     try:
         writer.wait_for(writes)
         killed = terminal.kill_everything()

@@ -154,13 +154,14 @@ class Terminal:
 
 
 class Writer:
-    """Writes counters as fast as it can on a thread of its own, and keeps which of them were acknowledged."""
+    """Writes counters as fast as it can on a thread of its own, and keeps which of them were acknowledged.
+    ``timeout_seconds``: so long it tries to write one."""
 
-    def __init__(self, terminal: Terminal, name: str = "counter") -> None:
+    def __init__(self, terminal: Terminal, name: str = "counter", timeout_seconds: float = 5.0) -> None:
         self.acknowledged: dict[bytes, bytes] = {}
         self.longest_seconds = 0.0
         """The longest that one write has taken, retries included."""
-        self._name = name
+        self._name, self._timeout_seconds = name, timeout_seconds
         self.errors = 0
         """Writes that were refused or are in doubt: to be expected when the cluster dies."""
         self._terminal = terminal
@@ -190,7 +191,7 @@ class Writer:
         return b"%b:%d" % (self._name.encode(), number)
 
     def _write(self) -> None:
-        with Client(self._terminal.seeds, timeout_seconds=1.0) as client:
+        with Client(self._terminal.seeds, timeout_seconds=self._timeout_seconds) as client:
             number = 0
             while not self._ending.is_set():
                 number += 1
@@ -227,7 +228,7 @@ class Reader:
 
     def _read(self) -> None:
         choose = random.Random(0)
-        with Client(self._terminal.seeds, timeout_seconds=1.0) as client:
+        with self._terminal.client() as client:
             while not self._ending.is_set():
                 writer = choose.choice(self._writers)
                 count = len(writer.acknowledged)
