@@ -16,6 +16,8 @@ from .stage import SERVES_SECONDS_MAX, RefusedByCluster, Stage
 
 REGISTERED_SECONDS = 8.0
 """Within that nodes register in a ZooKeeper that has forgotten them, and sessions of the past have ended there."""
+HEARD_SECONDS_MAX = 60.0
+"""So long a node that was started again may take until it has said what it holds."""
 
 
 def setup(stage: Stage) -> None:
@@ -47,6 +49,7 @@ def story(stage: Stage) -> None:
     held = {life.epoch for life in stage.lives().values() if life.incarnation}  # the old ring may not know that life
     stage.expect(held <= {newest}, f"all go by ring {newest}, which ZooKeeper has lost: {sorted(held)}")
     stage.expect(old >= newest, "the ring was the newest one")
+    stage.wait_until(lambda: not stage.unheard(), HEARD_SECONDS_MAX, "every node has said what it holds")
     restored = stage.restore_ring()
     stage.expect(restored > newest + 999, f"ring {restored} leaves room for rings that nobody knows")
     stage.wait_until(stage.serves, SERVES_SECONDS_MAX, "the cluster serves again")

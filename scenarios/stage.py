@@ -397,6 +397,10 @@ class Stage(ABC):
         self.say(f"the newest ring is written back: ring {epoch}")
         return epoch
 
+    def unheard(self) -> tuple[str, ...]:
+        """Who has not said yet what ring it holds, where that is lost in ZooKeeper. Raises RefusedByCluster."""
+        return tuple(self._command("RESTORE", "DRYRUN")["unheard"])
+
     def kill_ecs_leader(self) -> None:
         """Kill the control service that leads. It is brought back after a moment, and may lead again."""
         self.say(f"the leading control service is killed{self._kill_ecs_leader()}")
@@ -682,7 +686,7 @@ class Stage(ABC):
         why = self.why_not_settled()
         if why and self.rolled_back:
             try:
-                unheard = self._command("RESTORE", "DRYRUN")["unheard"] if self.now() > accept_loss_at else []
+                unheard = self.unheard() if self.now() > accept_loss_at else ()
                 lost = unheard and self._crashed.issuperset(unheard)
                 self.restore_ring(*(["ACCEPTLOSS"] if lost else []))
             except RefusedByCluster as refusal:
