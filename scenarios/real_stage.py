@@ -39,7 +39,7 @@ from ..runtime.children import LEASH
 from .checks import ClusterState, Held, NodeState
 from .history import Outcome
 from .own_network import ADDRESSES, ROUTER, NoOwnNetwork, OwnNetwork
-from .stage import COMMAND_SECONDS_MAX, Lie, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
+from .stage import Lie, Life, Load, Moment, NotInTime, NotPossibleHere, RefusedByCluster, Stage
 from .workload import Workload
 
 LOOK_SECONDS, LOOK_CLOSELY_SECONDS = 0.05, 0.002
@@ -47,6 +47,10 @@ LOOK_SECONDS, LOOK_CLOSELY_SECONDS = 0.05, 0.002
 
 STATE_SECONDS_MAX = 30.0
 """So long it is tried to ask the nodes for all that they hold."""
+
+COMMAND_SECONDS_MAX = 60.0
+"""So long a command to the cluster is tried: where the control service that leads was killed, its session has to end
+first, and on a busy machine the next one takes long to start."""
 
 COMMAND_PAUSE_SECONDS = 0.2
 
