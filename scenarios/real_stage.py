@@ -296,6 +296,10 @@ class RealStage(Stage):
         """How many keys a node has, whosever they are."""
         return next((node["keys"] for node in self._status().get("nodes", ()) if node["id"] == id), None)
 
+    def _answers(self) -> bool:
+        """As that of every stage, as far as it is seen here without all keys: what is asked for too early waits."""
+        return self.serves()
+
     def _tidy(self) -> bool:
         """As that of every stage, asked often: the keys are only counted."""
         with suppress(ClientError):
