@@ -148,6 +148,8 @@ class Machine:
         """Why the store is to be put aside by the next life (R25); "": it is not."""
         self.answered_alone = False
         """Whether its node was asked to answer before others hold what is written (R17)."""
+        self.left = False
+        """Whether its node knows that it has left the ring, once; whoever starts it again does so on purpose."""
         self.at_rest = True
         """Whether all that its node has written is synced, since it has not lived yet or ended in order."""
         self.clock_rate = 1.0 + self.random.uniform(-CLOCK_ERROR, CLOCK_ERROR)
@@ -161,7 +163,7 @@ class Machine:
         """Its disk is lost and replaced by an empty one."""
         self.disk.wipe()
         self.data_id, self.lives, self.whole = f"{self.random.getrandbits(64):016x}", 0, True
-        self.damage, self.answered_alone = "", False
+        self.damage, self.answered_alone, self.left = "", False, False
 
     def open_store(self, cache_bytes: int) -> Store:
         """Its store; one that the life before has found damaged is put aside, as a node's process does it."""
@@ -276,6 +278,8 @@ class SimulatedNode(_Part):
     def __init__(self, cluster: SimulatedCluster, process: SimulatedProcess, machine: Machine) -> None:
         self.machine = machine
         machine.at_rest = False
+        self.had_left = machine.left
+        """Whether it was known when this life began that the node had left: then it waits to be asked."""
         self.incarnation = machine.new_incarnation()
         config = cluster.node_config(machine.port, joins=machine.joins)
         super().__init__(cluster, process, config.bridge_port, self.incarnation)
@@ -296,7 +300,7 @@ class SimulatedNode(_Part):
             pid=machine.port,
             start_again=self._start_again,
             leave=self._leave,
-            note_left=lambda: None,
+            note_left=self._note_left,
             note_whole=self._note_whole,
             note_damaged=self._note_damaged,
             note_not_whole=self._note_not_whole,
@@ -316,6 +320,9 @@ class SimulatedNode(_Part):
 
     def _note_not_whole(self) -> None:
         self.machine.whole = False
+
+    def _note_left(self) -> None:
+        self.machine.left = True
 
     def _note_answered_alone(self) -> None:
         self.machine.answered_alone = True

@@ -186,6 +186,9 @@ class SimulatedStage(Stage):
             raise NotInTime("there is no ring")
         return ClusterState(ring=ring, nodes=tuple(map(_state_of, self._readable(ring))))
 
+    def _waits_on_purpose(self, id: str) -> bool:
+        return self.cluster.node(id).had_left
+
     def _readable(self, ring: Ring) -> list[SimulatedNode]:
         """All nodes, but who is out of the ring and holds what it cannot read: it keeps that, and its log says so."""
         inside = {node.id for node in ring.circle}

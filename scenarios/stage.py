@@ -644,8 +644,12 @@ class Stage(ABC):
         ring, lives = self.ring(), self.lives()
         known = {node.id for node in ring.circle} | set(ring.held_back) if ring is not None else set()
         known |= self._spare
-        strangers = sorted(lives.keys() - known)
+        strangers = sorted(id for id in lives.keys() - known if not self._waits_on_purpose(id))
         return f"{_listed(strangers)} run and are no members" if strangers else ""
+
+    def _waits_on_purpose(self, id: str) -> bool:
+        """Whether a node runs that knew when it was started that it had left: it waits to be asked."""
+        return False
 
     # The end
 
