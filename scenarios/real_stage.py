@@ -339,7 +339,7 @@ class RealStage(Stage):
         except NoOwnNetwork as reason:
             self._why_no_network = str(reason)
         copies: dict[str, Any] = {"replicas": replicas, "min_copies": min_copies, "out_after_seconds": out_after}
-        copies["place"] = place
+        copies |= {"place": place, "scrub_bytes_per_second": self._scrub}
         self._local = self._cluster(nodes=nodes, fsync=fsync, **copies, **network)
         self._runs = True
         self.local.start()
@@ -512,6 +512,9 @@ class RealStage(Stage):
             limit = FULL_DISK_BYTES if full else resource.RLIM_INFINITY
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
+    def _fail_syncs(self, id: str, failure: str) -> None:
+        _not_here("the disks of this machine sync")
+
     def _lie(self, id: str, how: Lie) -> bytes:
         _not_here("what a disk holds under a key cannot be changed from outside while a process has it in its memory")
 
@@ -519,6 +522,9 @@ class RealStage(Stage):
         with suppress(ClientError):
             return dict(json.loads(self._look.execute_on(id, *words)))
         return None
+
+    def _order(self, id: str, *words: str) -> None:
+        self._ask(id, *words)
 
     def _kill_everything(self) -> None:
         self._end_faults()

@@ -15,10 +15,10 @@ A node's machine keeps its disk and its place in the world from life to life. A 
 dead until somebody starts it.
 
 What can befall whom: a process ``kill``, ``cut_power``, ``pause``, ``slow``, ``drift``; a disk ``lose_disk``,
-``fill_disk``, ``slow_disk``, ``put_back``; the network ``partition``, ``isolate``, ``heal``, and what ``world.network``
-has besides; messages ``node(id).bridge.faults``; ZooKeeper ``zookeeper_away``, ``zookeeper_rolls_back``,
-``zookeeper_lags``; a session ``lose_session``, ``suspend_session``. Everything may befall several at once, and at any
-moment (``world.loop.call_later``).
+``fill_disk``, ``slow_disk``, ``fail_syncs``, ``put_back``; the network ``partition``, ``isolate``, ``heal``, and what
+``world.network`` has besides; messages ``node(id).bridge.faults``; ZooKeeper ``zookeeper_away``,
+``zookeeper_rolls_back``, ``zookeeper_lags``; a session ``lose_session``, ``suspend_session``. Everything may befall
+several at once, and at any moment (``world.loop.call_later``).
 """
 
 from __future__ import annotations
@@ -156,6 +156,8 @@ class Machine:
         self.wall_error_seconds = self.random.uniform(-WALL_ERROR_SECONDS, WALL_ERROR_SECONDS)
         self.turn_seconds: float | None = None
         self.sync_seconds = SYNC_SECONDS
+        self.sync_failure: StoreError | None = None
+        """What every sync of its disk fails with; None: none does."""
         self.node: SimulatedNode | None = None
         """Its present or last life."""
 
@@ -165,13 +167,16 @@ class Machine:
         self.data_id, self.lives, self.whole = f"{self.random.getrandbits(64):016x}", 0, True
         self.damage, self.answered_alone, self.left = "", False, False
 
-    def open_store(self, cache_bytes: int) -> Store:
-        """Its store; one that the life before has found damaged is put aside, as a node's process does it."""
+    def open_store(self, cache_bytes: int) -> WatchedStore:
+        """Its store; one that the life before has found damaged is put aside, as a node's process does it. What that
+        life could not sync the system may have dropped, once it was told that the node is not whole."""
+        if self.node is not None and self.node.store.dropped and not self.whole:
+            self.disk.lose_power()
         if self.damage:
             self.disk.put_records_aside()
             self.data_id, self.whole, self.damage = f"{self.random.getrandbits(64):016x}", True, ""
             self.answered_alone = False
-        return WatchedStore(self.disk.records, cache_bytes=cache_bytes, on_drop=self._on_drop)
+        return WatchedStore(self.disk.records, self, cache_bytes=cache_bytes, on_drop=self._on_drop)
 
     def copy(self) -> MachineCopy:
         """A backup of its disk, from which a node can be started that believes to be this one at this moment."""
@@ -198,11 +203,26 @@ class MachineCopy:
 
 
 class WatchedStore(Store):
-    """The store of a simulated node, which says what it is about to forget."""
+    """The store of a simulated node, which says what it is about to forget, and fails to sync if its disk does."""
 
-    def __init__(self, records: Any, *, cache_bytes: int, on_drop: Callable[[list[int]], object]) -> None:
+    def __init__(
+        self, records: Any, machine: Machine, *, cache_bytes: int, on_drop: Callable[[list[int]], object]
+    ) -> None:
         super().__init__(records, cache_bytes=cache_bytes)
-        self._on_drop = on_drop
+        self._machine, self._on_drop = machine, on_drop
+        self.dropped = False
+        """Whether a sync has failed. None after it makes good what is lost, nor what has come since, behind that."""
+
+    def sync(self) -> None:
+        if (failure := self._machine.sync_failure) is not None:
+            self.sync_failed = self.dropped = True
+            raise failure
+        if not self.dropped:
+            super().sync()
+
+    def close(self) -> None:
+        if not self.dropped:
+            super().close()
 
     def drop(self, slots: Iterable[int]) -> None:
         going = list(slots)
@@ -563,6 +583,11 @@ class SimulatedCluster:
         """A node's disk takes no more; or, not full, takes it again."""
         self.machines[id].disk.fill(full)
 
+    def fail_syncs(self, id: str, failure: StoreError | None) -> None:
+        """From now on every sync of a node's disk fails; or, None, works again. What could not be synced is gone with
+        the life that wrote it, or some of it."""
+        self.machines[id].sync_failure = failure
+
     def put_back(self, id: str, copy: MachineCopy) -> None:
         """A node is killed, and its disk is again what it was when the copy was made (``machines[id].copy()``)."""
         self.kill(id)
@@ -686,6 +711,10 @@ class SimulatedCluster:
         self._caller("somebody").call(id, args, outcome.append, seconds_max)
         self.run_until(lambda: bool(outcome), seconds_max + 1.0)
         return outcome[0]
+
+    def send(self, id: str, *args: bytes | str | int) -> None:
+        """Send one command to one node, whatever it answers; no time passes."""
+        self._caller("somebody").call(id, args, lambda reply: None, CALL_SECONDS_MAX)
 
     def client(self, name: str = "client", greeting: Sequence[tuple[str, ...]] = ()) -> SimulatedClient:
         """A client of the cluster, in a process of its own. ``greeting``: commands that its connections begin with."""

@@ -4,8 +4,9 @@ Everything comes from the seed: the story's dice, the network's, each client's. 
 the same run to the last message, and the hash of its trace says whether two runs were (``trace``).
 
 Who took itself for the coordinator of which slots (``tenures``) is looked at every few milliseconds of virtual time, at
-each node that has read another ring; and when a change has been committed, whether whoever is up by it holds everything
-that was acknowledged. Whoever forgets slots is looked at in that moment.
+each node that has read another ring; whether a comparison has found that copies differ, which they may do only where a
+disk has lied; and when a change has been committed, whether whoever is up by it holds everything that was acknowledged.
+Whoever forgets slots is looked at in that moment.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ..actors.rules.slots import slot as slot_of
 from ..runtime.simulation.resp_caller import ErrorReply, NoReply
 from ..runtime.simulation.trace import Trace
 from ..runtime.simulation.world import TURN_SECONDS, SimulatedWorld
-from ..runtime.store import Corrupt, Record
+from ..runtime.store import Corrupt, Full, Record, StoreError
 from ..runtime.store.layout import PREFIXES, decode, encode
 from .checks import ClusterState, Held, NodeState, Tenure, Violation, every_slot_served, expiring
 from .history import Outcome
 from .simulated import Machine, SimulatedCluster, SimulatedNode
 from .simulated_client import Outcome as Ended
 from .simulated_client import SimulatedClient
-from .stage import COMMAND_SECONDS_MAX, Lie, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
+from .stage import COMMAND_SECONDS_MAX, NO_ROOM, Lie, Life, Load, Moment, NotInTime, RefusedByCluster, Stage
 from .workload import Manner, Workload
 
 LOOK_SECONDS, LOOK_SECONDS_MAX = 0.005, 0.1
@@ -43,6 +44,9 @@ TENURE_SECONDS = 0.004
 
 COMMAND_PAUSE_SECONDS = 0.1
 
+SCRUB_PAUSE_SECONDS = 2.0
+"""From the begin of one comparison in the background to that of the next, where there are any."""
+
 LOAD_ENDS_SECONDS_MAX = 30.0
 """Clients give their operations up much sooner."""
 
@@ -51,6 +55,7 @@ GREETINGS: dict[Manner, tuple[tuple[str, ...], ...]] = {
     "fleeting": (),
     "hasty": (("RING", "ACKS", "ONE"),),
     "stale": (("READONLY",),),
+    "heavy": (),
 }
 """What connections begin with."""
 
@@ -116,6 +121,8 @@ class SimulatedStage(Stage):
         """The last that it was looked at whether it is a commit."""
         self._noted: dict[str, tuple[str, int]] = {}
         """By node, the incarnation and the epoch that its last tenure was noted for."""
+        self._differed = False
+        """Whether it is told that copies differ."""
         self._slowed: set[str] = set()
         self._delayed: set[tuple[str, str]] = set()
         self._commands = 0
@@ -226,6 +233,10 @@ class SimulatedStage(Stage):
                 self._noted[id] = now
                 slots = tuple(Run(first, last) for first, last in storage.own_runs())
                 self.tenures.append(Tenure(node=id, incarnation=now[0], epoch=now[1], slots=slots))
+            if node.actor("scrubber")._differed and not (self._lied or self._differed):
+                self._differed = True
+                sentence = f"{id} has found copies that differ at one number, though no disk has lied"
+                self.unmet.append(Violation(check="copies_equal", sentence=sentence))
         self._look_at_commit()
         self.cluster.world.loop.call_later(TENURE_SECONDS, self._note_tenures)
 
@@ -302,6 +313,8 @@ class SimulatedStage(Stage):
             check=self._check,
             trace=Trace(tell=self._tell_trace),
             make_world=self.make_world,
+            scrub_bytes_per_second=self._scrub or 0,
+            scrub_pause_seconds=SCRUB_PAUSE_SECONDS,
         )
         self.cluster.on_drop = self._dropping
         self._note_tenures()
@@ -393,6 +406,10 @@ class SimulatedStage(Stage):
     def _fill_disk(self, id: str, full: bool) -> None:
         self.cluster.fill_disk(id, full)
 
+    def _fail_syncs(self, id: str, failure: str) -> None:
+        kind = Full if failure == NO_ROOM else StoreError
+        self.cluster.fail_syncs(id, kind(failure) if failure else None)
+
     def _lie(self, id: str, how: Lie) -> bytes:
         disk = self.cluster.machines[id].disk.records
         held: dict[bytes, Record] = {}
@@ -419,6 +436,10 @@ class SimulatedStage(Stage):
             return None
         reply = self.cluster.execute(id, *words)
         return None if isinstance(reply, ErrorReply | NoReply) else dict(json.loads(reply))
+
+    def _order(self, id: str, *words: str) -> None:
+        if self.cluster.process(id).alive:
+            self.cluster.send(id, *words)
 
     def _kill_everything(self) -> None:
         for name in (*self.cluster.ecs, *self.cluster.machines, *self.cluster.zookeeper.names):

@@ -35,7 +35,7 @@ from ..actors.rules.ring import Ring
 from ..actors.rules.transitions import EPOCHS_SKIPPED
 from .checks import ClusterState, Tenure, Violation, about_to_expire, every_slot_served, no_foreign_slots
 from .history import History, Outcome, Value
-from .workload import MIXES, Keys, Manner, Mix, Task, Workload
+from .workload import HEAVY_BYTES, HEAVY_KEYS, MIXES, Keys, Manner, Mix, Task, Workload
 
 Phase = change.Phase
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -66,6 +66,8 @@ COMMAND_SECONDS_MAX = 15.0
 """So long a command to the cluster is tried."""
 OPERATIONS_PER_SECOND = 30.0
 """What one client of a load asks for, unless said otherwise."""
+HEAVY_PER_SECOND = 2.0
+"""What the client of heavy values asks for: each is kept in the history, twice if it is read."""
 ERRORS_KEPT_MAX = 20
 
 
@@ -76,6 +78,10 @@ LIES: dict[Lie, str] = {
     "expiry": "another expiry, and its checksum is right",
     "nothing": "there is nothing",
 }
+
+
+NO_ROOM, IO_ERROR = "no space left on device", "input/output error"
+"""What a sync fails with."""
 
 
 class NotPossibleHere(Exception):
@@ -179,6 +185,8 @@ class Stage(ABC):
         self.seed = seed
         self.random = random_module.Random(f"{seed} story")
         """The dice of the story. Roll them only here, in the order of the story."""
+        self.more = random_module.Random(f"{seed} more")
+        """Dice for what a story was given later, so that a seed is the story that it was, and something besides."""
         self.history = History()
         self.timeline: list[Moment] = []
         self.loads: list[Load] = []
@@ -189,10 +197,13 @@ class Stage(ABC):
         self.power_cuts: list[float] = []
         """When what was acknowledged a moment before, and not synced yet, may have been lost."""
         self._fsync = "everysec"
+        self._scrub: int | None = None
         self._tell = tell
         self._keys: Keys | None = None
         self._full: set[str] = set()
         """Nodes whose disks are full."""
+        self._unsynced: set[str] = set()
+        """Nodes whose disks fail to sync."""
         self._crashed: set[str] = set()
         """Nodes that have lost a disk."""
         self._away: set[str] = set()
@@ -239,17 +250,20 @@ class Stage(ABC):
         min_copies: int = MIN_COPIES,
         out_after: float = OUT_AFTER_SECONDS,
         place: Place = "even",
+        scrub: int | None = None,
     ) -> None:
         """Start a cluster, and wait until it serves. ``replicas``: copies of each slot; None: REPLICAS.
         ``min_copies``: how many of them must be up for a write, where there are as many. ``out_after``: who has been
-        down for so long is given up; 0: nobody is. ``place``: how nodes get their tokens."""
+        down for so long is given up; 0: nobody is. ``place``: how nodes get their tokens. ``scrub``: so many bytes per
+        second each node compares with their other copies in the background; None: as this world does it."""
         copies = "" if replicas is None else f", {'one copy' if replicas == 1 else f'{replicas} copies'} of each slot"
         copies += "" if min_copies == MIN_COPIES else f", {min_copies} needed for a write"
         copies += "" if out_after == OUT_AFTER_SECONDS else f", {_given_up_after(out_after)}"
         copies += "" if place == "even" else f", placed by {place}"
+        copies += "" if scrub is None else f", compared at {scrub} bytes per second"
         parts = f"{_count(nodes, 'node')}, {_count(ecs, 'control service')} and ZooKeeper"
         self.say(f"{parts} start; fsync is {fsync}{copies}")
-        self._fsync = fsync
+        self._fsync, self._scrub = fsync, scrub
         self._start(nodes, ecs, fsync, REPLICAS if replicas is None else replicas, min_copies, out_after, place)
         self.wait_until(self.serves, SERVES_SECONDS_MAX, "the cluster serves")
 
@@ -288,6 +302,20 @@ class Stage(ABC):
         """Have the cluster keep shares even from now on. Raises RefusedByCluster."""
         self._command("BALANCE", "AUTO", "ON", "BY", by, "THRESHOLD", f"{100 * threshold:g}")
         self.say(f"the ring is to keep itself balanced by {by}, within {threshold:.0%}")
+
+    def limit(self, bytes_per_second: int) -> None:
+        """Have each node send no more than this of slots that move, until it is calm; 0: as much as it can. Raises
+        RefusedByCluster."""
+        self._command("LIMIT", "BYTES_PER_SECOND", str(bytes_per_second))
+        speed = f"{bytes_per_second} bytes per second" if bytes_per_second else "any speed"
+        self.say(f"slots are to move at {speed}")
+
+    def move_slowly(self, seconds: float) -> Load:
+        """Begin to write what is heavy, and have a node take about so long to send all of that; returns the load."""
+        load = self.load(clients=1, operations_per_second=HEAVY_PER_SECOND, manner="heavy")
+        self.wait_for(HEAVY_KEYS, load)
+        self.limit(round(HEAVY_KEYS * HEAVY_BYTES / seconds))
+        return load
 
     def weigh(self, id: str, capacity: int) -> None:
         """Say how many times the load of others a node is to have. Raises RefusedByCluster."""
@@ -433,6 +461,19 @@ class Stage(ABC):
         self._fill_disk(id, False)
         self._full.discard(id)
 
+    def fail_syncs(self, id: str, failure: str = IO_ERROR) -> None:
+        """From now on a node's disk takes what is written, and fails to sync it, until it is calm or the disk works
+        again. What was not synced may be gone with the life that wrote it."""
+        self.say(f"the disk of {id} fails to sync: {failure}")
+        self._fail_syncs(id, failure)
+        self._unsynced.add(id)
+
+    def mend_syncs(self, id: str) -> None:
+        """A node's disk syncs again."""
+        self.say(f"the disk of {id} syncs again")
+        self._fail_syncs(id, "")
+        self._unsynced.discard(id)
+
     def lie(self, id: str, how: Lie) -> bytes:
         """What a node's disk holds under some key is not what was written there; returns the key. It is one of those
         that clients use. Raises NotInTime when the node holds none of them."""
@@ -458,6 +499,12 @@ class Stage(ABC):
         differences = sum(int(each.get("different", 0)) for each in found.values() if each is not None)
         self.say(f"all copies are compared: {differences} slots differ")
         return differences
+
+    def begin_verify(self) -> None:
+        """Have every node that is up begin to compare all its slots with their other copies; it goes on by itself."""
+        self.say("all copies are to be compared")
+        for id in self.members():
+            self._order(id, "RING", "VERIFY", "START")
 
     def kill_everything(self) -> None:
         """Kill every process of the cluster: nodes, control services, ZooKeeper."""
@@ -656,10 +703,13 @@ class Stage(ABC):
     def calm(self) -> None:
         """End all faults, start everybody, wait until the ring is at rest, stop the loads, wait until all is tidy.
 
-        Where ZooKeeper has an older ring the newest is restored; where a disk has lied all copies are compared."""
+        Where ZooKeeper has an older ring the newest is restored; where a disk has lied all copies are compared. Slots
+        move at any speed."""
         self.say("calm: all faults end, everybody is started")
         for id in sorted(self._full):
             self.empty_disk(id)
+        for id in sorted(self._unsynced):
+            self.mend_syncs(id)
         self._end_faults()
         self._start_everything()
         accept_loss_at = self.now() + UNHEARD_SECONDS
@@ -685,8 +735,13 @@ class Stage(ABC):
         self.say(f"the cluster is steady: {_listed(self.members())} in ring {ring.epoch if ring is not None else 0}")
 
     def _why_not_settled_or_restored(self, accept_loss_at: float) -> str:
-        """As ``why_not_settled``; it also tries to have the ring restored that ZooKeeper has lost. Where for some time
-        only nodes are not heard that have lost the disk that is meant, it says that this is lost, as a person would."""
+        """As ``why_not_settled``; it also tries to have slots move at any speed, and the ring restored that ZooKeeper
+        has lost. Where for some time only nodes are not heard that have lost the disk that is meant, it says that this
+        is lost, as a person would."""
+        ring = self.ring()
+        if ring is not None and ring.move_bytes_per_second and not self.rolled_back:
+            with suppress(RefusedByCluster):  # nobody leads yet
+                self.limit(0)
         why = self.why_not_settled()
         if why and self.rolled_back:
             try:
@@ -783,10 +838,18 @@ class Stage(ABC):
     @abstractmethod
     def _fill_disk(self, id: str, full: bool) -> None: ...
     @abstractmethod
+    def _fail_syncs(self, id: str, failure: str) -> None:
+        """ "": they work again."""
+
+    @abstractmethod
     def _lie(self, id: str, how: Lie) -> bytes: ...
     @abstractmethod
     def _ask(self, id: str, *words: str) -> dict[str, Any] | None:
         """What one node answers to a command that is answered in JSON; None: it does not."""
+
+    @abstractmethod
+    def _order(self, id: str, *words: str) -> None:
+        """Send a command to one node, whatever it answers."""
 
     @abstractmethod
     def _kill_everything(self) -> None: ...

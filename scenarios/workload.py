@@ -19,6 +19,10 @@ with them befalls those as well:
     fleeting     set with an expiry
     hasty        acknowledged when one copy has them: a failure may take them back, but not once somebody has read them
     stale        reads of everybody's keys that successors may answer
+
+One manner asks for no less, and is there to make moves of slots last:
+
+    heavy        a few keys of its own, in the same slots, with values each of which is a chunk of a walk
 """
 
 import random as random_module
@@ -48,10 +52,13 @@ MIXES: Mapping[str, Mix] = {
 PADDING_BYTES = (0, 0, 0, 20, 400)
 """So much is added to a value, each as often."""
 
-Manner = Literal["", "fleeting", "hasty", "stale"]
+Manner = Literal["", "fleeting", "hasty", "stale", "heavy"]
 MANNERS: tuple[Manner, ...] = ("fleeting", "hasty", "stale")
+"""Those that ask for less."""
 EXPIRES_SECONDS = (0.1, 0.5, 1.5, 4.0, 3600.0)
 """So long fleeting values last, each as often."""
+HEAVY_KEYS, HEAVY_BYTES = 6, 256 * 1024
+"""So many keys have values of so many bytes, and some."""
 READ_AGAIN_MAX = 6
 """So many of the last keys that it has written a load reads that writes each once."""
 
@@ -131,6 +138,8 @@ class Workload:
         self._number += 1
         if self.manner in ("fleeting", "hasty"):
             return self._next_once()
+        if self.manner == "heavy":
+            return self._next_heavy()
         match kind:
             case "incr":
                 return Task(
@@ -158,6 +167,15 @@ class Workload:
         self._written.append(key)
         expires = self._random.choice(EXPIRES_SECONDS) if self.manner == "fleeting" else None
         return Task(kind="set", key=key, argument=self._tag().encode(), expires_seconds=expires)
+
+    def _next_heavy(self) -> Task:
+        """Write each of the heavy keys once; then write or read any."""
+        registers = self._keys.registers
+        keys = [b"heavy:%d:{%b}" % (each, registers[each % len(registers)]) for each in range(HEAVY_KEYS)]
+        if self._number > len(keys) and self._random.random() < 1 / 3:
+            return Task(kind="get", key=self._random.choice(keys))
+        key = keys[self._number - 1] if self._number <= len(keys) else self._random.choice(keys)
+        return Task(kind="set", key=key, argument=self._tag().encode() + b"." * HEAVY_BYTES)
 
     def heard(self, task: Task, value: Value) -> None:
         """An operation was done, and this is what its answer said."""

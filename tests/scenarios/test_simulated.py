@@ -10,6 +10,7 @@ import pytest
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.runtime.simulation.resp_caller import ErrorReply, NoReply
 from ringkeeper.runtime.simulation.world import SimulationFailed
+from ringkeeper.runtime.store import StoreError
 from ringkeeper.scenarios.simulated import SimulatedCluster
 from ringkeeper.scenarios.simulated_client import Outcome
 
@@ -212,6 +213,28 @@ def test_a_full_disk_refuses_writes_until_there_is_room(cluster: SimulatedCluste
         cluster.fill_disk(id, full=False)
     assert_filled(cluster)
     fill(cluster)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_what_a_disk_failed_to_sync_is_gone_with_the_life_that_wrote_it_once_that_is_noted(noted: bool) -> None:
+    with SimulatedCluster(seed=1, nodes=1) as cluster:
+        cluster.run_until(cluster.serves, 10)
+        fill(cluster)
+        cluster.run(2.0)
+        cluster.fail_syncs(A, StoreError("input/output error"))
+        assert call(cluster, "SET", "late", "value").reply == b"OK"
+        machine = cluster.machines[A]
+        machine.disk.lose_power = lambda: setattr(  # type: ignore[method-assign]
+            machine.disk, "records", machine.disk.records.crash()
+        )
+        cluster.run_until(lambda: cluster.node(A).store.dropped, 5)
+        if noted:
+            cluster.run_until(lambda: not machine.whole, 5)
+        cluster.fail_syncs(A, None)
+        cluster.restart(A)
+        cluster.run_until(cluster.serves, 30)
+        assert_filled(cluster)
+        assert call(cluster, "GET", "late").reply == (None if noted else b"value")
 
 
 def test_a_node_on_an_older_copy_of_its_disk_is_not_taken_for_the_newer_one(cluster: SimulatedCluster) -> None:

@@ -7,7 +7,7 @@ from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.checks import Violation, every_check
 from ringkeeper.scenarios.real_stage import RealStage
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
-from ringkeeper.scenarios.stage import Life, NotInTime, NotPossibleHere, RefusedByCluster, Stage
+from ringkeeper.scenarios.stage import IO_ERROR, NO_ROOM, Life, NotInTime, NotPossibleHere, RefusedByCluster, Stage
 
 pytestmark = pytest.mark.stories
 
@@ -218,6 +218,54 @@ def test_who_has_left_is_still_to_end_also_when_nobody_can_say_in_which_life_it_
     assert stage.why_not_steady() == f"{B} run and are no members"
 
 
+def test_slots_move_slowly_until_it_is_calm(stage: SimulatedStage) -> None:
+    stage.load(keys=10)
+    stage.move_slowly(60.0)
+    ring = stage.ring()
+    assert ring is not None and 20_000 < ring.move_bytes_per_second < 30_000
+    newcomers = stage.join()
+    assert stage.wait_for_phase("transfer")
+    stage.let_pass(8.0)
+    assert stage.phase() == "transfer"
+    stage.calm()
+    assert newcomers[0] in stage.members() and stage.now() < 30.0
+    assert every_check(stage.history, stage.state(), tenures=stage.tenures) == []
+
+
+@pytest.mark.parametrize("failure", [IO_ERROR, NO_ROOM])
+def test_who_fails_to_sync_is_made_equal_and_nothing_is_lost(failure: str) -> None:
+    with SimulatedStage(seed=3) as stage:
+        stage.start(nodes=3, replicas=3)
+        load = stage.load(keys=10)
+        stage.wait_for(50, load)
+        before = stage.lives()[A]
+        stage.fail_syncs(A, failure)
+        stage.wait_for(50, load)
+        stage.wait_until(lambda: A not in stage.members(), 10, f"{A} is down")
+        stage.mend_syncs(A)
+        stage.wait_for_members((A, B, C))
+        assert stage.lives()[A].incarnation != before.incarnation
+        stage.calm()
+        assert every_check(stage.history, stage.state(), tenures=stage.tenures) == stage.unmet == []
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_copies_that_are_found_to_differ_are_told_of_unless_a_disk_has_lied(lies: bool) -> None:
+    with SimulatedStage(seed=3) as stage:
+        stage.start(nodes=3, replicas=3)
+        load = stage.load("set", keys=10)
+        stage.wait_for(50, load)
+        load.stop()
+        stage.begin_verify()
+        stage.let_pass(2.0)
+        assert not stage.unmet
+        stage.lie(A, "value")
+        stage._lied = lies
+        stage.begin_verify()
+        stage.let_pass(2.0)
+        assert [violation.check for violation in stage.unmet] == ["copies_equal"] * (not lies)
+
+
 # The end
 
 
@@ -266,5 +314,7 @@ def test_what_cannot_be_done_with_processes_says_so_and_does_nothing() -> None:
             stage.cut_power(A)
         with pytest.raises(NotPossibleHere, match="--simulate"):
             stage.lie(A, "flip")
+        with pytest.raises(NotPossibleHere, match="--simulate"):
+            stage.fail_syncs(A)
         with pytest.raises(NotPossibleHere, match="--simulate"):
             stage.cut_all_power()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ringkeeper.actors.rules.commands import COMMANDS, find
 from ringkeeper.actors.rules.slots import slot
 from ringkeeper.scenarios.history import CONDITIONAL, KINDS
-from ringkeeper.scenarios.workload import MIXES, Keys, Manner, Task, Workload
+from ringkeeper.scenarios.workload import HEAVY_BYTES, HEAVY_KEYS, MIXES, Keys, Manner, Task, Workload
 
 
 def workload(seed: int, mix: str = "mixed", client: str = "client-1") -> Workload:
@@ -88,3 +88,13 @@ def test_replies_become_values() -> None:
     for kind in CONDITIONAL - {"setnx"}:
         assert (value_of(kind, b"OK"), value_of(kind, None)) == (True, False)
     assert (value_of("setnx", 1), value_of("delete", 0)) == (True, False)
+
+
+def test_what_is_heavy_is_written_once_each_and_then_again_or_read() -> None:
+    keys = Keys.drawn(random.Random(1), 12)
+    asked = Workload("client-1", random.Random(2), keys, MIXES["get"], "heavy")
+    tasks = [asked.next() for _ in range(60)]
+    assert len({task.key for task in tasks[:HEAVY_KEYS] if task.kind == "set"}) == HEAVY_KEYS
+    assert len({task.key for task in tasks}) == HEAVY_KEYS and {task.kind for task in tasks} == {"get", "set"}
+    assert {slot(task.key) for task in tasks} <= {slot(key) for key in keys.registers}
+    assert all(len(task.argument) > HEAVY_BYTES for task in tasks if isinstance(task.argument, bytes))
