@@ -11,19 +11,21 @@ Every seed chooses the few kinds of events that its story is made of, and how of
 once seldom goes deep (swarm testing, Groce et al. 2012). Moments come in bursts, since what goes wrong goes wrong in
 the midst of something else.
 
-Nothing befalls a cluster that may lose acknowledged writes. With one copy of each slot power is cut only under
-``fsync = always``, and no disk is lost. With several a disk may be lost, and power be cut whatever ``fsync`` is, but
-only of a node all of whose lists keep an up member that nothing like it has befallen in this life; and not where a list
-is in trouble, or where one copy is enough for a write, since that very node may be the last to hold everything. It is
-decided when it is to happen. The same goes for a disk that lies; where one does, dead nodes are not given up in the
-midst of the story. What lies is a bit that is flipped: what has a good checksum passes for what was written, until all
-copies are compared. Where ZooKeeper has an older ring no disk is touched until the newest is restored.
+Nothing befalls a cluster that may lose acknowledged writes. With one copy of each slot power is cut only under ``fsync
+= always``, and no disk is lost. With several a disk may be lost, and power be cut whatever ``fsync`` is, but only of a
+node all of whose lists keep an up member that nothing like it has befallen in this life; and not where a list is in
+trouble, or where one copy is enough for a write, since that very node may be the last to hold everything. It is decided
+when it is to happen. The same goes for a disk that fails to sync, unless ``fsync = always``, and for one that lies;
+where one does, dead nodes are not given up in the midst of the story. Several may lie at once, as long as each list has
+a member that holds everything, which nothing befalls then. What lies is a bit that is flipped: what has a good checksum
+passes for what was written, until all copies are compared. Where ZooKeeper has an older ring no disk is touched until
+the newest is restored.
 """
 
 import heapq
 import random as random_module
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -35,8 +37,8 @@ from ..actors.config import OUT_AFTER_SECONDS
 from ..actors.rules.ring import Node, Ring
 from ..actors.rules.transitions import target
 from .play import Scenario
-from .stage import PHASES, NotInTime, Phase, RefusedByCluster, Stage
-from .workload import MANNERS, MIXES, Manner
+from .stage import HEAVY_PER_SECOND, IO_ERROR, NO_ROOM, PHASES, NotInTime, Phase, RefusedByCluster, Stage
+from .workload import HEAVY_BYTES, HEAVY_KEYS, MANNERS, MIXES, Manner
 
 What = Literal[
     "join",
@@ -63,11 +65,15 @@ What = Literal[
     "replace",
     "copies",
     "old zookeeper",
+    "fail syncs",
+    "verify",
+    "limit",
 ]
-"""What may happen. ``kill``, ``cut power``, ``crash disk``, ``fill disk``, ``pause``, ``slow``, the cuts, what is late,
-and ``zookeeper`` last for ``seconds``; an old ZooKeeper is what it was ``seconds`` before, until its ring is restored.
-Late news: a node hears of ZooKeeper, hence of every ring, later than others; late words: others hear of it later; a
-late line: one other does. A reset breaks the connections of two nodes, with what is under way on them."""
+"""What may happen. ``kill``, ``cut power``, ``crash disk``, ``fill disk``, ``fail syncs``, ``pause``, ``slow``, the
+cuts, what is late, a ``limit``, and ``zookeeper`` last for ``seconds``; an old ZooKeeper is what it was ``seconds``
+before, until its ring is restored. Late news: a node hears of ZooKeeper, hence of every ring, later than others; late
+words: others hear of it later; a late line: one other does. A reset breaks the connections of two nodes, with what is
+under way on them."""
 WHATS: tuple[What, ...] = get_args(What)
 
 CHANGES: tuple[What, ...] = ("join", "leave")
@@ -75,8 +81,12 @@ LINE_FAULTS: tuple[What, ...] = ("late line", "reset")
 """What befalls the lines between two nodes."""
 HEALED_FAULTS: tuple[What, ...] = ("fill disk", "lie", "replace", "copies", "old zookeeper", "kill", "crash disk")
 """What a cluster heals, and what changes its copies."""
+DISK_FAULTS: tuple[What, ...] = ("fail syncs", "lie", "verify")
+"""What copies are compared for, and that they are."""
 ONE_COPY_FAULTS: tuple[What, ...] = tuple(
-    what for what in WHATS if what not in (*CHANGES, *LINE_FAULTS, *HEALED_FAULTS) or what == "kill"
+    what
+    for what in WHATS
+    if what not in (*CHANGES, *LINE_FAULTS, *HEALED_FAULTS, *DISK_FAULTS, "limit") or what == "kill"
 )
 COPIES_FAULTS: tuple[What, ...] = ("kill", "pause", "cut", "cut from zookeeper", "session", "cut power", "crash disk")
 """What rings with several copies are there for."""
@@ -115,6 +125,15 @@ PHASE_SECONDS_MAX = 3.0
 """So long an event that is to meet a phase of a change waits for it."""
 PHASE_LOOK_SECONDS = 0.002
 
+MOVES_SECONDS = (2.0, 6.0, 20.0)
+"""About so long it takes in a slow story until a node has sent all that is heavy."""
+MET_SECONDS = (0.2, 4.0)
+"""So long a slow change has been under way when something meets it."""
+SYNC_FAILS_SECONDS_MIN = 1.2
+"""A disk that is synced once a second is to fail at least once."""
+SCRUB_BYTES_PER_SECOND = (0, 0, 50_000, 1_000_000)
+"""So fast are copies compared in the background: not at all, in a minute, at once."""
+
 REDUCE_SECONDS_MAX = 60.0
 
 
@@ -145,6 +164,10 @@ class Event:
     one_way: bool = False
     phase: Phase | None = None
     """It waits for the change in flight, or the next that begins, to come to this phase; None: it does not wait."""
+    no_room: bool = False
+    """To syncs: they fail for want of room."""
+    bytes_per_second: int = 1000
+    """To a limit: what slots move at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +198,12 @@ class Schedule:
     """Besides the others, a client for each, which asks for no more than its manner (`workload.py`) says."""
     readers: int = 0
     """Besides the others, so many clients only read: who writes waits where reads are answered, and writes are not."""
+    heavy: bool = False
+    """Some values are so large that moving them lasts."""
+    scrub_bytes_per_second: int = 0
+    """So fast are copies compared in the background; 0: they are not."""
+    many_lie: bool = False
+    """A disk may lie where another does already."""
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
@@ -225,7 +254,62 @@ def draw(seed: int) -> Schedule:
     schedule = _with_copies(schedule, random_module.Random(f"{seed} copies"))
     schedule = _with_lines(schedule, random_module.Random(f"{seed} lines"))
     schedule = _with_healing(schedule, random_module.Random(f"{seed} healing"))
-    return _with_all_dead(schedule, random_module.Random(f"{seed} all dead"))
+    schedule = _with_all_dead(schedule, random_module.Random(f"{seed} all dead"))
+    return _with_more(schedule, random_module.Random(f"{seed} and more"))
+
+
+def _with_more(schedule: Schedule, random: random_module.Random) -> Schedule:
+    """Every other story with slow moves that are met by something, or with disks that are not to be trusted, or both;
+    and with comparisons in the midst of it all."""
+    if random.random() < 0.5:
+        return schedule
+    slow = random.random() < 0.6
+    events = list(_slow_moves(schedule, random)) if slow else []
+    kinds = random.sample(DISK_FAULTS, random.randint(0 if slow else 1, 3))
+    if schedule.copies == 1:
+        kinds = [what for what in kinds if what == "fail syncs" and schedule.fsync == "always"]
+    at = random.uniform(0.5, 3.0)
+    while kinds and at < schedule.seconds:
+        event = _event(random, at, random.choice(kinds))
+        if event.what == "fail syncs":
+            lasts = max(event.seconds, SYNC_FAILS_SECONDS_MIN)
+            event = replace(event, seconds=lasts, no_room=schedule.copies > 1 and random.random() < 0.4)
+        events.append(event)
+        at += random.uniform(0.0, random.choice((0.3, 3.0, 8.0)))
+    return replace(
+        schedule,
+        events=tuple(sorted((*schedule.events, *events), key=lambda event: event.at)),
+        heavy=slow,
+        min_copies=schedule.copies if random.random() < 0.25 else schedule.min_copies,
+        scrub_bytes_per_second=random.choice(SCRUB_BYTES_PER_SECOND),
+        many_lie=True,
+        out_after_seconds=OUT_AFTER_SECONDS if "lie" in kinds else schedule.out_after_seconds,
+    )
+
+
+def _slow_moves(schedule: Schedule, random: random_module.Random) -> Iterator[Event]:
+    """Slots move slowly, most of the time, and whatever makes them move is soon followed by something else."""
+    several = schedule.copies > 1
+    moves: tuple[What, ...] = (*CHANGES, "replace", *(("kill", "crash disk", "copies") if several else ()))
+    meets: tuple[What, ...] = ("kill", "pause", "cut", "reset", "session", "kill ecs", "cancel", "restart", *CHANGES)
+    if several:
+        meets += ("kill", "crash disk", "cut power", "replace")
+    limit = round(HEAVY_KEYS * HEAVY_BYTES / random.choice(MOVES_SECONDS))
+    at = random.uniform(0.0, 2.0)
+    while at < schedule.seconds:
+        lasts = random.choice((schedule.seconds, random.uniform(3.0, 12.0)))
+        yield replace(_event(random, at, "limit"), seconds=round(lasts, 3), bytes_per_second=limit)
+        at += lasts + random.uniform(0.0, 4.0)
+    at = random.uniform(1.0, 4.0)
+    while at < schedule.seconds:
+        copies = random.randint(2, 3)
+        yield replace(_event(random, at, random.choice(moves)), number=copies, needed=random.randint(1, copies))
+        met = at
+        for _ in range(random.choice((0, 1, 1, 2))):
+            met += random.uniform(*MET_SECONDS)
+            if met < schedule.seconds:
+                yield _event(random, met, random.choice(meets))
+        at = met + random.uniform(2.0, 12.0)
 
 
 def _with_healing(schedule: Schedule, random: random_module.Random) -> Schedule:
@@ -372,6 +456,7 @@ def as_scenario(schedule: Schedule) -> Scenario:
             replicas=schedule.copies,
             min_copies=schedule.min_copies,
             out_after=schedule.out_after_seconds,
+            scrub=schedule.scrub_bytes_per_second,
         )
         stage.load(
             schedule.mix,
@@ -383,6 +468,9 @@ def as_scenario(schedule: Schedule) -> Scenario:
             stage.load("get", clients=schedule.readers, operations_per_second=schedule.operations_per_second)
         for manner in schedule.manners:
             stage.load("get", clients=1, operations_per_second=min(15.0, schedule.operations_per_second), manner=manner)
+
+        if schedule.heavy:
+            stage.load(clients=1, operations_per_second=HEAVY_PER_SECOND, manner="heavy")
 
     def story(stage: Stage) -> None:
         _Player(stage, schedule).play()
@@ -442,6 +530,11 @@ class _Player:
             self._after(event.seconds, self._put_zookeeper_back)
         elif event.what == "zookeeper":
             stage.zookeeper_away(event.seconds)
+        elif event.what == "verify":
+            stage.begin_verify()
+        elif event.what == "limit":
+            self._limit(event.bytes_per_second)
+            self._after(event.seconds, lambda: self._limit(0))
         elif event.what == "kill ecs":
             if not stage.rolled_back:  # it may be the last that knows of the newer ring
                 stage.kill_ecs_leader()
@@ -449,6 +542,10 @@ class _Player:
             stage.pause_ecs_leader(event.seconds)
         elif running:
             self._befalls(event, running[event.who % len(running)], running)
+
+    def _limit(self, bytes_per_second: int) -> None:
+        with suppress(RefusedByCluster):  # it is so already, or nobody can be asked
+            self._stage.limit(bytes_per_second)
 
     def _cancel(self) -> None:
         ring = self._stage.ring()
@@ -506,6 +603,10 @@ class _Player:
             case "fill disk":
                 stage.fill_disk(id)
                 self._after(event.seconds, lambda: self._empty(id))
+            case "fail syncs":
+                if self._schedule.fsync == "always" or self._may_lose(id):
+                    stage.fail_syncs(id, NO_ROOM if event.no_room else IO_ERROR)
+                    self._after(event.seconds, lambda: stage.mend_syncs(id))
             case "lie":
                 self._lie(id)
             case "restart":
@@ -559,25 +660,30 @@ class _Player:
                     self._stage.delay(id, other, distance)
                     self._stage.delay(other, id, distance)
 
-    def _may_lose(self, id: str) -> bool:
-        """Whether nothing acknowledged is lost with what a node holds; if so it is taken to lose it now."""
+    def _may_lose(self, id: str, *, lies: bool = False) -> bool:
+        """Whether nothing acknowledged is lost with what a node holds, or with a record about which its disk ``lies``;
+        if so it is taken to lose it now."""
         ring = self._stage.ring()
         if ring is None or self._stage.rolled_back:
             return False
-        if not self._others_hold(ring, id) or ring.change is not None and not self._others_hold(target(ring), id):
+        rings = [ring, *([target(ring)] if ring.change is not None else [])]
+        if not all(self._others_hold(each, id, lies=lies) for each in rings):
             return False
         known = ring.by_id.get(id)
         self._harmed[id] = known.incarnation if known is not None else ""
         return True
 
-    def _others_hold(self, ring: Ring, id: str) -> bool:
+    def _others_hold(self, ring: Ring, id: str, *, lies: bool) -> bool:
         """Whether each list of a node has another one that holds everything, and runs; and none of them is in trouble.
+        Those whose disks lie already keep no other from lying, where many may.
 
         Not where one copy is enough for a write: who is down last by the ring is then the only complete one, though it
         may have died first (R14)."""
         if ring.min_copies == 1 or len(ring.circle) == 1:
             return False
         whole, harmed = self._whole(ring), {node.id for node in ring.circle if node.state == "up" and self._hurt(node)}
+        if lies and self._schedule.many_lie:
+            harmed -= {node.id for node in ring.circle if self._lies(node)}
         for _, members in ring.list_runs:
             others = {node.id for node in members if node.id != id}
             if len(others) < len(members) and (not whole & others or harmed & others):
@@ -611,7 +717,7 @@ class _Player:
     def _lie(self, id: str) -> None:
         """A bit of a record is flipped. Not while fewer copies are wanted: the only one left may be the bad one."""
         ring = self._stage.ring()
-        if ring is None or id not in ring.by_id or not self._may_lose(id):
+        if ring is None or id not in ring.by_id or not self._may_lose(id, lies=True):
             return
         wishes = (*ring.queue, *((ring.change.wish,) if ring.change is not None else ()))
         if all(wish.copies is None for wish in wishes):
