@@ -71,6 +71,12 @@ def copies_made_from_one_that_is_returning(patch: Patch) -> None:
     patch.setattr(Ring, "coordinators", table)
 
 
+def whom_writes_wait_for_waits_all_the_same(patch: Patch) -> None:
+    """R8: who is back while a change is in flight is raised when that has ended, whatever waits for it meanwhile."""
+    patch.setattr(Ecs, "_goes_first", lambda self, ring, id: False)
+    patch.setattr(Ecs, "_caught_up", lambda self, ring: ())
+
+
 class Planted(NamedTuple):
     """A fault, the scenario that finds it, and with which seed."""
 
@@ -84,5 +90,8 @@ FAULTS: dict[str, Planted] = {
     "replaced before the copies exist": Planted(replaced_before_the_copies_exist, "node_is_replaced", 31),
     "slots dropped while a list is not up": Planted(slots_dropped_while_a_list_is_not_up, "deleted_stays_deleted", 1),
     "copies made from one that is returning": Planted(copies_made_from_one_that_is_returning, "node_comes_back", 2),
+    "whom writes wait for waits all the same": Planted(
+        whom_writes_wait_for_waits_all_the_same, "one_is_back_beside_a_slow_change", 1
+    ),
 }
 """By name: how it is planted, and what finds it."""

@@ -33,6 +33,7 @@ SCENARIOS = (
     "node_is_replaced",
     "node_comes_back",
     "two_die_one_after_the_other",
+    "one_is_back_beside_a_slow_change",
     "deleted_stays_deleted",
     "rolling_upgrade",
     "disk_is_lost",
