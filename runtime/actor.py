@@ -293,7 +293,9 @@ class _Inhabitant:
 
     def _exited(self, wish: SystemExit) -> RuntimeError:
         """What whoever asked is told of ``exit()`` in an actor: raised as itself it would end their program."""
-        return RuntimeError(f"{self.name} called exit({wish.code!r})")
+        exited = RuntimeError(f"{self.name} called exit({wish.code!r})")
+        exited.__cause__ = wish
+        return exited
 
     def now(self) -> float:
         """Seconds of a clock that never goes back; means nothing in another process."""
@@ -341,6 +343,12 @@ class Actor(_Inhabitant, pykka.Actor):
             return super()._handle_receive(message)
         except SystemExit as wish:
             raise self._exited(wish) from wish
+
+    def _stop(self) -> None:
+        try:
+            super()._stop()
+        except SystemExit as wish:  # in on_stop, of which Pykka catches every Exception
+            self._handle_failure(RuntimeError, self._exited(wish), None)
 
     def _remind(self, message: Any) -> None:
         """What a failed actor wanted to be reminded of is nothing to the one that takes its place."""
@@ -416,10 +424,18 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
 
     def _actor_loop(self) -> None:
         _here.blocking = self
-        super()._actor_loop()
+        for part in (self._actor_loop_setup, self._actor_loop_running):
+            try:
+                part()
+            except SystemExit as wish:  # in on_start or on_failure, of which Pykka catches every Exception
+                self._handle_failure(RuntimeError, self._exited(wish), None)
+        self._actor_loop_teardown()
 
     def _stop(self) -> None:
-        super()._stop()
+        try:
+            super()._stop()
+        except SystemExit as wish:  # in on_stop
+            self._handle_failure(RuntimeError, self._exited(wish), None)
         self.system.ended_on_its_thread(self, None)
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:

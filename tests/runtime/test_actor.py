@@ -8,6 +8,7 @@ from typing import Any
 
 import pykka
 import pytest
+from pykka.messages import _ActorStop
 from ringkeeper.runtime.actor import Actor, BlockingActor, LoopFuture, Mailbox, WouldDeadlock
 from ringkeeper.runtime.harness import Harness
 from ringkeeper.runtime.message import message
@@ -229,6 +230,78 @@ def test_an_actor_that_calls_exit_fails_and_nobody_else_ends(cls: type) -> None:
         assert told.wait(10)
         assert not leaver.is_alive()
         assert system.spawn(Echo, name="echo").ask("and you?", timeout=10) == "and you?"
+
+
+class Quitter(BlockingActor):
+    """Fails on every message, and calls exit() in one of the hooks of its life."""
+
+    def __init__(self, hook: str, gate: threading.Event) -> None:
+        super().__init__()
+        self.hook, self.gate = hook, gate
+
+    def _exit_in(self, hook: str) -> None:
+        if hook == self.hook:
+            raise SystemExit(3)
+
+    def on_start(self) -> None:
+        assert self.gate.wait(10)
+        self._exit_in("on_start")
+
+    def on_failure(self, *failure: Any) -> None:
+        self._exit_in("on_failure")
+
+    def on_stop(self) -> None:
+        self._exit_in("on_stop")
+
+    def on_receive(self, message: Any) -> Any:
+        raise ValueError("told to fail")
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_failure", "on_stop"])
+def test_a_blocking_actor_that_calls_exit_in_a_hook_ends_and_leaves_no_question_open(hook: str) -> None:
+    with Home() as system:
+        told, gate = threading.Event(), threading.Event()
+        failures: list[BaseException] = []
+
+        def escalate(name: str, failure: BaseException) -> None:
+            failures.append(failure)
+            told.set()
+
+        system.on_escalation = escalate
+        quitter = system.spawn(Quitter, hook, gate, name="quitter", supervision=ESCALATE)
+        quitter.tell(_ActorStop() if hook == "on_stop" else "fail")
+        question = quitter.ask("answer?", block=False)
+        gate.set()
+        with pytest.raises(pykka.ActorDeadError):
+            question.get(timeout=10)
+        assert told.wait(10)
+        assert type(failures[0]) is (ValueError if hook == "on_failure" else RuntimeError)
+        assert not quitter.is_alive() and system.find("quitter") is None
+
+
+def test_a_stopped_blocking_actor_that_calls_exit_is_forgotten_and_whoever_stopped_it_goes_on() -> None:
+    with Home() as system:
+        gate = threading.Event()
+        gate.set()
+        quitter = system.spawn(Quitter, "on_stop", gate, name="quitter")
+        assert quitter.stop(timeout=10)
+        on_the_loop(system, lambda: None)
+        assert system.find("quitter") is None
+
+
+class StoppedByExit(Actor):
+    def on_stop(self) -> None:
+        raise SystemExit(3)
+
+
+def test_a_system_stops_the_others_when_one_calls_exit_as_it_is_stopped() -> None:
+    loop = VirtualLoop()
+    system = ActorSystem(loop=loop)
+    older = system.spawn(Notebook, name="older")
+    system.spawn(StoppedByExit, name="quitter")
+    loop.run_until_idle()
+    system.stop()
+    assert not older.is_alive() and not system.names()
 
 
 def test_more_failures_than_allowed_escalate_and_watchers_are_told() -> None:
