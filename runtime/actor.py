@@ -431,6 +431,9 @@ class BlockingActor(_Inhabitant, pykka.ThreadingActor):
                 self._handle_failure(RuntimeError, self._exited(wish), None)
         self._actor_loop_teardown()
 
+    def _actor_loop_teardown(self) -> None:
+        self.system.return_mail(self.ref)  # Pykka's own answers questions, and forgets what was told
+
     def _stop(self) -> None:
         try:
             super()._stop()

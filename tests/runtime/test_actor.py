@@ -342,6 +342,19 @@ def test_mail_of_a_stopped_actor_becomes_dead_letters_and_questions_are_answered
     system.stop()
 
 
+def test_mail_of_a_blocking_actor_that_ends_becomes_dead_letters_too() -> None:
+    with Home() as system:
+        gate = threading.Event()
+        quitter = system.spawn(Quitter, "none", gate, name="quitter")
+        quitter.tell("fail")
+        quitter.tell("lost")
+        question = quitter.ask("answer?", block=False)  # behind them: when it is answered both are settled
+        gate.set()
+        with pytest.raises(pykka.ActorDeadError):
+            question.get(timeout=10)
+        assert system.dead_letters == 1
+
+
 def test_a_turn_that_was_announced_before_the_system_stopped_does_nothing() -> None:
     loop = VirtualLoop()
     system = ActorSystem(loop=loop)
