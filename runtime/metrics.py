@@ -2,7 +2,8 @@
 
 Who has figures says them when asked: an actor by its method ``metrics``, what is no actor (a bridge, the process
 itself) by a function in ``ActorSystem.metric_sources``. Between two looks nothing is computed; what must be counted
-while it happens is a number that its owner adds to. Figures of the same name, from several actors, become one metric.
+while it happens is a number that its owner adds to. Figures of the same name, from several actors, become one metric;
+they must be of one kind, and differ by their labels.
 
 The names are Prometheus' own kind (``ringkeeper_requests_total``, seconds and bytes, labels). They are told as JSON by
 the observer's word METRICS, and as Prometheus reads them by ``metrics_endpoint.py``.
@@ -17,6 +18,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -109,21 +111,33 @@ def quantile(bounds: Iterable[tuple[float, float]], part: float) -> float | None
 
 
 def collect(system: ActorSystem) -> dict[str, Metric]:
-    """All figures of a process, by name."""
-    found: dict[str, Metric] = {}
-    for metric in _all(system):
-        known = found.get(metric.name)
-        before = known.samples if known is not None else ()
-        found[metric.name] = metric._replace(samples=[*before, *metric.samples])
-    return dict(sorted(found.items()))
+    """All figures of a process, by name.
+
+    Of one name there is one kind and one help, and one figure for the same labels: what was told first stands. What
+    does not fit to it is left out, and logged once; whoever reads it would take the wrong one, or refuse them all.
+    """
+    found: dict[str, tuple[Metric, dict[frozenset[tuple[str, str]], tuple[Labels, float | Histogram]]]] = {}
+    for source, metric in _all(system):
+        first, samples = found.setdefault(metric.name, (metric, {}))
+        if metric.kind != first.kind:
+            _leave_out(system, source, metric, f"it is told as a {metric.kind}, and was as a {first.kind}")
+            continue
+        for labels, value in metric.samples:
+            key = frozenset(labels.items())
+            if key in samples:
+                _leave_out(system, source, metric, f"it was told before with the same labels, {labels}")
+            else:
+                samples[key] = (labels, value)
+    return {name: first._replace(samples=list(samples.values())) for name, (first, samples) in sorted(found.items())}
 
 
-def _all(system: ActorSystem) -> Iterator[Metric]:
-    yield from _of_actors(system)
-    for name, source in list(system.metric_sources.items()):
-        yield from _of(system, name, source)
-    for actor in system.inhabitants():
-        yield from _of(system, type(actor).__name__, actor.metrics)
+def _all(system: ActorSystem) -> Iterator[tuple[str, Metric]]:
+    """Every metric, and who tells it."""
+    sources: list[tuple[str, Source]] = [("the actors", partial(_of_actors, system)), *system.metric_sources.items()]
+    sources += [(type(actor).__name__, actor.metrics) for actor in system.inhabitants()]
+    for name, source in sources:
+        for metric in _of(system, name, source):
+            yield name, metric
 
 
 def _of(system: ActorSystem, name: str, source: Source) -> list[Metric]:
@@ -135,6 +149,13 @@ def _of(system: ActorSystem, name: str, source: Source) -> list[Metric]:
             system.metrics_missing.add(name)
             log.exception("the figures of %s cannot be told, which is not said again", name)
         return []
+
+
+def _leave_out(system: ActorSystem, source: str, metric: Metric, why: str) -> None:
+    missing = f"{metric.name} of {source}"
+    if missing not in system.metrics_missing:
+        system.metrics_missing.add(missing)
+        log.error("%s is left out, which is not said again: %s", missing, why)
 
 
 def _of_actors(system: ActorSystem) -> Iterator[Metric]:
@@ -156,23 +177,26 @@ def _of_actors(system: ActorSystem) -> Iterator[Metric]:
     yield counter("dead_letters", "Messages that nobody handled.", system.dead_letters)
 
 
+def told(metric: Metric) -> Iterator[tuple[str, Labels, float]]:
+    """The figures of a metric as Prometheus names them: a counter's end in ``_total``, a histogram is several."""
+    suffix = "_total" if metric.kind == "counter" else ""
+    for labels, value in metric.samples:
+        if isinstance(value, Histogram):
+            for bound, so_far in value.cumulative():
+                yield f"{metric.name}_bucket", {**labels, "le": bound}, so_far
+            yield f"{metric.name}_sum", labels, value.sum
+            yield f"{metric.name}_count", labels, value.count
+        else:
+            yield metric.name + suffix, labels, value
+
+
 def as_json(metrics: Iterable[Metric]) -> dict[str, Any]:
     """By name as Prometheus tells it: the value, or [labels, value] of each where there are labels."""
-    told: dict[str, list[tuple[Labels, float]]] = {}
+    by_name: dict[str, list[list[Any]]] = {}
     for metric in metrics:
-        for labels, value in metric.samples:
-            if isinstance(value, Histogram):
-                rows = told.setdefault(f"{metric.name}_bucket", [])
-                rows.extend(({**labels, "le": bound}, so_far) for bound, so_far in value.cumulative())
-                told.setdefault(f"{metric.name}_sum", []).append((labels, value.sum))
-                told.setdefault(f"{metric.name}_count", []).append((labels, value.count))
-            else:
-                suffix = "_total" if metric.kind == "counter" else ""
-                told.setdefault(metric.name + suffix, []).append((labels, value))
-    return {
-        name: rows[0][1] if len(rows) == 1 and not rows[0][0] else [list(row) for row in rows]
-        for name, rows in told.items()
-    }
+        for name, labels, value in told(metric):
+            by_name.setdefault(name, []).append([labels, value])
+    return {name: rows[0][1] if len(rows) == 1 and not rows[0][0] else rows for name, rows in by_name.items()}
 
 
 def metrics(system: ActorSystem, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ loopback unless it was told otherwise.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from .metrics import Histogram, LoopDelay, Metric, collect
+from .metrics import LoopDelay, Metric, collect, told
 from .system import ActorSystem
 from .world import Loop, Network, Timer
 
@@ -135,23 +135,9 @@ def exposition(system: ActorSystem) -> bytes:
 
 
 def _family(metric: Metric) -> Any:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client import Metric as Family  # not a GaugeMetricFamily, say: its samples all have the same labels
 
-    names = list(metric.samples[0][0]) if metric.samples else []
-    if metric.kind == "histogram":
-        family = HistogramMetricFamily(metric.name, metric.help, labels=names)
-        for labels, counted in _histograms(metric):
-            family.add_metric([labels[name] for name in names], list(counted.cumulative()), counted.sum)
-        return family
-    simple = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
-        metric.name, metric.help, labels=names
-    )
-    for labels, value in metric.samples:
-        simple.add_metric([labels[name] for name in names], cast(float, value))
-    return simple
-
-
-def _histograms(metric: Metric) -> Iterator[tuple[dict[str, str], Histogram]]:
-    for labels, value in metric.samples:
-        assert isinstance(value, Histogram)
-        yield labels, value
+    family = Family(metric.name, metric.help, metric.kind)
+    for name, labels, value in told(metric):
+        family.add_sample(name, labels, value)
+    return family

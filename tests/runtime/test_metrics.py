@@ -1,6 +1,7 @@
 """Figures of a process: gathered from its actors when somebody asks, told as JSON and as Prometheus reads them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,6 +75,57 @@ def test_a_source_that_fails_takes_nobody_elses_figures_away_and_is_logged_once(
     logged = [record.getMessage() for record in caplog.records]
     assert [line.split(" cannot ")[0] for line in logged] == ["the figures of process", "the figures of Broken"]
     harness.system.stop()
+
+
+class Teller(Actor):
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def metrics(self) -> list[Metric]:
+        return [self.metric]
+
+
+def told_of(*metrics: Metric) -> tuple[Any, dict[str, list[tuple[dict[str, str], float]]]]:
+    """What is told as JSON under the name ringkeeper_x, and how Prometheus reads it."""
+    harness = Harness(Counting)
+    for number, metric in enumerate(metrics):
+        harness.system.spawn(Teller, metric, name=f"teller-{number}")
+    text = exposition(harness.system).decode()
+    read: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            read.setdefault(sample.name, []).append((sample.labels, sample.value))
+    assert text.count("# TYPE ringkeeper_x") == text.count("# HELP ringkeeper_x") == 1
+    json = as_json(collect(harness.system).values())
+    harness.system.stop()
+    return {name: rows for name, rows in json.items() if name.startswith("ringkeeper_x")}, {
+        name: rows for name, rows in read.items() if name.startswith("ringkeeper_x")
+    }
+
+
+def test_figures_of_one_name_may_have_different_labels(caplog: pytest.LogCaptureFixture) -> None:
+    all_, some = gauge("x", "Here.", 1), gauge("x", "There.", 2, of="some")
+    for order in ((all_, some), (some, all_)):
+        rows = [(dict(metric.samples[0][0]), metric.samples[0][1]) for metric in order]
+        assert told_of(*order) == ({"ringkeeper_x": [list(row) for row in rows]}, {"ringkeeper_x": rows})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        (counter("x", "Here.", 2, of="some"), "it is told as a counter, and was as a gauge"),
+        (histogram("x", "Here.", Histogram(), of="some"), "it is told as a histogram, and was as a gauge"),
+        (gauge("x", "Here.", 1), "it was told before with the same labels, {}"),
+    ],
+)
+def test_a_figure_that_does_not_fit_to_what_has_its_name_is_left_out_and_logged_once(
+    caplog: pytest.LogCaptureFixture, second: Metric, why: str
+) -> None:
+    assert told_of(gauge("x", "Here.", 1), second) == ({"ringkeeper_x": 1}, {"ringkeeper_x": [({}, 1.0)]})
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == [f"ringkeeper_x of Teller is left out, which is not said again: {why}"]
 
 
 def test_a_quantile_lies_within_its_bucket() -> None:
