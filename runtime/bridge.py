@@ -300,6 +300,8 @@ class Bridge:
             self._strangers.clear()
             for peer in list(self._peers.values()):
                 peer.close(why)
+                self.post.give_up(peer, "this process closes its bridge")
+            self.faults.release()  # whom nothing can be sent to, nothing is kept for
         self._await_end(done, self.system.loop.time() + CLOSE_SECONDS_MAX)
 
     def _await_end(self, done: Callable[[], object], deadline: float) -> None:

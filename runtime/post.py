@@ -208,6 +208,11 @@ class Post:
         if question is not None:
             _fail(question.future, _not_sent(question.what, question.to, why))
 
+    def give_up(self, peer: Peer, why: str) -> None:
+        """There is no link, and there will be none: fail the questions that a fault has kept back or dropped, too."""
+        for number in list(peer.questions):
+            self._unsent(peer, number, why)
+
     def _too_late(self, peer: Peer, number: int, seconds: float) -> None:
         question = self._taken(peer, number)
         if question is not None:

@@ -575,7 +575,10 @@ class ActorSystem:
             )
 
     def stop(self) -> None:
-        """Stop all actors now, the youngest first, without handling what is in their mailboxes."""
+        """Stop all actors now, the youngest first, without handling what is in their mailboxes; and close the bridge.
+
+        Whoever waits for an answer, from here or elsewhere, is told that it does not come.
+        """
         with self._lock:
             self._stopping = True
             lives = list(self._lives.values())
@@ -588,6 +591,8 @@ class ActorSystem:
                 self.ended(actor, None)
             else:
                 life.ref.stop(block=False)
+        if self._bridge is not None and not self._bridge.closed:  # the end is not an orderly one
+            self._bridge.close()
 
     def actors(self) -> list[ActorState]:
         """Every actor that is here now, by name."""

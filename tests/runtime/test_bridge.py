@@ -705,6 +705,21 @@ def test_a_bridge_that_closes_sends_what_it_has_and_says_goodbye(world: World) -
     assert world.network.pipes == []
 
 
+@pytest.mark.parametrize("fault", ["hold", "drop"])
+def test_a_bridge_that_closes_leaves_no_question_open_that_a_fault_has_taken(world: World, fault: str) -> None:
+    ann, bob = world.home(7001), world.home(7002)
+    getattr(ann.bridge.faults, fault)()
+    before = ann.far(bob, "sphinx").ask(Riddle(text="before"), block=False)
+    ann.far(bob).tell(Remark(n=1))
+    world.advance()
+    assert not before.is_set
+    ann.bridge.close()
+    world.advance()
+    with pytest.raises(Unsent, match="closes its bridge. Nothing happened"):
+        before.get(timeout=0)
+    assert ann.system.dead_letters == (1 if fault == "hold" else 2), "what is held is a dead letter now"
+
+
 def test_a_subscriber_is_told_of_the_links_that_are_there_already(world: World) -> None:
     ann, bob = world.home(7001), world.home(7002)
     ann.far(bob).tell(Remark(n=1))

@@ -54,3 +54,17 @@ def test_who_uses_a_system_whose_loop_was_broken_off_is_told_by_what() -> None:
         system.spawn(Leaver, ended.set, name="leaver")
         system.loop.call_soon_threadsafe(sys.exit, 3)
         assert ended.wait(10)
+
+
+def test_a_question_that_waits_for_a_link_fails_when_the_loop_is_broken_off() -> None:
+    with pytest.raises(SystemExit), running_system(BridgeConfig(cluster="test", node="ann")) as system:
+        ended = threading.Event()
+        system.spawn(Leaver, ended.set, name="leaver")
+        far = system.resolve("ringkeeper://127.0.0.1:9999/echo")
+        question = far.ask(Late(), block=False)
+        system.loop.call_soon_threadsafe(sys.exit, 3)
+        assert ended.wait(10)
+        with pytest.raises(Unsent, match="Nothing happened"):
+            question.get(timeout=10)
+        with pytest.raises(Unsent):
+            far.ask(Late(), block=False).get(timeout=10)
