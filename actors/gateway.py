@@ -112,6 +112,11 @@ ON_STORE = {"dbsize", "keys", "scan", "randomkey", "flushdb", "flushall", "wait"
 }  # fmt: skip
 """Commands of the storage node without a function in the table: they look at more than one slot, or beside a value."""
 
+ON_RING = frozenset(
+    {"cluster|slots", "cluster|shards", "cluster|nodes", "ring|show", "ring|keyrange", "ring|keyrange_read"}
+)
+"""Commands that tell everybody the same as long as the ring is the same."""
+
 STALE, EAGER = 1, 2
 """Modes of a connection: successors may answer its reads; the coordinator alone answers its writes."""
 
@@ -223,6 +228,8 @@ class Gateway(Actor):
         """How long the requests took that the storage node answered in its turn, and those that waited for others."""
         self._questions: dict[int, tuple[Exchange, int, type, Callable[[Any], Reply]]] = {}
         self._described: dict[tuple[int | bytes, ...], bytes] = {}
+        self._shown: dict[tuple[int, str], bytes] = {}
+        """What is told of the ring, by protocol and command."""
         self._next_question = self.random.getrandbits(48)  # so that answers to a former life fit no question
         self._started = 0.0
         self.commands = self.connections = 0
@@ -441,7 +448,10 @@ class Gateway(Actor):
             replies[index] = help_lines(container) if container is not None else SYNTAX_ERROR
         else:
             try:
-                replies[index] = self._answers[command.name](session, args)
+                if command.name in ON_RING:
+                    replies[index] = self._show(session, command.name, args)
+                else:
+                    replies[index] = self._answers[command.name](session, args)
             except Exception:  # a bug on one client's command must not end everybody's node
                 log.exception("%s failed on %s", self.id, command.name)
                 replies[index] = error(b"ERR internal error, see the log of this node; nothing was done")
@@ -464,6 +474,14 @@ class Gateway(Actor):
         reply = self._described.get(form)
         if reply is None:
             reply = self._described[form] = encode(describe(args), protocol)
+        return reply
+
+    def _show(self, session: Session, name: str, args: list[bytes]) -> Reply:
+        """What a command tells of the ring. Clients ask for it in swarms, and finding it out takes up to 10 ms."""
+        form = (session.connection.protocol, name)
+        reply = self._shown.get(form)
+        if reply is None:
+            reply = self._shown[form] = encode(self._answers[name](session, args), session.connection.protocol)
         return reply
 
     def _executed(self, message: Executed) -> None:
@@ -853,6 +871,7 @@ class Gateway(Actor):
     def _ring_changed(self, ring: Ring) -> None:
         self._hands = handed_on(self._hands, self._ring, ring)
         self._ring = ring
+        self._shown.clear()
         if ring.acks != self._default_acks:
             self._default_acks = self._acks_of(ring)
             for session in self._sessions.values():

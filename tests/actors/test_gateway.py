@@ -25,6 +25,7 @@ from ringkeeper.actors.messages import (
     Settled,
     VerbRun,
 )
+from ringkeeper.actors.rules import cluster_view
 from ringkeeper.actors.rules.commands import KEYS_MAX, WORDS_MAX
 from ringkeeper.actors.rules.ring import Ring
 from ringkeeper.actors.rules.slots import slot as slot_of
@@ -497,6 +498,26 @@ def test_the_cluster_is_shown_as_redis_clients_expect_it(stage: Stage) -> None:
     assert all(len(line.split()) == 9 for line in lines)
     assert b"cluster_state:ok" in info and b"cluster_current_epoch:1" in info
     assert any(line.startswith(my_id.decode()) and "myself" in line for line in lines)
+
+
+def test_what_is_told_of_a_ring_is_found_out_once_however_many_ask(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    shards = cluster_view.shards
+
+    def find(ring: Ring) -> Any:
+        found.append(ring.epoch)
+        return shards(ring)
+
+    monkeypatch.setattr(cluster_view, "shards", find)
+    ann, bob = stage.client(), stage.client()
+    first, again = stage.ask(ann, "CLUSTER SHARDS", "CLUSTER SHARDS")
+    assert stage.ask(bob, "CLUSTER SHARDS", "RING SHOW") == [first, founded(3).to_json()] and first == again
+    stage.ask(bob, "HELLO 3")
+    assert stage.ask(bob, "CLUSTER SHARDS")[0][0][b"slots"] == first[0][1] and found == [1, 1], "a map is another one"
+    stage.harness.tell(RingChanged(ring=lost(founded(3), "127.0.0.1:7002")))
+    assert stage.ask(ann, "CLUSTER SHARDS")[0] != first and found == [1, 1, 2]
 
 
 def test_the_slots_of_a_node_that_is_down_are_not_covered(stage: Stage) -> None:
