@@ -413,15 +413,6 @@ class Replica(Actor):
             assert self._ring is not None
             self.send(stream.replicator, Refused(stream=stream.id, epoch=self._ring.epoch))
             return
-        for first, last in message.begins:
-            self._settle(first, last)
-        if self._learned and not message.more:
-            sender = stream.node, stream.incarnation  # another coordinator has to ask for it first, and settles it
-            self._learned = [
-                (epoch, source, each)
-                for epoch, source, each in self._learned
-                if source != sender or message.epoch < epoch or admits[each[0]] != APPLY
-            ]
         if SKIP in marks:
             operations = [each for each in operations if admits[each[0]] == APPLY]
         if operations:
@@ -436,6 +427,15 @@ class Replica(Actor):
             stream.tail.append((message.batch, operations))
             if self._comparisons:
                 self._look_at_comparisons()
+        for first, last in message.begins:
+            self._settle(first, last, keeps=stream)
+        if self._learned and not message.more:
+            sender = stream.node, stream.incarnation  # another coordinator has to ask for it first, and settles it
+            self._learned = [
+                (epoch, source, each)
+                for epoch, source, each in self._learned
+                if source != sender or message.epoch < epoch or admits[each[0]] != APPLY
+            ]
         stream.number = message.number
         while stream.tail and stream.tail[0][0] <= message.held:
             stream.tail.popleft()
@@ -476,11 +476,14 @@ class Replica(Actor):
             found = self._admits[sender] = admits, any(admits)
         return found
 
-    def _settle(self, first: int, last: int) -> None:
-        """The tails of these slots are of no use any more: their new coordinator has what of them is to be."""
+    def _settle(self, first: int, last: int, keeps: Inbound | None = None) -> None:
+        """The tails of these slots are of no use any more: their new coordinator has what of them is to be. What its
+        own stream has brought of that stays a tail, since others may not have got it."""
         self._learned = [each for each in self._learned if not first <= each[2][0] <= last]
         for stream in list(self._streams.values()):
-            if any(first <= each[0] <= last for _, operations in stream.tail for each in operations):
+            if stream is not keeps and any(
+                first <= each[0] <= last for _, operations in stream.tail for each in operations
+            ):
                 left = [
                     (batch, [each for each in operations if not first <= each[0] <= last])
                     for batch, operations in stream.tail

@@ -339,7 +339,8 @@ class Replicator(Actor):
         parts: list[tuple[list[Operation], int]],
         begins: list[tuple[int, int]] | None = None,
     ) -> None:
-        """Send the parts of a batch (``parts_of``), each as a message."""
+        """Send the parts of a batch (``parts_of``), each as a message. A tenure begins with the last of them: a copy
+        needs its older tails until it has all that replaces them."""
         for index, (part, size) in enumerate(parts):
             stream.number += 1
             last = index == len(parts) - 1
@@ -350,7 +351,7 @@ class Replicator(Actor):
                 batch=batch,
                 held=self._held(),
                 operations=part,
-                begins=(begins or []) if index == 0 else [],
+                begins=(begins or []) if last else [],
                 sync=self._only_synced and bool(part or begins),
                 more=not last,
             )

@@ -276,6 +276,29 @@ def test_a_new_tenure_settles_all_earlier_tails_of_its_slots(copy: Copy) -> None
     assert refused == Refused(stream=5, epoch=2) and copy.tail(2)[0] == put(slot, 1)
 
 
+def test_older_tails_are_kept_until_all_that_a_new_tenure_brings_is_taken_in(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R18: whoever follows if it dies half way finds them; and then finds in its own stream what it has brought."""
+    slot = slot_of(FOURTH)
+    copy.open(4, FOURTH)
+    copy.append(4, put(slot, 1), put(slot + 1, 2))
+    copy.read(lost(FOUR, FOURTH))
+    copy.append(1, put(slot, 1), epoch=2, batch=7, more=True)
+    assert copy.tail(2) == [put(slot, 1), put(slot, 1), put(slot + 1, 2)]
+
+    def refuse(batch: object) -> None:
+        raise StoreError("full")
+
+    monkeypatch.setattr(copy.store.disk, "write", refuse)
+    rest, begins = (put(slot + 1, 2), put(slot + 1, 3)), [(slot, slot + 1)]
+    assert copy.append(1, *rest, epoch=2, batch=7, begins=begins) == []
+    assert copy.tail(2) == [put(slot, 1), put(slot, 1), put(slot + 1, 2)]
+    monkeypatch.undo()
+    (answer,) = copy.append(1, *rest, number=2, epoch=2, batch=7, begins=begins)
+    assert answer.number == 2 and copy.tail(2) == [put(slot, 1), *rest]
+
+
 def test_what_this_node_has_taken_over_is_settled_in_the_ring_in_which_it_has_and_in_no_later_one(copy: Copy) -> None:
     """By then the tail may be that of another coordinator."""
     slot = slot_of(FIRST)

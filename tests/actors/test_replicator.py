@@ -332,6 +332,21 @@ def test_a_new_tenure_is_begun_before_anything_new_in_each_stream_that_it_concer
     assert sender.tail() == [old, put(8, OF_FOURTH, 2)]
 
 
+def test_a_tenure_that_begins_with_much_begins_with_the_last_of_it(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R18: until then a copy keeps what it had."""
+    monkeypatch.setattr(module, "APPEND_BYTES_MAX", 250)
+    sender.lead(lost(RING, FOURTH))
+    old = [put(seq, OF_FOURTH, value=b"x" * 97) for seq in (1, 2, 3)]
+    sent = sender.tell(BeginTenure(batch=1, runs=[(OF_FOURTH, OF_FOURTH)], operations=old))
+    parts = appends(sent, SECOND)
+    assert [(len(each.operations), each.more, each.begins) for each in parts] == [
+        (2, True, []),
+        (1, False, [(OF_FOURTH, OF_FOURTH)]),
+    ]
+
+
 def test_what_was_sent_of_slots_that_are_taken_over_again_is_told_and_not_sent(sender: Sender) -> None:
     """R18: a node that missed a ring asks itself, too, what it may have sent."""
     sender.write(put(1))

@@ -418,6 +418,36 @@ def test_what_only_the_next_one_has_is_sent_to_the_others_with_its_old_number(tr
     assert trio[C].store.number(slot) == trio[B].store.number(slot) == (1, 1)
 
 
+@pytest.mark.parametrize("last_part_arrives", [False, True])
+def test_who_dies_while_it_sends_on_what_it_took_over_leaves_all_of_it_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, last_part_arrives: bool
+) -> None:
+    """R5, R18: only the last has what it took over, and is sent it in two parts."""
+    monkeypatch.setattr(replicator, "APPEND_BYTES_MAX", 8)
+    trio = Trio(4, replicas=4).start()
+    first, second, third, last = (node.id for node in founded(4, 4).circle)
+    keys = trio.key(first), trio.key(first, "other")
+    trio.still |= {second, third}
+    trio.send(first, *(f"SET {key} as-long-as-a-part" for key in keys))
+    trio.deliver()
+    trio.still.clear()
+    trio.links.clear()
+    dies(trio, first)
+    while trio[second].storage._tenures.taking:
+        assert sum(trio.step(*link) for other in (third, last) for link in ((second, other), (other, second)))
+    parts = [each for each in trio.under_way(second, last) if isinstance(each, Append) and each.operations]
+    assert [each.more for each in parts] == [True, False]
+    while parts[last_part_arrives] in trio.under_way(second, last):
+        assert trio.step(second, last)
+    assert trio.value(third, keys[0]) is None
+    dies(trio, second)
+    trio.deliver()
+    assert not trio[third].storage._tenures.taking
+    assert [trio.value(third, key) for key in keys] == [b"as-long-as-a-part"] * 2
+    assert not trio.difference(third, last)
+    trio.stop()
+
+
 def test_who_was_asked_for_its_tail_admits_nothing_of_the_deposed(trio: Trio) -> None:
     """R19: A knows nothing of it, and cannot acknowledge any more."""
     key = trio.key(A)
