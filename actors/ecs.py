@@ -1389,7 +1389,7 @@ class Ecs(Actor):
         if self.ring is None:
             return
         of, by = (message.node, message.incarnation), (message.by, message.by_incarnation)
-        if self._suspicions.report(self.ring, of, by, message.why, self.now(), silent=message.silent):
+        if self._suspicions.report(self.ring, of, by, message.why, self.now(), behind=message.behind):
             if message.why:
                 self.note(
                     "suspicion",

@@ -82,6 +82,8 @@ class Opinion:
     heard: float
     """When it was heard last, on a clock that stands still while this process does."""
     beats: int = 0
+    epoch: int = 0
+    """Of the ring that its last heartbeat named."""
     ended: bool = False
     stream_seconds: float = 0.0
     silent: bool = False
@@ -94,11 +96,6 @@ class Opinion:
         if self.stream_seconds:
             return "stream"
         return "silent" if self.silent else ""
-
-    @property
-    def says(self) -> tuple[Why, bool]:
-        """What is reported: the ground, and whether it is silent in any case."""
-        return self.why, self.silent
 
 
 class FailureDetector(Actor):
@@ -220,6 +217,7 @@ class FailureDetector(Actor):
         if opinion.beats:  # else it is not known since when it beats
             opinion.rhythm.heard(min(self.now() - opinion.heard, SILENT_SECONDS_MAX))
         opinion.beats += 1
+        opinion.epoch = message.epoch
         opinion.heard = self.now()
         opinion.ended = opinion.silent = False
         self._ended.discard(life)
@@ -261,13 +259,13 @@ class FailureDetector(Actor):
 
     def _report_if_new(self, life: Life) -> None:
         opinion = self._opinions[life]
-        if opinion.says != opinion.told:
-            opinion.told = opinion.says
+        if self._says(opinion) != opinion.told:
+            opinion.told = self._says(opinion)
             self._report(life)
 
     def _report_all(self) -> None:
         for life, opinion in self._opinions.items():
-            opinion.told = opinion.says
+            opinion.told = self._says(opinion)
             if opinion.why:
                 self._report(life)
         if self._leader and self._opinions:
@@ -275,6 +273,11 @@ class FailureDetector(Actor):
             phi = [(id, round(each.rhythm.phi(now - each.heard), 1)) for (id, _), each in self._opinions.items()]
             heard = PeersHeard(by=self.id, by_incarnation=self._incarnation, phi=phi)
             self.send(self.system.resolve(self._leader), heard)
+
+    def _says(self, opinion: Opinion) -> tuple[Why, bool]:
+        """The ground, and whether it is heard to go by an older ring."""
+        epoch = self._ring.epoch if self._ring is not None else 0
+        return opinion.why, opinion.why == "stream" and not opinion.silent and opinion.epoch < epoch
 
     def _report(self, life: Life) -> None:
         if self._leader:
@@ -287,7 +290,7 @@ class FailureDetector(Actor):
                 by_incarnation=self._incarnation,
                 why=opinion.why,
                 seconds=quiet if opinion.why else 0.0,
-                silent=opinion.silent,
+                behind=self._says(opinion)[1],
             )
             self.send(self.system.resolve(self._leader), report)
 
@@ -310,7 +313,7 @@ class FailureDetector(Actor):
 
     def check(self) -> None:
         assert {life for life, opinion in self._opinions.items() if opinion.ended} <= self._ended
-        assert all(opinion.says == opinion.told for opinion in self._opinions.values())
+        assert all(self._says(opinion) == opinion.told for opinion in self._opinions.values())
 
 
 def _takes_part(node: Node) -> bool:

@@ -892,8 +892,8 @@ class Suspected:
     (R22). Nothing: all is well again."""
     seconds: float
     """For how long."""
-    silent: bool = False
-    """Whether no heartbeat comes, whatever else is the matter."""
+    behind: bool = False
+    """Whether its heartbeats come, and name an older ring than mine."""
 
 
 @message(urgent=True)

@@ -29,7 +29,7 @@ Time has a part in it, since reports do not come together: an accusation counts 
 off, and so that nodes found gone together go by one write. Once somebody goes, all who are accused by then do. A
 suspicion that is not repeated for SUSPICION_SECONDS_MAX is over: whoever had it may hang by now. And whoever has not
 read a ring acknowledges nothing that it asks for: of whom it was first said after ZooKeeper had gone away that he does
-not acknowledge, and who is heard, goes only after a time for everybody to read it.
+not acknowledge, and who is heard to go by an older ring, goes only after a time for everybody to read it.
 """
 
 from collections.abc import Mapping
@@ -62,8 +62,8 @@ class Suspicion(NamedTuple):
     """When it was first said, and"""
     told: float
     """when last, by the clock of whoever keeps it."""
-    silent: bool = False
-    """Whether he is not heard either, where that is not why."""
+    behind: bool = False
+    """Whether he is heard to go by an older ring than who says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Suspicions:
         """From the one moment to the other nodes may not have read the ring yet, for no fault of theirs."""
         self._excused = since, until
 
-    def report(self, ring: Ring, of: Life, by: Life, why: Why, now: float, *, silent: bool = False) -> bool:
+    def report(self, ring: Ring, of: Life, by: Life, why: Why, now: float, *, behind: bool = False) -> bool:
         """Take what one node says of another; with no ``why`` it takes back what it said. Returns whether that is new.
         What concerns a life that is past, or comes from a node that is not up, counts for nothing."""
         if of not in _lives(ring, "up", "returning") or by not in _lives(ring, "up") or of == by:
@@ -99,7 +99,7 @@ class Suspicions:
             # Who is silent, and then does not acknowledge either, is accused of the same.
             same = before is not None and (why == before.why or "refused" not in (why, before.why))
             since = before.since if before is not None and same else now
-            self._said[of] = {**said, by: Suspicion(why, since, now, silent)}
+            self._said[of] = {**said, by: Suspicion(why, since, now, behind)}
             return before is None or before.why != why
         self._said[of] = {life: each for life, each in said.items() if life != by}
         return before is not None
@@ -122,7 +122,7 @@ class Suspicions:
         if now >= until:
             return judged(ring, self._said, now)
         counts = {
-            of: {by: each for by, each in said.items() if each.why != "stream" or each.silent or each.since < since}
+            of: {by: each for by, each in said.items() if each.why != "stream" or not each.behind or each.since < since}
             for of, said in self._said.items()
         }
         verdict = judged(ring, counts, now)

@@ -623,9 +623,10 @@ def test_an_unknown_verb_is_refused_with_its_name(stage: Stage) -> None:
     assert "DANCE" in answer.error
 
 
-def suspected(ring: Ring, by: str, of: str, why: Why = "silent") -> Suspected:
+def suspected(ring: Ring, by: str, of: str, why: Why = "silent", behind: bool = False) -> Suspected:
     lives = {node.id: node.incarnation for node in ring.nodes}
-    return Suspected(node=of, incarnation=lives[of], by=by, by_incarnation=lives[by], why=why, seconds=4.0)
+    said = {"node": of, "incarnation": lives[of], "by": by, "by_incarnation": lives[by]}
+    return Suspected(**said, why=why, seconds=4.0, behind=behind)
 
 
 @pytest.mark.parametrize("away", [Suspended(), Lost()], ids=["suspended", "lost"])
@@ -637,15 +638,18 @@ def test_who_may_not_have_read_the_ring_yet_is_given_the_time_to_when_zookeeper_
     copies.connect()
     for _ in range(int(PATIENCE_SECONDS)):
         copies.pass_time(0.9)
-        copies.play(copies.harness.tell(suspected(copies.ring, one, other, why="stream")))
+        copies.play(copies.harness.tell(suspected(copies.ring, one, other, why="stream", behind=True)))
     assert copies.states() == {}
     copies.pass_time(1.0)
     assert copies.states() == {2: "down"}
 
 
-def test_without_zookeeper_having_been_away_who_does_not_acknowledge_goes_at_once(copies: Stage) -> None:
-    copies.pass_time(PATIENCE_SECONDS)
-    copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
+@pytest.mark.parametrize("behind", [False, True])
+def test_who_has_read_the_ring_or_had_the_time_to_goes_at_once_if_it_does_not_acknowledge(
+    copies: Stage, behind: bool
+) -> None:
+    copies.pass_time(PATIENCE_SECONDS if behind else 1.0)
+    copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, "stream", behind=behind)))
     copies.pass_time(1.0)
     assert copies.states() == {2: "down"}
 
@@ -658,7 +662,7 @@ def test_a_connection_of_the_leader_that_breaks_often_excuses_nobody_for_ever(co
         copies.harness.tell(Suspended())
         copies.connect()
         for _ in range(int(PATIENCE_SECONDS - 1)):
-            copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, why="stream")))
+            copies.play(copies.harness.tell(suspected(copies.ring, life(1).id, life(2).id, "stream", behind=True)))
             copies.pass_time(0.9)
     assert copies.states() == {2: "down"}
 

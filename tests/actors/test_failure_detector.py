@@ -244,6 +244,20 @@ def test_a_successor_that_does_not_acknowledge_is_reported_until_it_does(stage: 
     assert reports(stage.harness.tell(again)) == [("7002", "")]
 
 
+def test_of_who_does_not_acknowledge_it_is_said_whether_it_is_heard_to_go_by_an_older_ring(stage: Stage) -> None:
+    stage.harness.tell(RingChanged(ring=restarted(7003)))
+    node = life(7002)
+
+    def behind(sent: Sent) -> list[bool]:
+        return [m.behind for _, m in sent if isinstance(m, Suspected) and m.node == node.id]
+
+    silent = StreamSilent(node=node.id, incarnation=node.incarnation, seconds=1.5)
+    assert behind(stage.harness.tell(silent)) == [True]
+    assert behind(stage.hear(7002, epoch=2)) == [False], "it has read the ring by now"
+    assert behind(stage.hear(7002, epoch=1)) == [True]
+    assert not behind(stage.pass_time(3.0, 7003))[-1], "it is not heard any more"
+
+
 # The ring
 
 

@@ -213,7 +213,7 @@ def test_what_is_said_stands_until_it_is_taken_back_and_since_it_was_first_said(
 def test_for_a_time_after_zookeeper_was_away_nobody_goes_for_what_he_does_not_acknowledge() -> None:
     kept = Suspicions()
     for by in ("1", "3"):
-        kept.report(three, life(three, "2"), life(three, by), "stream", 0.0)
+        kept.report(three, life(three, "2"), life(three, by), "stream", 0.0, behind=True)
     kept.excuse_streams(0.0, 2.0)
     assert kept.judged(three, 1.9) == Verdict(again_at=2.0), "it may not have read the ring yet"
     assert dict(kept.judged(three, 2.0).gone) == dict([life(three, "2")])
@@ -221,15 +221,15 @@ def test_for_a_time_after_zookeeper_was_away_nobody_goes_for_what_he_does_not_ac
 
 def test_who_did_not_acknowledge_before_zookeeper_went_away_is_not_excused_by_that() -> None:
     kept = Suspicions()
-    kept.report(three, life(three, "2"), life(three, "1"), "stream", 0.9)
+    kept.report(three, life(three, "2"), life(three, "1"), "stream", 0.9, behind=True)
     kept.excuse_streams(1.0, 7.0)
     assert dict(kept.judged(three, 1.2).gone) == dict([life(three, "2")])
 
 
-def test_who_is_silent_or_has_ended_goes_also_just_after_zookeeper_was_away() -> None:
+def test_who_is_silent_or_has_read_the_ring_goes_also_just_after_zookeeper_was_away() -> None:
     kept = Suspicions()
     kept.excuse_streams(0.0, 2.0)
-    kept.report(three, life(three, "2"), life(three, "1"), "stream", 0.0, silent=True)
+    kept.report(three, life(three, "2"), life(three, "1"), "stream", 0.0)
     kept.report(three, life(three, "2"), life(three, "3"), "silent", 0.0)
     assert kept.judged(three, 0.0).again_at == pytest.approx(SETTLE_SECONDS)
     assert dict(kept.judged(three, SETTLE_SECONDS).gone) == dict([life(three, "2")])
