@@ -382,7 +382,10 @@ class RealStage(Stage):
         process = self._processes().get(id)
         if process is None or not process.pid:
             return False
-        os.kill(process.pid, number)
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:  # it has ended since
+            return False
         return True
 
     def _kill(self, id: str) -> None:
@@ -414,9 +417,9 @@ class RealStage(Stage):
     def _slow(self, id: str, turn_seconds: float) -> None:
         if id in self._slow_nodes:
             self._slow_nodes.pop(id).set()
-        if turn_seconds:
+        pid = self._processes()[id].pid
+        if turn_seconds and pid:
             ending = self._slow_nodes[id] = threading.Event()
-            pid = self._processes()[id].pid
             thread = threading.Thread(target=_slow_down, args=(pid, turn_seconds, ending, self._ending), name="slow")
             self._threads.append(thread)
             thread.start()
@@ -493,6 +496,8 @@ class RealStage(Stage):
             return ": there is none"
         own = next(each.pid for each in self.local.processes() if each.kind == "ecs")
         pid = self._standbys[leader].pid if leader in self._standbys else own
+        if not pid:
+            return ": it has just died"
         os.kill(pid, signal.SIGSTOP)
         self._later(seconds, lambda: os.kill(pid, signal.SIGCONT))
         return f": {leader}"
@@ -510,7 +515,8 @@ class RealStage(Stage):
         process = self._processes().get(id)
         if process is not None and process.pid:
             limit = FULL_DISK_BYTES if full else resource.RLIM_INFINITY
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            with suppress(ProcessLookupError):  # it has ended since
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def _fail_syncs(self, id: str, failure: str) -> None:
         _not_here("the disks of this machine sync")
