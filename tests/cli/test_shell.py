@@ -281,6 +281,15 @@ def test_a_story_goes_on_as_far_as_time_is_let_pass() -> None:
     assert told.stdout.rindex("is started again") < told.stdout.rindex("all nodes are up and no change is left, after")
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """As at a terminal; what a script has started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_cancels_what_is_waited_for_and_no_more(shell: Shell, says: Says) -> None:
     assert isinstance(shell.target, SimulatedTarget)
 
