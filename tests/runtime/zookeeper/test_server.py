@@ -180,14 +180,14 @@ def test_rubbish_after_the_handshake_hurts_nobody(embedded_zookeeper: EmbeddedZo
 
 
 def test_memory_stays_bounded_whatever_is_begun_and_not_finished(tmp_path: Path) -> None:
-    limits = Limits(connections_max=50)
-    with embedded(tmp_path, limits=limits) as server, server.wire().connect() as client:
+    limits, long_ms = Limits(connections_max=50, session_ticks_max=300), 60_000  # nobody's session is over meanwhile
+    with embedded(tmp_path, limits=limits) as server, server.wire().connect(long_ms) as client:
         tracemalloc.start()
         begun: list[Wire] = []
         try:
             for _ in range(100):
                 try:
-                    wire = server.wire().connect()
+                    wire = server.wire().connect(long_ms)
                     wire.socket.sendall(struct.pack(">i", limits.frame_bytes_max) + b"x" * 200_000)
                     begun.append(wire)
                 except (OSError, EOFError):
