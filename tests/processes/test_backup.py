@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from ringkeeper import LocalCluster
 from ringkeeper.cli.main import ringkeeper
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 KEYS = 1500
 

@@ -14,7 +14,7 @@ import pytest
 from ringkeeper import Client, ClientError, LocalCluster
 from ringkeeper.tests.zookeepers import wait_until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 WRITERS = 4
 ROUNDS = 2
