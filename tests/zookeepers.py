@@ -69,8 +69,16 @@ class Wire:
         self, timeout_ms: int = 4000, session: int = 0, password: bytes = b"\0" * 16, last_zxid_seen: int = 0
     ) -> "Wire":
         """Shake hands. A session that was refused leaves ``session`` 0."""
-        fields = struct.pack(">iqiqi", 0, last_zxid_seen, timeout_ms, session, len(password))
+        self.greet(timeout_ms, session, password, last_zxid_seen)
+        return self.greeted()
+
+    def greet(self, timeout_ms: int = 4000, session: int = 0, password: bytes = b"\0" * 16, last_zxid: int = 0) -> None:
+        """Say the first word of ``connect``."""
+        fields = struct.pack(">iqiqi", 0, last_zxid, timeout_ms, session, len(password))
         self.send_frame(fields + password + b"\0")
+
+    def greeted(self) -> "Wire":
+        """Hear the second."""
         answer = self.receive_frame()
         _, self.granted_ms, self.session, length = struct.unpack_from(">iiqi", answer)
         self.password = answer[20 : 20 + length]

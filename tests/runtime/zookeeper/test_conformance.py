@@ -436,7 +436,7 @@ def test_another_password_does_not_get_the_session(server: Zookeeper, wire: Wire
 
 
 def test_a_silent_session_expires_and_is_gone_for_good(server: Zookeeper, home: str, client: KazooClient) -> None:
-    with server.wire().connect(timeout_ms=400) as wire:
+    with server.wire().connect(timeout_ms=2000) as wire:
         wire.request(CREATE, creation(f"{home}/e", flags=1))
         gone = threading.Event()
         assert client.exists("/e", watch=lambda event: gone.set())
@@ -449,7 +449,7 @@ def test_a_silent_session_expires_and_is_gone_for_good(server: Zookeeper, home: 
 
 
 def test_pings_keep_a_session_alive(server: Zookeeper) -> None:
-    with server.wire().connect(timeout_ms=400) as wire, server.wire().connect(timeout_ms=400) as silent:
+    with server.wire().connect(timeout_ms=2000) as wire, server.wire().connect(timeout_ms=2000) as silent:
         stop = threading.Event()
 
         def ping() -> None:
@@ -480,9 +480,11 @@ def test_kazoo_is_told_that_its_session_is_lost(server: Zookeeper, client: Kazoo
     states: list[str] = []
     client.add_listener(states.append)
     session, password = client.client_id
-    with server.wire().connect(session=session, password=password) as killer:
-        assert killer.session == session
-        killer.request(CLOSE)
+    with server.wire() as killer:
+        killer.greet(session=session, password=password)
+        killer.send(CLOSE)  # at once: soon kazoo takes its session back
+        assert killer.greeted().session == session
+        assert killer.receive()[1] == 0
     wait_until(lambda: states[-1:] == [KazooState.CONNECTED] and KazooState.LOST in states)
     assert client.client_id[0] != session
     assert client.exists("/e") is None
