@@ -61,7 +61,7 @@ class Town:
         self.works()
 
     def _settle(self, node: str) -> Bridge:
-        config = BridgeConfig(cluster="test", node=node, secret=SECRET, strangers_max=8, handshake_seconds=1.0)
+        config = BridgeConfig(cluster="test", node=node, secret=SECRET, strangers_max=8, handshake_seconds=3.0)
         system = ActorSystem(loop=self.loop, name=node)
         system.spawn(Doorkeeper, name="doorkeeper")
         return Bridge(system, self.network, config)
