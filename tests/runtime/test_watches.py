@@ -1166,7 +1166,7 @@ def test_our_clock_loses_the_session_while_the_server_stays_unreachable_and_anot
 
 
 def test_a_server_that_falls_silent_is_noticed_and_the_session_is_lost_in_time(home: WatchingHome, gate: Gate) -> None:
-    watches, ann = home.watches(gate.hosts, 1.5), Ear("ann")
+    watches, ann = home.watches(gate.hosts, 3.0), Ear("ann")  # the silence is noticed a second before it is lost
     watches.tell(Subscribe(reply_to=ann))
     until(lambda: ann.of(Connected))
     gate.freeze()
