@@ -119,7 +119,7 @@ def test_nodes_come_start_again_and_go_as_the_ecs_asks(tmp_path: Path) -> None:
 
             port = int(second.rpartition(":")[2])
             home = cluster.folder.node_folder(port)
-            wait_until(lambda: (home / "store").exists() and not is_free("127.0.0.1", port))
+            wait_until(lambda: (home / "store").exists() and not is_free("127.0.0.1", port), 30.0)
             pid = node(cluster, second).pid
             os.kill(pid, signal.SIGSTOP)  # else it may write its own mind into that file, as it would if ended in order
             document = json.loads((home / "node.json").read_text())
