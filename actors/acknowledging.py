@@ -27,6 +27,9 @@ WHOLE = -1
 LOOKS = -2
 """Stands for the slot of reads that have looked at all slots of the node: they wait for whatever is dirty in any."""
 
+OWN = -3
+"""Stands for the slot of replies that rest on nothing dirty: they wait for the node's own disk alone."""
+
 NOTHING_DIRTY = 1 << 63
 """Behind every batch."""
 
@@ -99,6 +102,8 @@ class Acknowledging(Generic[T]):
         self.looks: Group[T] = Group()
         """Of reads that have looked at all slots. Not `whole`: of that nothing is released where one list of many has
         too few members, while what is dirty in the others comes and goes."""
+        self.own: Group[T] = Group()
+        """Of replies that wait for no other node, whatever becomes of the slots."""
         self._by_slot: list[Group[T] | None] = [None] * SLOTS
         self.held: dict[str, int] = {}
         """By name, up to which batch somebody holds everything."""
@@ -109,14 +114,14 @@ class Acknowledging(Generic[T]):
 
     def group_of(self, slot: int) -> Group[T] | None:
         """None: the node does not answer for the slot."""
-        if slot < 0:
-            return self.whole if slot == WHOLE else self.looks
-        return self._by_slot[slot]
+        if slot >= 0:
+            return self._by_slot[slot]
+        return {WHOLE: self.whole, LOOKS: self.looks, OWN: self.own}[slot]
 
     @property
     def _all_groups(self) -> tuple[Group[T], ...]:
         """Those that wait for what others have made clean come last."""
-        return (*self.groups, self.whole, self.looks)
+        return (*self.groups, self.whole, self.looks, self.own)
 
     @property
     def needs_others(self) -> bool:
@@ -301,7 +306,7 @@ class Acknowledging(Generic[T]):
             for asked, reply, slot in zip(entry.asked, entry.replies, entry.slots, strict=True):
                 one = entry._replace(asked=[asked], replies=[reply], slots=[slot])
                 mine = self.group_of(slot)
-                if mine is None or (slot < 0 and fewer):  # what concerned all slots did concern those that went
+                if mine is None or (slot in (WHOLE, LOOKS) and fewer):  # what concerned all did concern those that went
                     lost.append(one)
                 else:
                     since = self._dirtiest() if slot == LOOKS else mine.since  # what was dirty is of a later batch now

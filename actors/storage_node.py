@@ -72,7 +72,7 @@ from ..runtime.message import message
 from ..runtime.metrics import Metric, counter, gauge
 from ..runtime.store import Corrupt, DamagedRecord, Record, Store, StoreError
 from ..runtime.system import ESCALATE
-from .acknowledging import LOOKS, WHOLE, Acknowledging, Group, Waiting
+from .acknowledging import LOOKS, OWN, WHOLE, Acknowledging, Group, Waiting
 from .damage import tell_damage, tell_sync_failed
 from .expiry import Expiry, SweepSoon
 from .handoff import Handoff
@@ -1345,9 +1345,9 @@ class StorageNode(Actor):
             self._waits.append(now - each.asked.since)
             keys = each.command.keys(each.args)
             slot = slot_of(keys[0]) if keys else next((first for first, _ in self.own_runs()), 0)
-            if unsynced and self._acknowledging.group_of(slot) is not None and not self._refuses(slot, reply):
+            if unsynced and not self._refuses(slot, reply):
                 since, writes = each.asked.since, each.command.writes
-                self._acknowledging.hold(Waiting([each.asked], [reply], [slot], self._batch, since, writes))
+                self._acknowledging.hold(Waiting([each.asked], [reply], [OWN], self._batch, since, writes))
             else:
                 settled.append((each.asked, reply))
         self._settle(settled)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ringkeeper.actors.acknowledging import LOOKS, WHOLE, Acknowledging, Group, Waiting
+from ringkeeper.actors.acknowledging import LOOKS, OWN, WHOLE, Acknowledging, Group, Waiting
 from ringkeeper.actors.messages import Operation
 from ringkeeper.actors.rules.slots import Run
 
@@ -154,6 +154,15 @@ def test_with_too_few_up_writes_are_in_doubt_and_reads_of_them_wait_until_enough
     assert released(acknowledging) == []
     acknowledging.heard("b", 2)
     assert released(acknowledging) == ["read"]
+
+
+def test_what_rests_on_nothing_dirty_waits_for_the_own_disk_alone_whatever_becomes_of_the_slots() -> None:
+    acknowledging = grouped(Group(peers=("b",)), Group(writable=False, not_before=9.0))
+    acknowledging.wrote(3, [put(0)])
+    acknowledging.hold(waiting("read", 3, OWN, writes=False))
+    assert acknowledging.regroup([(LOW, Group(writable=False))]) == []
+    assert released(acknowledging, synced=2) == []
+    assert released(acknowledging, synced=3) == ["read"]
 
 
 def test_nothing_is_answered_before_the_lease_of_another_is_over() -> None:

@@ -370,6 +370,25 @@ def test_what_was_parked_and_is_run_while_the_disk_syncs_is_synced_after_that() 
     trio.stop()
 
 
+def test_reads_that_were_parked_wait_for_the_own_disk_and_for_nobody_else() -> None:
+    """Under fsync = always too few are up to write, and what is read is clean."""
+    trio = Trio(3, replicas=2, fsync="always").start()
+    key, other = trio.key(A), trio.key(A, "other")
+    trio.send(A, f"SET {key} 1")
+    trio.deliver()
+    trio.still.add(B)
+    trio.pass_time(LEASE_SECONDS + 0.1)
+    parked = trio.send(A, f"GET {key}", f"GET {other}", "DBSIZE")
+    assert [trio.replies[place] for place in parked] == [LATER] * 3
+    trio.syncs_wait = True
+    dies(trio, B)
+    trio.confirm_ring(A)
+    assert [trio.replies[place] for place in parked] == [LATER] * 3, "of what ring they are is not on disk yet"
+    trio.sync(A)
+    assert [trio.replies[place] for place in parked] == [value("1"), None, 1]
+    trio.stop()
+
+
 # Takeover (R13, R18, R19)
 
 
