@@ -813,21 +813,19 @@ class StorageNode(Actor):
             return f"CLUSTERDOWN Hash slot not served: {self.id} waits for a ring that names it"
         if not ring.serving:
             return "CLUSTERDOWN The cluster is stopped: data and nodes stay, 'ringkeeper start' serves again"
-        coordinator = ring.coordinators[slot]
+        coordinator, members = ring.coordinators[slot], ring.lists[slot]
         if coordinator is None:
-            members = _states(ring.lists[slot])
-            return f"CLUSTERDOWN Hash slot not served: slot {slot} waits for its node ({members}; epoch {ring.epoch})"
+            states = _states(members)
+            return f"CLUSTERDOWN Hash slot not served: slot {slot} waits for its node ({states}; epoch {ring.epoch})"
+        up = sum(node.state == "up" for node in members)
+        too_few = f"{up} of the {ring.copies_needed} copies that a write needs are up"
         if any(run.first <= slot <= run.last for run in ring.unsettled(self.id)):
             return (
-                f"CLUSTERDOWN Hash slot not served: all of its nodes had died, and what {self.id} has may not be what "
-                f"the others have; it answers once another is equal to it ({_states(ring.lists[slot])})"
+                f"CLUSTERDOWN Hash slot not served: {too_few}, and what {self.id} has may not be what the others have; "
+                f"it answers once so many are up ({_states(members)})"
             )
         if coordinator.id == self.id and coordinator.incarnation == self.incarnation:
-            up = sum(node.state == "up" for node in ring.lists[slot])
-            return (
-                f"NOREPLICAS {up} of the {ring.copies_needed} copies that a write needs are up "
-                f"({_states(ring.lists[slot])}); nothing was done"
-            )
+            return f"NOREPLICAS {too_few} ({_states(members)}); nothing was done"
         if coordinator.id == self.id:
             return f"CLUSTERDOWN Hash slot not served: {self.id} has restarted and waits to be in the ring again"
         return f"MOVED {slot} {coordinator.address}"

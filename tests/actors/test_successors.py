@@ -1,6 +1,7 @@
 """Nodes with copies of each other's slots, message by message: writes, reads, failures, takeovers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from ringkeeper.actors import replicator, storage_node
@@ -704,6 +705,23 @@ def test_a_coordinator_that_is_alone_reads_by_the_ring_itself(trio: Trio) -> Non
     trio.confirm_ring(A)
     trio.deliver()
     assert trio.replies[place] is None
+
+
+def test_who_may_hold_what_others_lack_says_how_many_are_up_and_not_that_all_had_died() -> None:
+    """R15: it may just have come to answer for a list with too few up, by a join or a leave."""
+    trio = Trio(2, replicas=2).start()
+    one, other = trio.ids
+    key = trio.key(one)
+    dies(trio, other)
+    kept = tuple(replace(each, keeper=one) for each in trio.ring.trouble)
+    trio.ring = trio.ring.amended(trouble=kept, what="leave", **trio.fields())
+    trio.read(one)
+    trio.deliver()
+    trio.confirm_ring(one)
+    said = trio.ask(one, f"GET {key}")
+    assert said.startswith(b"-CLUSTERDOWN Hash slot not served: 1 of the 2 copies that a write needs are up, and")
+    assert b"died" not in said and b"%b is down" % other.encode() in said
+    trio.stop()
 
 
 # A node comes back (R9)
