@@ -462,7 +462,7 @@ class Replicator(Actor):
                 self._append(stream, self._batch, [([], 0)])
                 continue
             stuck = now - max(stream.moved_at, stream.kept[0].sent_at)
-            if stuck > SILENT_SECONDS and not stream.silent:
+            if stuck > SILENT_SECONDS:  # told each time: a takeover takes back what it has said of the same node
                 self._report(stream, stuck)
             pause = min(RESEND_SECONDS * 2**stream.probes, RESEND_SECONDS_MAX)
             if stuck > RESEND_SECONDS and now - stream.probed_at >= pause:

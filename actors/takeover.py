@@ -101,7 +101,7 @@ class Takeover(Actor):
         for who in sorted(self._asked):
             silent = self.now() - self._heard[who][0]
             if silent >= SILENT_SECONDS:
-                if who[0] in self._members and who[0] not in self._silent:
+                if who[0] in self._members:  # told each time: the Replicator takes back what it has said of it
                     self._silent.add(who[0])
                     self._report(who[0], silent)
                 self._ask(who)

@@ -18,7 +18,7 @@ from ringkeeper.actors.rules.slots import slot as slot_of
 from ringkeeper.actors.storage_node import UNHELD_SECONDS_MAX, StorageNode
 from ringkeeper.actors.takeover import SILENT_SECONDS
 from ringkeeper.actors.tenures import LEASE_OVER_SECONDS, LEASE_SECONDS
-from ringkeeper.runtime.store import Record
+from ringkeeper.runtime.store import Record, StoreError
 from ringkeeper.tests.actors.rules.rings import founded
 from ringkeeper.tests.actors.trio import Trio
 
@@ -516,6 +516,25 @@ def test_who_does_not_answer_is_asked_again_and_nothing_is_served_before(trio: T
     trio.read(C)
     trio.run(0.3)
     assert trio.replies[place] is None
+
+
+def test_who_acknowledges_nothing_and_answers_a_takeover_late_is_reported_again(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R22: what the takeover takes back is what it has said itself."""
+
+    def refuse(batch: object) -> None:
+        raise StoreError("full")
+
+    monkeypatch.setattr(trio[C].store.disk, "write", refuse)
+    trio.send(B, f"SET {trio.key(B)} 1")
+    dies(trio, A, B)
+    trio.run(SILENT_SECONDS + 0.3)
+    trio.read(C)
+    trio.run(0.3)
+    assert not trio[B].storage._tenures.taking
+    said = [each.seconds for each in trio[B].to_detector if isinstance(each, StreamSilent) and each.node == C]
+    assert 0.0 in said and said[-1]
 
 
 def test_a_newer_ring_ends_the_questions_and_they_are_asked_anew(trio: Trio) -> None:

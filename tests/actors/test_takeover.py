@@ -79,6 +79,10 @@ def test_who_is_silent_is_asked_again_and_reported_and_who_has_answered_is_not(q
     assert set(again) == {"replica", replica_of(THIRD)}
     (silent,) = questions.to_detector
     assert (silent.node, silent.incarnation) == (THIRD, registration(THIRD).incarnation) and silent.seconds
+    questions.harness.advance(SILENT_SECONDS + ASK_AGAIN_SECONDS)
+    assert [(each.node, bool(each.seconds)) for each in questions.to_detector] == [(THIRD, True)] * 2, (
+        "the Replicator may have taken it back since"
+    )
     assert not questions.answer(OTHER) and not questions.answer(ME)
     assert len(questions.answer(THIRD)) == 1
     assert questions.to_detector[-1] == StreamSilent(node=THIRD, incarnation=silent.incarnation, seconds=0.0)
