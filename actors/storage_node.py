@@ -448,7 +448,9 @@ class StorageNode(Actor):
                 self._confirm_comes = False
                 self._ask_whether_alone()
             case LeasesOver():
+                self._serve()
                 self._release()
+                self._resume_parked()
                 self._report()
                 self._await_leases()
             case LearnerHolds():
@@ -652,6 +654,7 @@ class StorageNode(Actor):
             self._regroup()
             self._serve()
             self._release()
+            self._resume_parked()
 
     # Leases
 
@@ -725,17 +728,17 @@ class StorageNode(Actor):
         """Find out which slots to serve, and what to park."""
         self._reads, self._writes, self._parks = bytearray(SLOTS), bytearray(SLOTS), bytearray(SLOTS)
         self._copies = bytearray(SLOTS)
-        part, ring = self._part, self._ring
-        self._renew_leases(self.now())
-        self._without_lease = {
-            id(group) for group in self._acknowledging.groups if not self._has_lease(group, self.now())
-        }
+        part, ring, now = self._part, self._ring, self.now()
+        self._renew_leases(now)
+        self._without_lease = {id(group) for group in self._acknowledging.groups if not self._has_lease(group, now)}
         if self.serves and ring is not None:
             self._reads = self._tenures.marks()
             self.expiry.coordinates(self._reads)
             for run, group in self._acknowledging.runs:
                 if group.peers == TAKING_OVER or id(group) in self._without_lease:
                     self._park(run, PARK_ALL)
+                elif not group.may_dirty and now < group.not_before:
+                    self._park(run, PARK_WRITES)  # alone it would answer at once, and another may still be read (R21)
                 elif group.writable and not (self._stalled and (group.peers or group.learners)):
                     self._writes[run.first : run.last + 1] = b"\1" * run.size
                 elif group.writable:

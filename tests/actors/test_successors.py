@@ -15,7 +15,7 @@ from ringkeeper.actors.messages import (
 )
 from ringkeeper.actors.replicator import BEAT_SECONDS, RESEND_SECONDS
 from ringkeeper.actors.rules.slots import slot as slot_of
-from ringkeeper.actors.storage_node import UNHELD_SECONDS_MAX, StorageNode
+from ringkeeper.actors.storage_node import CONFIRM_SECONDS, UNHELD_SECONDS_MAX, StorageNode
 from ringkeeper.actors.takeover import SILENT_SECONDS
 from ringkeeper.actors.tenures import LEASE_OVER_SECONDS, LEASE_SECONDS
 from ringkeeper.runtime.store import Record, StoreError
@@ -669,6 +669,35 @@ def test_a_node_that_nobody_heard_of_for_a_lease_does_not_read_after_another_may
         elif trio.replies[read] is not LATER:
             assert trio.replies[read] == value("old")
     assert trio.replies[write] == OK
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("fsync", ["never", "always"])
+def test_who_is_left_alone_and_may_write_does_not_before_the_other_has_stopped_reading(fsync: str, ended: bool) -> None:
+    """R21: with min_copies 1 there is nobody whose word it would wait for."""
+    trio = Trio(2, replicas=2, min_copies=1, fsync=fsync).start()
+    one, other = trio.ids
+    key = trio.key(one)
+    trio.send(one, f"SET {key} old")
+    trio.run(0.5)
+    dies(trio, one)
+    trio.deliver()
+    trio.confirm_ring(other)
+    write, read = trio.send(other, f"SET {key} new", f"GET {key}")
+    trio.deliver()
+    assert trio.ask(one, f"GET {key}") == value("old"), "it has not read the ring"
+    assert trio.replies[write] is LATER
+    if ended:
+        trio.hear_gone(one, other)
+    else:
+        trio.pass_time(LEASE_OVER_SECONDS - 0.15)
+        assert trio.ask(one, f"GET {key}") is LATER and trio.replies[write] is LATER
+        trio.confirm_ring(other)
+    trio.run(CONFIRM_SECONDS + 0.05)
+    trio.confirm_ring(other)
+    assert trio.replies[write] == OK and trio.replies[read] == value("new")
+    assert trio.ask(other, f"SET {key} newer") == OK
+    trio.stop()
 
 
 @pytest.mark.parametrize("when", ["before the ring", "after the ring", "never"])
