@@ -218,8 +218,8 @@ class Client(ClientEngine):
     def scan_iter(self, match: Key | None = None, count: int = 1000) -> Iterator[bytes]:
         """Every key that is there from beginning to end, once or more; others perhaps.
 
-        A slot that changes its coordinator meanwhile is scanned again at the new one. ``count``: how many keys a node
-        looks at for one reply. Each reply is an operation with a time of its own.
+        A slot that leaves its coordinator before it has been scanned to its end is scanned anew, wherever it is then.
+        ``count``: how many keys a node looks at for one reply. Each reply is an operation with a time of its own.
         """
         scan = self._scan(match, count)
         while (keys := drive(scan.page())) is not None:

@@ -608,21 +608,20 @@ class ClientEngine:
             if trouble.code in REFUSALS or trouble is CLOSED or not await self._back_off(operation):
                 raise self._ended(not_done("reading the ring", True, trouble, operation.attempt, operation.seconds))
 
-    async def _refresh(self, operation: Operation, first: str | None = None) -> None:
+    async def _refresh(self, operation: Operation) -> None:
         """Read the map from the first node that gives one not older than ours. Gives up quietly.
 
         Only one operation asks. Who is in trouble or has no map waits for it; the others go on with what they have.
-        ``first``: ask this node before any other, whatever was asked before.
         """
-        urgent = first is not None or operation.attempt > 0 or not self._map.nodes
+        urgent = operation.attempt > 0 or not self._map.nodes
         if not await self._begin_refresh(max(0.0, operation.sends_until - monotonic()) if urgent else 0.0):
             return
         try:
-            if first is None and (not self._is_doubted or monotonic() - self._asked_at < REFRESH_PAUSE_SECONDS):
+            if not self._is_doubted or monotonic() - self._asked_at < REFRESH_PAUSE_SECONDS:
                 return  # perhaps another did it while this one waited
             self._asked_at = monotonic()
             troubles: list[Trouble] = []
-            for address in dict.fromkeys([*([first] if first else []), *self._candidates()]):
+            for address in self._candidates():
                 if monotonic() > operation.sends_until or self._closed.is_set() or (troubles and not urgent):
                     break
                 trouble = await self._ask_for_map(
@@ -731,49 +730,85 @@ class ClientEngine:
 
 
 class Scan:
-    """Goes through all keys, page by page; a slot that changes its coordinator meanwhile is scanned again there."""
+    """Goes through all keys, page by page, node by node, each slot at a node that had it in every page.
+
+    SCAN passes over what is not the node's own without a word, and a slot may leave and come back while its node is
+    scanned. So a page counts only if the node goes by the same ring after it as before; else it is asked again, for the
+    slots that the node still has. Those that left are scanned later, from their beginning, wherever they are then.
+    """
 
     def __init__(self, engine: ClientEngine, options: tuple[Any, ...]) -> None:
         self._engine, self._options = engine, options
-        self._scanned_at: list[str | None] = [None] * SLOTS
+        self._left = set(range(SLOTS))
+        """The slots that have not been scanned to their end."""
         self._address = ""
         self._here: set[int] = set()
-        """The slots that are scanned at ``_address`` now."""
+        """Those of them that are scanned at ``_address`` now: its own, in its ring of ``_epoch``."""
+        self._epoch = 0
         self._cursor: Any = b"0"
 
     async def page(self) -> list[bytes] | None:
         """Some more keys, or none of them; None at the end. An operation with a time of its own."""
-        engine = self._engine
         if not self._here and not await self._turn_to_next():
             return None
-        page = Request(("SCAN", self._cursor, *self._options), (), reads=True, node=self._address)
-        await engine._settle([page])
-        if page.error is not None and self._address in engine._map.coordinators:
-            raise page.error
-        keys: list[bytes] = []
-        if page.error is None:
-            self._cursor, found = page.reply
-            keys = [key for key in found if slot_of(key) in self._here]
-        if page.error is None and self._cursor != b"0":
-            return keys
-        if page.error is None:  # else others coordinate its slots now
-            for slot in self._here:
-                self._scanned_at[slot] = self._address
-        self._here = set()
-        # Did it keep its slots until the end? It knows best: what it dropped, it dropped for a ring it has read.
-        await engine._refresh(Operation(engine.timeout_seconds), first=self._address)
+        operation = Operation(self._engine.timeout_seconds)
+        page = await self._ask(operation, ("SCAN", self._cursor, *self._options))
+        if page is None:
+            return []
+        told = await self._ask(operation, ("CLUSTER", "INFO"))  # sent along it would be answered before the SCAN
+        if told is None:
+            return []
+        if epoch_in(told[0]) != self._epoch:
+            await self._hear_what_is_here(operation)
+            return []
+        self._cursor, found = page[0]
+        keys = [key for key in found if slot_of(key) in self._here]
+        if self._cursor == b"0":
+            self._left -= self._here
+            self._here = set()
         return keys
 
     async def _turn_to_next(self) -> bool:
-        engine = self._engine
-        await engine._load_map(Operation(engine.timeout_seconds), whole=True)
-        coordinators = engine._map.coordinators
-        behind = {slot for slot in range(SLOTS) if coordinators[slot] != self._scanned_at[slot]}
-        if not behind:
+        if not self._left:
             return False
-        self._address, self._cursor = cast("str", coordinators[min(behind)]), b"0"
-        self._here = {slot for slot in behind if coordinators[slot] == self._address}
-        return True
+        engine = self._engine
+        operation = Operation(engine.timeout_seconds)
+        while True:
+            await engine._load_map(operation, whole=True)
+            coordinators = engine._map.coordinators
+            self._address, self._cursor = cast("str", coordinators[min(self._left)]), b"0"
+            self._here = {slot for slot in self._left if coordinators[slot] == self._address}
+            await self._hear_what_is_here(operation)
+            if self._here:
+                return True
+            engine._doubted_at = monotonic()
+            if not await engine._back_off(operation):
+                says = f"has none of the slots that the ring of epoch {engine._map.epoch} gives to it"
+                trouble = Trouble("changing", says, self._address)
+                raise engine._ended(not_done("SCAN", True, trouble, operation.attempt, operation.seconds))
+
+    async def _hear_what_is_here(self, operation: Operation) -> None:
+        """Go by the node's own word, not by the map, which may be ahead of it or behind."""
+        told = await self._ask(operation, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+        if told is None:
+            return
+        info, slots = told
+        own = ClusterMap.read(info, slots, self._address.rpartition(":")[0])
+        self._epoch = own.epoch
+        self._here = {slot for slot in self._here if own.coordinators[slot] == self._address}
+
+    async def _ask(self, operation: Operation, *commands: tuple[Any, ...]) -> list[Any] | None:
+        """What the node replies; None: it is in trouble, and others coordinate its slots. Nothing is scanned here."""
+        engine = self._engine
+        requests = [Request(command, (), reads=True, node=self._address) for command in commands]
+        await engine._settle(requests, operation)
+        error = next((request.error for request in requests if request.error is not None), None)
+        if error is not None and self._address in engine._map.coordinators:
+            raise error
+        if error is not None:
+            self._here = set()
+            return None
+        return [request.reply for request in requests]
 
 
 class Commands:

@@ -1020,6 +1020,41 @@ def test_a_scan_finds_every_key_though_slots_move_meanwhile(
     assert found == keys
 
 
+def test_a_scan_finds_what_leaves_a_node_and_comes_back_to_it_while_that_is_scanned(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_engine, "REFRESH_PAUSE_SECONDS", 0.0)
+    keys = sorted(f"key:{n}".encode() for n in range(60))
+    client.mset(dict.fromkeys(keys, 1))
+    here = [key for key in keys if cluster.table[slot(key)] == 0]
+    away = {slot(key) for key in here[3:9]}
+
+    def give(owner: int) -> None:
+        cluster.table = [owner if each in away else had for each, had in enumerate(cluster.table)]
+        cluster.epoch += 1
+
+    cluster.script(0, "SCAN", EXECUTE, lambda: give(1), lambda: give(0))
+    assert sorted(client.scan_iter(count=3)) == keys
+
+
+def test_a_scan_finds_what_its_node_does_not_know_yet_that_it_has(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_engine, "REFRESH_PAUSE_SECONDS", 0.0)
+    keys = sorted(f"key:{n}".encode() for n in range(60))
+    client.mset(dict.fromkeys(keys, 1))
+    now, before = cluster.table, [1 if owner == 0 else owner for owner in cluster.table]
+
+    def learn() -> None:
+        cluster.table = now
+        cluster.views.clear()
+
+    cluster.views = dict.fromkeys((0, 1, 2), (cluster.epoch, now))
+    cluster.table, cluster.views[0] = before, (cluster.epoch - 1, before)
+    cluster.script(0, "CLUSTER", EXECUTE, EXECUTE, EXECUTE, learn)
+    assert sorted(set(client.scan_iter(count=3))) == keys
+
+
 def test_a_scan_goes_on_when_a_node_dies_and_others_have_its_slots(
     cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
