@@ -9,6 +9,7 @@ Hears   ConnectionMade, Requests, ConnectionLost     from the RESP edge
         BackupTold                                   from Backup
         Observed                                     from an Observer, of whatever process
         Unanswered                                   from itself: a question has waited too long
+        AnswerRest                                   from itself: the next turn has come
 Tells   Execute, ReportFigures -> StorageNode; RunVerb -> Ecs; RunVerify -> Scrubber;
         AskBackup -> Backup; Observe -> Observer
 
@@ -23,6 +24,10 @@ An exchange is complete when ``missing`` is 0. Most of the storage node's replie
 waits for a change of the ring, or of a write that another node must hold first, comes later, and holds up only its own
 connection. The edge stops reading from a connection that has too many requests
 unanswered.
+
+What is answered here may be far more work than its few bytes look like, and meanwhile nobody else is served, nor do
+peers hear from this node. So a turn has limits, the same for those who speak in it: who asks for more has one request
+answered in each turn, and its *rest* waits for the next one (AnswerRest), with all that it asks from then on.
 
 A connection has *modes*: READONLY lets successors answer its reads, ``RING ACKS one`` has its writes answered by the
 coordinator alone; what it has not said itself is as the ring says. A request is marked by the modes in which it was
@@ -87,6 +92,13 @@ PATIENT_WORDS = frozenset({"ASK", "PY"})
 JOINED_BYTES_MAX = 1024 * 1024
 """Replies of one exchange that are longer are handed to the connection one by one."""
 
+ANSWERING_SECONDS_MAX = 0.02
+"""What is asked together and answered here takes so long at most, not counting what every connection is due, and"""
+ANSWERED_BYTES_MAX = 8 * 1024 * 1024
+"""so many bytes, which take about as long to be written, and"""
+QUESTIONS_PER_TURN_MAX = 100
+"""so many questions to others; an observer of this process may need 0.4 ms for each."""
+
 KEYS_PER_TURN_MAX = 5 * KEYS_MAX
 """Keys that the requests of more than `WORDS_MAX` words which come in one turn may name, all together."""
 
@@ -146,10 +158,16 @@ class Unanswered:
     question: int
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRest:
+    """There are requests that an earlier turn had no time for; local. Gateway -> Gateway."""
+
+
 class Session:
     """What the gateway keeps of one connection, besides what the connection itself says (id, name, protocol...)."""
 
-    __slots__ = ("acks", "connection", "ending", "library", "library_version", "modes", "queue")
+    __slots__ = ("acks", "connection", "ending", "library", "library_version", "modes", "queue", "rest")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -158,6 +176,7 @@ class Session:
         self.acks = ""  # all or one; not said: as the ring says
         self.ending = False  # nothing more is read from it; it closes once what was asked is answered
         self.queue: deque[Exchange] = deque()
+        self.rest: list[list[bytes]] = []  # requests that wait for the next turn
 
     def describe(self, now: float) -> str:
         """A line of CLIENT LIST."""
@@ -216,6 +235,12 @@ class Gateway(Actor):
         self._executes = 0
         self._keys_left = KEYS_PER_TURN_MAX
         """Keys that further long requests of this turn may name."""
+        self._behind: list[Session] = []
+        """Those with a rest, in the order in which they will have their turn."""
+        self._answers_until = 0.0
+        """When this turn has no time left to answer more here, by the stopwatch; 0: nothing was answered yet."""
+        self._answer_bytes_left = ANSWERED_BYTES_MAX
+        self._questions_left = QUESTIONS_PER_TURN_MAX
         self._stopwatch = self.system.stopwatch
         self._begun: dict[int, float] = {}
         """When an Execute was sent that has not got all of its replies, by the stopwatch."""
@@ -287,11 +312,12 @@ class Gateway(Actor):
         | VerbRun
         | BackupTold
         | Observed
-        | Unanswered,
+        | Unanswered
+        | AnswerRest,
     ) -> None:
         match message:
             case Requests():
-                self._requests(message)
+                self._requests(message.take())
             case Executed():
                 self._executed(message)
             case Settled():
@@ -310,6 +336,8 @@ class Gateway(Actor):
                 self._answered(message.question, message)
             case Unanswered():
                 self._answered(message.question, None)
+            case AnswerRest():
+                self._answer_rest()
             case _:
                 assert_never(message)
 
@@ -320,7 +348,7 @@ class Gateway(Actor):
         session = connection.session = self._sessions[connection.id] = Session(connection)
         self._settle_acks(session)
 
-    def _requests(self, message: Requests) -> None:
+    def _requests(self, batch: list[tuple[Connection, list[list[bytes]]]]) -> None:
         """The hot path: one pass over all that arrived in this turn."""
         direct, spelt = self._direct, self._spelt
         to_store: list[tuple[Command, list[bytes]]] = []
@@ -329,9 +357,14 @@ class Gateway(Actor):
         eager: set[int] = set()
         stale: set[int] = set()
         self._keys_left = KEYS_PER_TURN_MAX
-        for connection, commands in message.take():
+        self._answers_until, self._answer_bytes_left = 0.0, ANSWERED_BYTES_MAX
+        self._questions_left = QUESTIONS_PER_TURN_MAX
+        for connection, commands in batch:
             session: Session = connection.session
             if connection.closed or session.ending:
+                continue
+            if session.rest:
+                session.rest += commands
                 continue
             exchange = self._begin(session, len(commands))
             exchanges.append(exchange)
@@ -354,6 +387,7 @@ class Gateway(Actor):
                 else:
                     modes = session.modes
                     self._answer(exchange, index, args, to_store)
+                    self._spell(exchange, index)
                     if session.modes != modes:  # that is for what follows
                         _mark(to_store, first, modes, eager, stale)
                         first = len(to_store)
@@ -366,6 +400,12 @@ class Gateway(Actor):
                         exchange = self._begin(session, left)
                         exchanges.append(exchange)
                         on_store, index = exchange.on_store, -1
+                    left = len(exchange.replies) - index - 1
+                    if left and self._has_answered_enough():
+                        del exchange.replies[index + 1 :]
+                        self._leave_rest(session, commands[-left:])
+                        self.commands -= left
+                        break
                 index += 1
             if session.modes:
                 _mark(to_store, first, session.modes, eager, stale)
@@ -389,6 +429,36 @@ class Gateway(Actor):
         for exchange in exchanges:
             if not exchange.missing:
                 self._write(exchange.session)
+
+    def _spell(self, exchange: Exchange, index: int) -> None:
+        """Put a reply into bytes now, since that takes time, too. None, which is null or no reply yet, takes none."""
+        reply = exchange.replies[index]
+        if reply is not None:
+            exchange.replies[index] = spelt = encode(reply, exchange.protocol)
+            self._answer_bytes_left -= len(spelt)
+
+    def _has_answered_enough(self) -> bool:
+        """Whether this turn has no time left for what is not plainly the storage node's."""
+        now = self._stopwatch()
+        if not self._answers_until:  # a turn of nothing but data commands need not look at the time
+            self._answers_until = now + ANSWERING_SECONDS_MAX
+        return now >= self._answers_until or self._answer_bytes_left < 0 or self._questions_left <= 0
+
+    def _leave_rest(self, session: Session, requests: list[list[bytes]]) -> None:
+        if not self._behind:
+            self.after(0.0, AnswerRest())
+        session.rest = requests
+        self._behind.append(session)
+
+    def _answer_rest(self) -> None:
+        """Give everybody with a rest another turn, and time to the one who has waited for that the longest."""
+        behind, self._behind = self._behind, []
+        batch = [(session.connection, session.rest) for session in behind]
+        for session in behind:
+            session.rest = []
+        self._requests(batch)
+        if self._behind and self._behind[0] is behind[0]:
+            self._behind.append(self._behind.pop(0))
 
     def _begin(self, session: Session, count: int) -> Exchange:
         exchange = Exchange(session, [None] * count)
@@ -592,6 +662,7 @@ class Gateway(Actor):
     ) -> int:  # fmt: skip
         """Note that a reply waits for an answer; returns the question's number."""
         self._next_question += 1
+        self._questions_left -= 1
         exchange.missing += 1
         self._questions[self._next_question] = (exchange, index, answer, reply)
         self.after(seconds_max, Unanswered(question=self._next_question))
@@ -978,12 +1049,14 @@ class Gateway(Actor):
         yield gauge("clients", "Connections of clients.", len(self._sessions))
         yield counter("client_connections", "Connections that clients have made.", self.connections)
         unanswered = sum(len(exchange.replies) for each in self._sessions.values() for exchange in each.queue)
+        unanswered += sum(len(each.rest) for each in self._sessions.values())
         yield gauge("requests_unanswered", "Requests whose replies cannot be written yet.", unanswered)
 
     def check(self) -> None:
         assert self._begun.keys() == self._at_storage.keys(), "somebody's time is not taken, or for ever"
         for session in self._sessions.values():
             assert not session.queue or session.queue[0].missing, "a complete exchange was not written"
+            assert not session.rest or session in self._behind, "a rest would never be answered"
 
 
 REDIS_VERSION = "7.2.0"

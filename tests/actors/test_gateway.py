@@ -1,17 +1,22 @@
 """The gateway, driven by hand: order of replies, who answers what, authentication, what Redis clients see."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import hiredis
 import pytest
+from ringkeeper.actors import gateway
 from ringkeeper.actors.gateway import (
+    ANSWERED_BYTES_MAX,
+    ANSWERING_SECONDS_MAX,
     ASKED_SECONDS_MAX,
     KEYS_PER_TURN_MAX,
     OBSERVE_SECONDS_MAX,
     QUESTION_SECONDS_MAX,
+    QUESTIONS_PER_TURN_MAX,
     Gateway,
 )
 from ringkeeper.actors.messages import (
@@ -300,6 +305,92 @@ def test_one_request_is_as_much_work_as_one_turn_may_do_and_long_ones_together_l
         assert str(stage.ask(ann, words)[0]).startswith(said)
     spelt = stage.ask(ann, "COMMAND INFO" + " ring" * 998)[0]
     assert len(spelt) == 998 and spelt[0] == spelt[-1] == stage.ask(ann, "COMMAND INFO ring")[0][0]
+
+
+# More than one turn has time for
+
+
+@pytest.fixture
+def slow(stage: Stage) -> Stage:
+    """Each look at the time finds a good quarter of what a turn has for answering gone."""
+    looks = count(1)
+    stage.harness.actor._stopwatch = lambda: next(looks) * ANSWERING_SECONDS_MAX * 0.26
+    return stage
+
+
+def turns_of(stage: Stage, look: Callable[[], Any], *asked: tuple[Client, list[str]]) -> list[Any]:
+    """What is to be seen after each message that the gateway handles until all of this is answered."""
+    seen: list[Any] = []
+
+    def see(actor: Any, _: Any) -> None:
+        actor.check()
+        seen.append(look())
+
+    stage.harness.system.after_message = see
+    stage.send(*asked)
+    return seen
+
+
+def echoes(count: int, bytes_each: int = 0) -> list[str]:
+    return [f"ECHO {number}{'.' * bytes_each}" for number in range(count)]
+
+
+def test_who_asks_for_much_at_once_waits_for_further_turns_and_others_are_answered_in_each(slow: Stage) -> None:
+    ann, bob, cora = slow.client(), slow.client(), slow.client()
+    asked = (ann, echoes(20)), (bob, ["PING", "PING"]), (cora, ["PING"]), (ann, ["ECHO 20", "ECHO 21"])
+    turns = turns_of(slow, lambda: (ann.answered, bob.answered, cora.answered), *asked)
+    assert turns == [(5, 1, 1), (10, 2, 1), (15, 2, 1), (20, 2, 1), (22, 2, 1)]
+    assert ann.replies() == [b"%d" % number for number in range(22)]
+
+
+def test_those_who_ask_for_much_have_their_turns_one_after_the_other(slow: Stage) -> None:
+    ann, bob = slow.client(), slow.client()
+    turns = turns_of(slow, lambda: (ann.answered, bob.answered), (ann, echoes(24)), (bob, echoes(24)))
+    assert turns == [(5, 1), (10, 2), (11, 7), (16, 8), (17, 13), (22, 14), (23, 19), (24, 24)]
+    assert bob.replies() == [b"%d" % number for number in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "by_turn"),
+    [
+        (["INFO"] * (2 * QUESTIONS_PER_TURN_MAX + 50), [QUESTIONS_PER_TURN_MAX, 2 * QUESTIONS_PER_TURN_MAX, 250]),
+        (echoes(20, ANSWERED_BYTES_MAX // 8), [8, 16, 20]),
+    ],
+    ids=["questions", "bytes"],
+)
+def test_questions_and_bytes_of_a_turn_are_bounded(stage: Stage, asked: list[str], by_turn: list[int]) -> None:
+    ann = stage.client()
+    before = len(stage.harness.sent)
+    assert turns_of(stage, lambda: len(stage.harness.sent) - before + ann.answered, (ann, asked)) == by_turn
+
+
+def test_requests_of_further_turns_keep_their_order_their_protocol_and_their_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "ANSWERING_SECONDS_MAX", 0.0)  # no turn has time for a second answer
+    ann = stage.client()
+    written: list[bytes] = []
+    ann.write = lambda data, answers=1: written.append(data)  # type: ignore[method-assign]
+    asked = ["GET a", "HELLO 3", "GET b", "PING", "RING ACKS one", "SET c 1", "HELLO 2", "GET d", "QUIT", "SET e 1"]
+    sent = stage.send((ann, asked))
+    executes = [message for _, message in sent if isinstance(message, Execute)]
+    asked_there = [[b" ".join(args) for _, args in execute.requests] for execute in executes]
+    assert asked_there == [[b"GET a"], [b"GET b"], [b"SET c 1"], [b"GET d"]]
+    assert [set(execute.eager) for execute in executes] == [set(), set(), {0}, set()]
+    for execute in reversed(executes):
+        assert not written
+        replies: list[Any] = [None] * len(execute.requests)
+        stage.harness.tell(Executed(number=execute.number, replies=replies, later=0))
+    told = b"".join(written)
+    assert told.startswith(b"$-1\r\n%7\r\n") and b"_\r\n+PONG\r\n+OK\r\n_\r\n*14\r\n" in told
+    assert told.endswith(b"$-1\r\n+OK\r\n") and ann.closed
+
+
+def test_a_client_that_goes_while_it_is_behind_is_forgotten(slow: Stage) -> None:
+    ann = slow.client()
+    slow.harness.system.after_message = lambda actor, _: ann.close_after_write()
+    slow.send((ann, echoes(20)))
+    assert ann.answered == 5 and not slow.harness.actor._behind
 
 
 def test_a_number_that_is_none_or_too_long_is_refused_as_such(stage: Stage) -> None:
