@@ -4,7 +4,7 @@ Hears   RingChanged                     from Member: whom to listen to, and to b
         LeaderChanged                   from Election: whom to report to
         Heartbeat                       from FailureDetector of every other node
         LinkUp, LinkLost, PeerEnded     from the bridge
-        StreamSilent                    from Replicator
+        StreamSilent                    from Replicator, Takeover
         Beat                            from itself, every ``heartbeat_seconds``
 Tells   Heartbeat -> FailureDetector of every other node; Suspected, PeersHeard -> the leading Ecs;
         PeerGone -> StorageNode; LookForRing -> Member

@@ -161,8 +161,8 @@ class Append:
     """The sender's batches up to this one are held by every up member (R5)."""
     operations: list[Operation] = field(default_factory=list)
     begins: list[tuple[int, int]] = field(default_factory=list)
-    """Slots that the sender has taken over: what was unsettled of them before is among these operations, or is not to
-    be (R18)."""
+    """Slots that the sender has taken over: what was unsettled of them before is among the operations of this batch,
+    or is not to be (R18)."""
     sync: bool = False
     """Say when this, and all before it, is on your disk."""
     more: bool = False
