@@ -44,11 +44,11 @@ def story(stage: Stage) -> None:
     begins(stage, newcomer)
     stage.restart(back)
     stage.wait_until(lambda: back in stage.members(), RAISED_SECONDS_MAX, f"{back} is up, whom writes wait for")
+    stage.expect(newcomer not in stage.members(), f"{newcomer} still waits for its share")
     done = load.counts["ok"]
     stage.wait_for(20, load)
     stage.expect(load.counts["ok"] - done >= 15, f"writes are taken again: {load.errors[-1:]}")
-    stage.expect(newcomer not in stage.members(), f"{newcomer} still waits for its share")
-    begins(stage, newcomer)
+    stage.wait_for_members((newcomer,))
 
 
 def dies(stage: Stage, id: str) -> None:
