@@ -156,6 +156,7 @@ def refusal(*words: str) -> str:
         said, _ = process.communicate(timeout=30)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode not in (0, 70), said
     assert "Traceback" not in said, said
     return said
