@@ -194,10 +194,11 @@ class Zookeeper:
 
     def kill(self) -> None: ...
 
-    def client(self, timeout: float = 4.0, root: str = "", **options: Any) -> KazooClient:
-        """A connected kazoo client that takes ``root`` for the tree's root. It is closed with the server."""
+    def client(self, timeout: float = 4.0, root: str = "", hosts: str = "", **options: Any) -> KazooClient:
+        """A connected kazoo client that takes ``root`` for the tree's root. It is closed with the server. ``hosts``:
+        where the server is reached, if not where it is."""
         options.setdefault("connection_retry", {"max_tries": -1, "delay": 0.02, "backoff": 1, "max_jitter": 0.1})
-        client = KazooClient(self.hosts + root, timeout=timeout, **options)
+        client = KazooClient((hosts or self.hosts) + root, timeout=timeout, **options)
         self._clients.append(client)
         client.start(timeout=START_SECONDS_MAX)
         return client

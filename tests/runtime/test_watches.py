@@ -915,7 +915,11 @@ class Gate:
         self._run(listen())
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:  # it is not there
+            writer.close()
+            return
         self._ends += [writer.transport, back.transport]
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
