@@ -572,7 +572,33 @@ def begun(
         queue=queue,
     )
     planned(following)
+    _check_reads(following)
     return following
+
+
+def _check_reads(ring: Ring) -> None:
+    """Raises RingError when the change in flight would take a list's reads away until members that are not up are back,
+    or out: who is to answer for it would be its keeper, while others might be instead (R15).
+
+    A change that is about none who are up heals, and never waits for this. Who joins may have to come first where too
+    few nodes are left for anybody to be given up.
+    """
+    wish = _in_flight(ring).wish
+    missing = {node.id for node in ring.circle if node.state != "up"}
+    if _too_few_without(ring, missing) if wish.kind == "add" else missing.issuperset(wish.ids):
+        return
+    after = target(ring)
+    for slots, keeper in after.unsettled_by_keeper:
+        for stretch in ring.stretches(slots):
+            now = ring.trouble_at(stretch.first)
+            if now is not None and now.keeper is None:
+                absent = [
+                    f"{node.id}, which is {node.state}" for node in after.lists[slots.first] if node.id in missing
+                ]
+                raise RingError(
+                    f"slots {stretch} would go to {keeper}, and could not be read there without {', '.join(absent)}. "
+                    "Bring it back or remove it first"
+                )
 
 
 def raisable(ring: Ring) -> tuple[str, ...]:
@@ -595,16 +621,23 @@ def giving_up(ring: Ring, ids: Iterable[str]) -> Wish:
     trouble is another, and will pass; with fewer nodes than copies are needed for a write, a write would be held by
     fewer; and nobody could hand over what nobody answers for.
     """
-    ids, members = sorted(ids), ring.circle
-    if few_are_up(ring):
-        raise RingError("fewer than half of the nodes are up")
-    if len(members) - len(ids) < min(ring.min_copies, ring.replicas):
-        raise RingError(f"fewer nodes would be left than the {ring.min_copies} copies that a write needs")
+    ids = sorted(ids)
+    if too_few := _too_few_without(ring, ids):
+        raise RingError(too_few)
     pinned = _pinned(ring)
     free = tuple(id for id in ids if id not in pinned)
     if not free:
         raise RingError("nobody answers for some of the slots that they hold")
     return Wish(job=ring.epoch + 1, kind="out", ids=free)
+
+
+def _too_few_without(ring: Ring, ids: Collection[str]) -> str:
+    """Why so many are not given up; empty: enough are left."""
+    if few_are_up(ring):
+        return "fewer than half of the nodes are up"
+    if len(ring.circle) - len(ids) < min(ring.min_copies, ring.replicas):
+        return f"fewer nodes would be left than the {ring.min_copies} copies that a write needs"
+    return ""
 
 
 def few_are_up(ring: Ring) -> bool:

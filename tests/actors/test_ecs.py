@@ -776,6 +776,24 @@ def test_a_new_life_of_one_that_is_up_is_its_death_at_once_even_while_a_change_i
     assert str(copies.ring.change) == "add 127.0.0.1:7004"
 
 
+def test_who_would_take_reads_away_joins_when_who_is_down_is_back_and_it_is_said_why() -> None:
+    stage = Stage(replicas=2)
+    stage.lead()
+    stage.register(life(1), life(2), life(3))
+    stage.pass_time()
+    gone = int(stage.ring.circle[-1].id[-1])
+    stage.vanish(life(gone))
+    stage.register(life(4))
+    stage.pass_time(5.0)
+    assert stage.states() == {gone: "down"} and stage.ring.change is None
+    assert f"without 127.0.0.1:{7000 + gone}, which is down" in stage.status()["refused"]["127.0.0.1:7004"]
+    stage.register(again(stage, gone))
+    stage.finish()
+    assert stage.states() == {} and str(stage.ring.change) == "add 127.0.0.1:7004"
+    assert stage.status()["refused"] == {}
+    stage.harness.stop()
+
+
 def test_one_that_is_down_and_back_waits_for_the_end_of_the_change_in_flight(copies: Stage) -> None:
     copies.vanish(life(2))
     copies.pass_time(1.0)

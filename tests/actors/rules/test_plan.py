@@ -18,9 +18,11 @@ from ringkeeper.actors.rules.transitions import (
     dismissed,
     downed,
     given_up,
+    giving_up,
     planned,
     queued,
     returned,
+    returning,
     served,
     target,
 )
@@ -142,6 +144,55 @@ def test_the_slots_of_a_node_that_is_down_pin_it_and_others_may_still_change() -
         removing(ring, before)
     for id in set(clockwise) - {A, before}:
         assert planned(removing(ring, id)).shifts
+
+
+def entering(ring: Ring, name: str, behind: int) -> Ring:
+    """The ring in which a node joins at this place of the circle: it halves the range of the node there."""
+    token = ring.circle[behind].token - (1 << 120)
+    ring = queued(ring, "add", [name], tokens={name: token}, why="asked", **wrote(ring))
+    return begun(ring, ring.queue[0], [registration(name)], why="asked", **wrote(ring))
+
+
+def test_nobody_gets_the_slots_of_who_answers_alone_and_could_not_be_read_there() -> None:
+    ring = founded(4, replicas=2)
+    gone, alone, third, _ = (each.id for each in ring.circle)
+    new = "127.0.0.1:7005"
+    ring = lost(ring, gone)
+    assert not ring.unsettled_by_keeper
+    with pytest.raises(RingError, match=f"to {third}, and could not be read there without {gone}, which is down"):
+        removing(ring, alone)
+    with pytest.raises(RingError, match=f"to {new}, and could not be read there without {gone}, which is down"):
+        entering(ring, new, behind=0)
+    elsewhere = entering(ring, new, behind=2)
+    assert not target(elsewhere).unsettled_by_keeper
+
+
+def test_what_heals_takes_the_reads_of_who_answers_alone_if_it_must() -> None:
+    ring = founded(5, replicas=3, min_copies=3)
+    first, second, *_ = (each.id for each in ring.circle)
+    ring = lost(ring, first, second)
+    new = "127.0.0.1:7009"
+    wish = queued(ring, "replace", [first], by=new, why="asked", **wrote(ring))
+    replaced = begun(wish, wish.queue[0], [registration(new)], why="asked", **wrote(wish))
+    assert new in {keeper for _, keeper in target(replaced).unsettled_by_keeper}
+    back = returned(ring, [registration(first, 2)], **wrote(ring))
+    raised = begun(back, returning(back, (first,)), why="back", **wrote(back))
+    assert first in {keeper for _, keeper in target(raised).unsettled_by_keeper}
+    assert not target(removing(ring, first, second)).unsettled_by_keeper
+    assert not target(begun(ring, giving_up(ring, [first]), why="gone", **wrote(ring))).unsettled_by_keeper
+
+
+@pytest.mark.parametrize(("nodes", "replicas", "gone"), [(2, 2, 1), (3, 3, 2)])
+def test_a_node_joins_all_the_same_where_nobody_can_be_given_up_before(nodes: int, replicas: int, gone: int) -> None:
+    ring = founded(nodes, replicas)
+    missing = [each.id for each in ring.circle[:gone]]
+    ring = lost(ring, *missing)
+    with pytest.raises(RingError):
+        giving_up(ring, missing)
+    after = through(entering(ring, D, behind=0))
+    assert [keeper for _, keeper in after.unsettled_by_keeper] != []
+    healed = through(begun(after, giving_up(after, missing), why="gone", **wrote(after)))
+    assert not healed.trouble
 
 
 def test_the_last_node_cannot_be_removed() -> None:
