@@ -34,6 +34,7 @@ from typing import Literal, get_args
 import msgspec
 
 from ..actors.config import OUT_AFTER_SECONDS
+from ..actors.rules.change import Wish
 from ..actors.rules.ring import Node, Ring
 from ..actors.rules.transitions import target
 from .play import Scenario
@@ -587,8 +588,10 @@ class _Player:
             return
         match event.what:
             case "leave":
-                with suppress(RefusedByCluster):  # it is the last, is down, or leaves already
-                    stage.leave(id)
+                ring = stage.ring()
+                if not (self._lying and ring is not None and _fewer_are_left(ring, 1)):  # as where fewer are wanted
+                    with suppress(RefusedByCluster):  # it is the last, is down, or leaves already
+                        stage.leave(id)
             case "kill":
                 stage.kill(id)
                 self._after(event.seconds, lambda: self._start_if_dead(id))
@@ -721,12 +724,12 @@ class _Player:
         return any(not rest & {node.id for node in members} for members in lists)
 
     def _lie(self, id: str) -> None:
-        """A bit of a record is flipped. Not while fewer copies are wanted: the only one left may be the bad one."""
+        """A bit of a record is flipped. Not while fewer copies are wanted, or nodes leave so that there are fewer: the
+        only one left may be the bad one."""
         ring = self._stage.ring()
         if ring is None or id not in ring.by_id or not self._may_lose(id, lies=True):
             return
-        wishes = (*ring.queue, *((ring.change.wish,) if ring.change is not None else ()))
-        if all(wish.copies is None for wish in wishes):
+        if all(wish.copies is None for wish in _wishes(ring)) and not _fewer_are_left(ring):
             with suppress(NotInTime):  # it holds nothing yet
                 self._stage.lie(id, "flip")
                 self._lying[id] = ring.by_id[id].data_id
@@ -738,6 +741,16 @@ class _Player:
     def _start_if_dead(self, id: str) -> None:
         if id not in self._stage.lives():
             self._stage.restart(id)
+
+
+def _wishes(ring: Ring) -> tuple[Wish, ...]:
+    return (*ring.queue, *((ring.change.wish,) if ring.change is not None else ()))
+
+
+def _fewer_are_left(ring: Ring, more: int = 0) -> bool:
+    """Whether slots have fewer copies than now once all those have left who are to, and so many more."""
+    leaving = more + sum(len(wish.ids) for wish in _wishes(ring) if wish.kind == "remove")
+    return len(ring.circle) - leaving < min(ring.replicas, len(ring.circle))
 
 
 # Reducing
