@@ -16,6 +16,8 @@ from ringkeeper.scenarios.play import load_scenario, play
 from ringkeeper.scenarios.random_story import Schedule, draw
 from ringkeeper.scenarios.simulated_stage import SimulatedStage
 
+pytestmark = pytest.mark.timeout(180)  # more than a command has that plays whole stories in processes of its own
+
 NODE_JOINS = Path(playing.__file__).parent / "node_joins.py"
 
 MOODY = """'''It does not like some seeds.'''
