@@ -260,9 +260,9 @@ def draw(seed: int) -> Schedule:
 
 
 def _with_more(schedule: Schedule, random: random_module.Random) -> Schedule:
-    """Every other story with slow moves that are met by something, or with disks that are not to be trusted, or both;
+    """Every third story with slow moves that are met by something, or with disks that are not to be trusted, or both;
     and with comparisons in the midst of it all."""
-    if random.random() < 0.5:
+    if random.random() < 2 / 3:
         return schedule
     slow = random.random() < 0.6
     events = list(_slow_moves(schedule, random)) if slow else []
