@@ -67,7 +67,7 @@ from .messages import (
     Surveyed,
 )
 from .operations import parts_of
-from .pace import Pace
+from .pace import Allowance, Pace
 from .rules.change import Phase
 from .rules.mirror import CONTENT_BYTES_MAX, digest_of, listed, part_of, sums_of
 from .rules.plan import Transfer
@@ -156,7 +156,7 @@ class Handoff(Actor):
         super().__init__()
         self._change, self._epoch, self._transfer = change, epoch, transfer
         self._incarnation, self._target, self._storage, self._store = incarnation, target, storage, store
-        self._only_synced, self._pace = synced, pace
+        self._only_synced, self._pace, self._allowance = synced, pace, Allowance(pace)
         first, last = transfer.slots
         self._begin: Position = (first, b"")
         self._end: Position = (last + 1, b"")
@@ -317,7 +317,7 @@ class Handoff(Actor):
                     return
                 if self._chunks and self._pace.yields(self.now()):
                     return
-                if self._must_pause(self._pace.until_free(self.now())):
+                if self._must_pause(self._allowance.until_free(self.now())):
                     return
                 self._asked_at = self.now()
                 if not self._send_chunk():
@@ -465,7 +465,7 @@ class Handoff(Actor):
         self._chunks += 1
         self._chunk_bytes += size
         self._put(Kept(self._number, chunk, size))
-        self._pace.sent(size, self.now())
+        self._allowance.sent(size, self.now())
         return True
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
@@ -651,7 +651,7 @@ class Handoff(Actor):
             bytes=self._bytes_sent,
             seconds=self.now() - self._began,
             state=self._state,
-            limited=self._state == "walking" and self._pace.until_free(self.now()) > 0,
+            limited=self._state == "walking" and self._allowance.until_free(self.now()) > 0,
             trouble=self._trouble,
         )
         self.send(self._storage, progress)

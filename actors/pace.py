@@ -1,8 +1,9 @@
 """Says how fast slots may move off a node, so that its clients do not feel it: bulk yields.
 
-One of these is shared by all `Handoff` actors of a node. Two things slow them down:
+A `Pace` is shared by all `Handoff` actors of a node. Two things slow them down:
 
-- the limit of bytes per second that the ring names, for all moves of the node together;
+- the limit of bytes per second that the ring names, for all moves of the node together. Each walk has an equal part of
+  it, its `Allowance`: one that has little to send does not wait for one that has much (writes may wait for it, R8);
 - clients: while some are served, a handoff has one question or chunk under way at a time, and after each it pauses for
   as long as that took, times the walks at once. So moving takes at most half of what is there, and less where the other
   side is slow to answer because it has much to do.
@@ -20,16 +21,31 @@ class Pace:
         self.bytes_per_second = 0
         """0: no limit. Set by `limit`."""
         self.walks = 1
-        """Handoffs that walk at once."""
+        """Handoffs that walk at once. Set by `share`."""
         self.clients_at = float("-inf")
         """When a request of a client was served last."""
-        self._free_at = float("-inf")
+        self._allowed, self._allowed_at = 0.0, 0.0
 
     def limit(self, bytes_per_second: int, now: float) -> None:
         """Another limit holds from now on, also for what was sent before."""
-        owed = self.until_free(now) * self.bytes_per_second
+        self.allowed(now)
         self.bytes_per_second = bytes_per_second
-        self._free_at = now + owed / bytes_per_second if bytes_per_second else now
+
+    def share(self, walks: int, now: float) -> None:
+        """From now on so many walk at once."""
+        self.allowed(now)
+        self.walks = walks
+
+    @property
+    def part(self) -> float:
+        """The bytes per second of one walk; 0: no limit."""
+        return self.bytes_per_second / self.walks
+
+    def allowed(self, now: float) -> float:
+        """How many bytes a walk could have sent by now, in all that time, by the limits that there were."""
+        self._allowed += (now - self._allowed_at) * self.part
+        self._allowed_at = now
+        return self._allowed
 
     def yields(self, now: float) -> bool:
         """Whether clients are being served."""
@@ -39,11 +55,21 @@ class Pace:
         """How long a handoff is to pause after something that took so long."""
         return seconds * self.walks if self.yields(now) else 0.0
 
+
+class Allowance:
+    """What one walk may send under the limit of its node."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._used = 0.0
+        """By the count of `Pace.allowed`: how far this walk has come, or is ahead."""
+
     def until_free(self, now: float) -> float:
         """Seconds until the next bytes may be sent."""
-        return max(0.0, self._free_at - now) if self.bytes_per_second else 0.0
+        ahead = self._used - self._pace.allowed(now)
+        return max(0.0, ahead) / self._pace.part if self._pace.bytes_per_second else 0.0
 
     def sent(self, size: int, now: float) -> None:
         """Note what was sent."""
-        if self.bytes_per_second:
-            self._free_at = max(self._free_at, now) + size / self.bytes_per_second
+        if self._pace.bytes_per_second:
+            self._used = max(self._used, self._pace.allowed(now)) + size

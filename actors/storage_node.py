@@ -1448,7 +1448,7 @@ class StorageNode(Actor):
                 move.ref = self._hand_over(change.epoch, move)
                 if change.phase != "transfer":
                     self._ask_for_proof(move, change.phase)
-        self._pace.walks = max(1, walking)
+        self._pace.share(max(1, walking), self.now())
 
     def _hand_over(self, change: int, move: Move) -> Ref:
         return self.system.spawn(

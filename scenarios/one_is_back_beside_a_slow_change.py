@@ -1,8 +1,9 @@
 """Slots move slowly, and writes wait for a node that is back and lacks little: it does not wait until they have moved.
 
 Three nodes with three copies of each slot serve some clients; two copies, or all, are needed for a write. A node joins,
-and by a limit that takes a minute. In its midst a node dies, so that too few are up for a write, and is back. Expected:
-within seconds it is up, and writes are taken again, while the other is still waiting for its share; which goes on then.
+or is back with an empty disk, and by a limit its share takes a minute. In the midst of it a node is back that had died,
+so that too few are up for a write. Expected: within seconds it is up, and writes are taken again, while the other still
+waits for its share; which goes on then.
 
     ringkeeper run scenarios/one_is_back_beside_a_slow_change.py
     ringkeeper run scenarios/one_is_back_beside_a_slow_change.py --simulate --seeds 1000
@@ -35,13 +36,21 @@ def story(stage: Stage) -> None:
     ring = stage.ring()
     assert ring is not None
     back, gone, _ = stage.random.sample(stage.members(), 3)
-    if ring.min_copies == 2:
-        dies(stage, gone)
-    (newcomer,) = stage.join()
+    if ring.min_copies == 2 and stage.more.random() < 0.5:
+        stage.crash_disk(gone)
+        dies(stage, back)
+        stage.wait_until(lambda: gone not in stage.members(), 12.0, f"the death of {gone} is noticed")
+        newcomer = gone
+        stage.restart(newcomer)
+    else:
+        if ring.min_copies == 2:
+            dies(stage, gone)
+        (newcomer,) = stage.join()
+        begins(stage, newcomer)
+        stage.moment(3.0)
+        dies(stage, back)
     begins(stage, newcomer)
     stage.moment(3.0)
-    dies(stage, back)
-    begins(stage, newcomer)
     stage.restart(back)
     stage.wait_until(lambda: back in stage.members(), RAISED_SECONDS_MAX, f"{back} is up, whom writes wait for")
     stage.expect(newcomer not in stage.members(), f"{newcomer} still waits for its share")
@@ -67,4 +76,4 @@ def begins(stage: Stage, newcomer: str) -> None:
 
 
 def check(stage: Stage) -> None:
-    stage.expect(len(stage.members()) == 4, "everybody is up")
+    stage.expect(len(stage.members()) >= 3, "everybody is up")
