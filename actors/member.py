@@ -450,10 +450,10 @@ class Member(Actor):
     def _left_unseen(self, ring: Ring, me: Node, before: Ring | None) -> bool:
         """Whether a life before this one has left, by a ring that nobody has read on this folder until now."""
         then = before.by_id.get(self._life.id) if before is not None else None
-        was_in = then is not None and then.state != "out" and then.data_id == self._life.data_id
+        known = then is not None and then.state == "out" and then.data_id == self._life.data_id
         has_left = me.state == "out" and not me.given_up and me.data_id == self._life.data_id
         comes = ring.change.comes if ring.change is not None else ()
-        return was_in and has_left and all(node.id != me.id for node in comes)  # else it was asked for again
+        return has_left and not known and all(node.id != me.id for node in comes)  # else it was asked for again
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_not_whole()
@@ -470,10 +470,15 @@ class Member(Actor):
         if not self._hurt_long_enough and (ring is None or not self._answers(ring)):
             return
         why = f"its disk failed to sync ({failure.why})"
-        if failure.full:
+        if failure.full and self._is_counted_on(ring):
             tell_distrust(self, why)
         else:
             self._start_again(why)
+
+    def _is_counted_on(self, ring: Ring | None) -> bool:
+        """Whether what this life holds may be what others lack: it is of the ring, or was given up by it."""
+        me = ring.by_id.get(self._life.id) if ring is not None else None
+        return me is not None and (me.incarnation == self._life.incarnation or me.given_up)
 
     def _answers(self, ring: Ring) -> bool:
         """Whether others wait for this life while it goes on."""

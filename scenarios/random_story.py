@@ -609,8 +609,7 @@ class _Player:
                 self._after(event.seconds, lambda: self._empty(id))
             case "fail syncs":
                 if self._schedule.fsync == "always" or self._may_lose(id):
-                    # Without room whoever is no member yet waits for a person, however much room there is later.
-                    stage.fail_syncs(id, NO_ROOM if event.no_room and self._is_member(id) else IO_ERROR)
+                    stage.fail_syncs(id, NO_ROOM if event.no_room else IO_ERROR)
                     self._after(event.seconds, lambda: stage.mend_syncs(id))
             case "lie":
                 self._lie(id)
@@ -645,10 +644,6 @@ class _Player:
                 self._is_late(id, self._other(event, running), event)
             case "reset" if len(running) > 1:
                 stage.reset(id, self._other(event, running))
-
-    def _is_member(self, id: str) -> bool:
-        ring = self._stage.ring()
-        return ring is not None and any(node.id == id for node in ring.circle)
 
     def _other(self, event: Event, running: Sequence[str]) -> str:
         """Another one than whom it befalls."""

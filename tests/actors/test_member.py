@@ -234,12 +234,13 @@ def out(ring: Ring, **more: Any) -> Ring:
     return ring.amended(nonce=hex64(ring.epoch + 1), nodes=nodes, **fields)
 
 
-@pytest.mark.parametrize("case", ["unseen", "known", "given up", "another folder", "asked for again"])
+@pytest.mark.parametrize("case", ["unseen", "sent away", "known", "given up", "another folder", "asked for again"])
 def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_ends_for_good(case: str) -> None:
     down = lost(founded(4, replicas=3), life(1).id)
     left = out(down, given_up=case == "given up")
     me = registration(life(1).id, 2, data_id=hex64(99) if case == "another folder" else None)
-    stage = Stage(me, Shelf((left if case == "known" else down).to_json()))
+    kept = founded(["127.0.0.1:7009"]) if case == "sent away" else left if case == "known" else down
+    stage = Stage(me, Shelf(kept.to_json()))
     told: list[str] = []
     stage.harness.actor._note_left = lambda: told.append("noted")
     stage.harness.actor._leave = lambda why: told.append("left")
@@ -248,7 +249,7 @@ def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_end
         left = queued(left, "add", [me.id], nonce=hex64(8), **fields)
         left = begun(left, left.queue[0], [me], nonce=hex64(9), **fields)
     stage.read(left)
-    assert told == (["noted", "left"] if case == "unseen" else []) and not stage.ends
+    assert told == (["noted", "left"] if case in ("unseen", "sent away") else []) and not stage.ends
     stage.harness.stop()
 
 
@@ -346,9 +347,11 @@ def test_who_has_no_room_to_sync_starts_again_when_the_ring_calls_it_down_and_ke
     assert len(stage.ends) == 1 and not put_aside
 
 
-def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(stage: Stage) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(stage: Stage, full: bool) -> None:
+    """Also for want of room, if nothing that it holds counts: whom the ring does not name it never calls down."""
     stage.read(founded(["127.0.0.1:7002", "127.0.0.1:7003"], replicas=2))
-    stage.harness.tell(SyncFailed(why="input/output error"))
+    stage.harness.tell(SyncFailed(why="input/output error", full=full))
     stage.harness.advance(HURT_SECONDS - 0.1)
     assert not stage.ends
     stage.harness.advance(0.1)
