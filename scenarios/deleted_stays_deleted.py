@@ -34,6 +34,7 @@ def story(stage: Stage) -> None:
     for _ in range(stage.random.choice((1, 2))):
         stage.wait_for(stage.random.randint(20, 60), load)
         members = stage.members()
+        newcomers: tuple[str, ...] = ()
         away = stage.random.choice(members)
         stage.kill(away)
         stage.wait_until(lambda away=away: away not in stage.members(), 12.0, f"the death of {away} is noticed")  # type: ignore[misc]
@@ -42,7 +43,10 @@ def story(stage: Stage) -> None:
             case "it is away for long":
                 stage.let_pass(2.0 * OUT_AFTER_SECONDS)
             case "one joins":
-                stage.wait_for_members(stage.join())
+                newcomers = stage.join()
+                ring = stage.ring()
+                if ring is None or not ring.trouble:  # else it waits for who is away, or until that is given up (R11)
+                    stage.wait_for_members(newcomers)
                 stage.moment(FOREIGN_SECONDS_MAX)
             case "one leaves":
                 leaver = stage.random.choice([id for id in members if id != away])
@@ -51,7 +55,7 @@ def story(stage: Stage) -> None:
                 except RefusedByCluster as reason:
                     stage.say(f"{leaver} stays: {reason}")
         stage.restart(away)
-        stage.wait_for_members([away])
+        stage.wait_for_members([away, *newcomers])
         stage.wait_for(20, load)
         other = stage.random.choice([id for id in stage.members() if id != away])
         stage.kill(other)
