@@ -38,6 +38,7 @@ def story(stage: Stage) -> None:
         stage.zookeeper_away(seconds)
         sealed = sealed or stage.seals()
         stage.wait_for(10, load)
+        sealed = sealed or stage.seals()  # what ZooKeeper had sent by then is read a moment later
         stage.let_pass(seconds + stage.random.uniform(0.0, 3.0))
 
     if job is not None:
