@@ -57,7 +57,7 @@ from .client_errors import (
     partly_done,
 )
 from .client_links import SILENCE_SECONDS, Connection, Flight, LookInto, NoConnection, Node, quote
-from .client_map import ClusterMap, epoch_in, parse_address, parse_redirection, parse_seeds, together
+from .client_map import ClusterMap, called_down, epoch_in, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
 from .rules.commands import KEYS_MAX
@@ -403,19 +403,26 @@ class ClientEngine:
             self._judge(flight, operation)
 
     async def _end_if_gone(self, asked: ClusterMap, flights: Iterable[Flight]) -> None:
-        """Nodes are silent. One that the ring does not name any more has been taken down: its process may hang, with
-        its connections. Whatever it would still say, it has no part in the ring; what it was told to write may have
-        been done."""
+        """Nodes are silent. One that the ring calls down may hang, with its connections: whatever it would still say,
+        it has no part in the ring; what it was told to write may have been done. But one that is restarted in order
+        is called down, too, and answers as soon as it has read that: so each has the time until the next look. And
+        one that has left in order answers, or its connections end."""
         for flight in flights:
             flight.node.failed_at = monotonic()  # others are asked first
         self._doubted_at = monotonic()
         await self._refresh(Operation(SILENCE_SECONDS))
-        for flight in flights:
-            if flight.node.address in asked.nodes - self._map.nodes:
-                flight.trouble = (
-                    "gone",
-                    f"did not answer, and has no part any more in the ring of epoch {self._map.epoch}",
-                )
+        unnamed = [flight for flight in flights if flight.node.address in asked.nodes - self._map.nodes]
+        down = await self._called_down() if unnamed else frozenset()
+        for flight in unnamed:
+            is_down = flight.node.address in down
+            if is_down and flight.is_called_down:
+                flight.trouble = "gone", f"did not answer, and is down in the ring of epoch {self._map.epoch}"
+            flight.is_called_down = is_down
+
+    async def _called_down(self) -> frozenset[str]:
+        """The nodes that the ring calls down, by the word of one that is not silent; none, if that does not say."""
+        told = await self._ask(self._candidates()[0], monotonic() + SILENCE_SECONDS, ("CLUSTER", "NODES"))
+        return frozenset() if isinstance(told, Trouble) else called_down(told[0])
 
     def _route(self, requests: list[Request], operation: Operation) -> list[tuple[str, list[Request]]]:
         """Requests by node, nodes in the same order in all threads: so these cannot wait for each other's connections
@@ -639,30 +646,12 @@ class ClientEngine:
             self._end_refresh()
 
     async def _ask_for_map(self, address: str, deadline: float) -> Trouble | None:
-        node = self._node(address)
-        try:
-            connection = await self._acquire(node, deadline)
-        except NoConnection as why:
-            node.failed_at = monotonic()
-            return Trouble(why.code, why.says, address)
-        flight = Flight(node, connection, [Request(("CLUSTER", word), (), reads=True) for word in ("INFO", "SLOTS")])
-        try:
-            await self._exchange([flight], deadline)
-        finally:
-            if flight.is_over and flight.is_clean:
-                node.release(connection)
-            else:
-                node.discard(connection)
-        if flight.trouble is not None:
-            node.failed_at = monotonic()
-            return Trouble(*flight.trouble, address)
+        told = await self._ask(address, deadline, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+        if isinstance(told, Trouble):
+            return told
         self._count("refreshes")
-        for reply in flight.replies:
-            if type(reply) is ReplyError:
-                code = "NOCLUSTER" if "cluster support disabled" in str(reply) else str(reply).partition(" ")[0]
-                return Trouble(code, quote(reply), address)
         try:
-            info, slots = flight.replies
+            info, slots = told
             newer = ClusterMap.read(info, slots, address.rpartition(":")[0])
         except (LookupError, TypeError, ValueError) as error:
             return Trouble("garbage", f"shows a ring that makes no sense ({error})", address)
@@ -674,10 +663,35 @@ class ClientEngine:
             return Trouble(
                 "older", f"{seen}: it lags, or its ring was rolled back, which a new client accepts", address
             )
-        node.failed_at = 0.0
+        self._node(address).failed_at = 0.0
         self._map = newer
         self._retire_strangers()
         return None
+
+    async def _ask(self, address: str, deadline: float, *commands: tuple[str, ...]) -> list[Any] | Trouble:
+        """What a node replies to commands about the ring; or, if it does not, why."""
+        node = self._node(address)
+        try:
+            connection = await self._acquire(node, deadline)
+        except NoConnection as why:
+            node.failed_at = monotonic()
+            return Trouble(why.code, why.says, address)
+        flight = Flight(node, connection, [Request(command, (), reads=True) for command in commands])
+        try:
+            await self._exchange([flight], deadline)
+        finally:
+            if flight.is_over and flight.is_clean:
+                node.release(connection)
+            else:
+                node.discard(connection)
+        if flight.trouble is not None:
+            node.failed_at = monotonic()
+            return Trouble(*flight.trouble, address)
+        for reply in flight.replies:
+            if type(reply) is ReplyError:
+                code = "NOCLUSTER" if "cluster support disabled" in str(reply) else str(reply).partition(" ")[0]
+                return Trouble(code, quote(reply), address)
+        return flight.replies
 
     def _retire_strangers(self) -> None:
         """Let go of nodes that neither the map nor the seeds name."""

@@ -293,7 +293,18 @@ def check_greeted(flight: "Flight") -> None:
 class Flight:
     """The part of an attempt that one node has: its requests on one connection, written together."""
 
-    __slots__ = ("acks", "connection", "data", "expected", "node", "parts", "replies", "sent", "trouble")
+    __slots__ = (
+        "acks",
+        "connection",
+        "data",
+        "expected",
+        "is_called_down",
+        "node",
+        "parts",
+        "replies",
+        "sent",
+        "trouble",
+    )
 
     def __init__(self, node: Node, connection: Connection, requests: list[Request]) -> None:
         self.node = node
@@ -319,6 +330,8 @@ class Flight:
         self.replies: list[Any] = []
         self.trouble: tuple[str, str] | None = None
         """Code and words when it ended before all replies were there."""
+        self.is_called_down = False
+        """Whether the ring called its node down when that was silent."""
 
     def push(self) -> None:
         """Write what the kernel takes."""

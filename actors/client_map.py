@@ -60,6 +60,13 @@ def epoch_in(info: Any) -> int:
     return int(epoch[1]) if epoch else 0
 
 
+def called_down(nodes: Any) -> frozenset[str]:
+    """The addresses that a reply to CLUSTER NODES calls failed; none of what it cannot be."""
+    lines = [line.split() for line in nodes.splitlines()] if isinstance(nodes, bytes) else []
+    failed = [words[1] for words in lines if len(words) > 2 and b"fail" in words[2].split(b",")]
+    return frozenset(address.partition(b"@")[0].decode("ascii", "replace") for address in failed)
+
+
 def together(troubles: list[Trouble]) -> Trouble:
     """Why no node gave its map."""
     told = "; ".join(str(trouble) for trouble in troubles[:TROUBLES_TOLD_MAX])

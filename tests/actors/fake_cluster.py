@@ -65,6 +65,8 @@ class FakeCluster:
         self.eager: list[bytes] = []
         """Keys written on connections that want to be answered by one."""
         self.table = [slot * nodes // SLOTS for slot in range(SLOTS)]
+        self.left: set[int] = set()
+        """Nodes that the ring does not name any more; who has no slots, and is not among them, is down."""
         self.views: dict[int, tuple[int, list[int]]] = {}
         """What a node shows of the ring, when that is not the truth."""
         self.log: list[tuple[int, tuple[bytes, ...]]] = []
@@ -278,6 +280,13 @@ class FakeCluster:
                     [first, end - 1, *([b"127.0.0.1", self.ports[n], b"id"] for n in self._from(table[first]))]
                     for first, end in zip(cuts, cuts[1:], strict=False)
                 ]
+            case [b"CLUSTER", b"NODES"]:
+                named = {node for each in set(self._view(index)[1]) for node in self._from(each)}
+                flags = {node: "master" if node in named else "master,fail" for node in range(len(self.ports))}
+                listed = flags.keys() - self.left
+                return "".join(
+                    f"id {self.address(each)}@1 {flags[each]} - 0 0 7 connected\n" for each in listed
+                ).encode()
             case [b"RING", b"SHOW"]:
                 return b'{"epoch": 7}'
             case [b"GET", key]:

@@ -590,13 +590,24 @@ def test_who_waits_for_a_node_that_hangs_hears_of_its_end(cluster: FakeCluster) 
         client.nodes()
         cluster.table = [0 if index == 1 else index for index in cluster.table]
         cluster.epoch = 8
-        with pytest.raises(
-            InDoubt, match="has no part any more in the ring of epoch 8. It may have taken effect"
-        ) as raised:
+        with pytest.raises(InDoubt, match="is down in the ring of epoch 8. It may have taken effect") as raised:
             client.set(write, 1)
         assert raised.value.code == "gone"
         assert client.get(read) is None
     assert cluster.commands("SET") == [(1, b"SET")], "a write is not repeated"
+
+
+def test_who_has_left_in_order_is_waited_for_since_it_will_answer(cluster: FakeCluster) -> None:
+    """Its requests wait while slots are sealed, and others may have read earlier than it that it has left."""
+    cluster.script(1, "SET", SILENT)
+    with Client(cluster.address(0), timeout_seconds=1.5) as client:
+        client.nodes()
+        key = cluster.key(1)
+        cluster.table = [0 if index == 1 else index for index in cluster.table]
+        cluster.epoch, cluster.left = 8, {1}
+        with pytest.raises(InDoubt, match="did not answer in time") as raised:
+            client.set(key, 1)
+        assert raised.value.code == "silent"
 
 
 def test_a_silent_node_keeps_nobody_from_hearing_the_others(cluster: FakeCluster) -> None:
