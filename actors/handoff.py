@@ -156,7 +156,8 @@ class Handoff(Actor):
         super().__init__()
         self._change, self._epoch, self._transfer = change, epoch, transfer
         self._incarnation, self._target, self._storage, self._store = incarnation, target, storage, store
-        self._only_synced, self._pace, self._allowance = synced, pace, Allowance(pace)
+        self._only_synced, self._pace = synced, pace
+        self._allowance: Allowance | None = None  # while it walks
         first, last = transfer.slots
         self._begin: Position = (first, b"")
         self._end: Position = (last + 1, b"")
@@ -213,6 +214,7 @@ class Handoff(Actor):
         self.after(TICK_SECONDS, Tick())
 
     def on_stop(self) -> None:
+        self._give_allowance_back()
         self.system.death_unwatch(self.ref, self._target)
 
     def on_receive(
@@ -253,6 +255,7 @@ class Handoff(Actor):
         """All of the walk before counts for nothing; the next one has another name."""
         self._walk = self.random.getrandbits(63)
         self._state = "asking"
+        self._give_allowance_back()
         self._cursor = self._known_upto = self._begin
         self._known.clear()
         self._stays = None
@@ -286,6 +289,7 @@ class Handoff(Actor):
         if message.walk != self._walk or self._state != "asking":
             return
         self._state = "walking"
+        self._allowance = self._pace.allowance()
         self._trouble = ""
         if not message.keys:
             self._known_upto = self._end  # nothing is there: nothing to compare with
@@ -317,7 +321,7 @@ class Handoff(Actor):
                     return
                 if self._chunks and self._pace.yields(self.now()):
                     return
-                if self._must_pause(self._allowance.until_free(self.now())):
+                if self._must_pause(self._limited()):
                     return
                 self._asked_at = self.now()
                 if not self._send_chunk():
@@ -331,6 +335,15 @@ class Handoff(Actor):
     def _ask(self, question: Survey | ListKeys) -> None:
         self._asked = question
         self.send(self._target, question)
+
+    def _give_allowance_back(self) -> None:
+        if self._allowance is not None:
+            self._pace.give_back(self._allowance)
+            self._allowance = None
+
+    def _limited(self) -> float:
+        """For how many seconds the limit of bytes per second allows no chunk."""
+        return self._allowance.until_free(self.now()) if self._allowance is not None else 0.0
 
     def _must_pause(self, limited: float = 0.0) -> bool:
         """Whether clients, or the limit of bytes per second, want a pause; then it is arranged for."""
@@ -465,7 +478,8 @@ class Handoff(Actor):
         self._chunks += 1
         self._chunk_bytes += size
         self._put(Kept(self._number, chunk, size))
-        self._allowance.sent(size, self.now())
+        if self._allowance is not None:
+            self._allowance.sent(size, self.now())
         return True
 
     def _numbers(self, after: Position, upto: Position) -> list[Numbered]:
@@ -496,6 +510,7 @@ class Handoff(Actor):
             return
         self._state = "walked"
         self._reached_end = True
+        self._give_allowance_back()
         if self._only_synced:  # writes that came with the chunks are on the learner's disk when this is
             self._ask_to_sync()
             self._batches.append((self._number, self._last_batch))
@@ -651,7 +666,7 @@ class Handoff(Actor):
             bytes=self._bytes_sent,
             seconds=self.now() - self._began,
             state=self._state,
-            limited=self._state == "walking" and self._allowance.until_free(self.now()) > 0,
+            limited=self._limited() > 0,
             trouble=self._trouble,
         )
         self.send(self._storage, progress)

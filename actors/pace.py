@@ -25,6 +25,19 @@ class Pace:
         self.clients_at = float("-inf")
         """When a request of a client was served last."""
         self._allowed, self._allowed_at = 0.0, 0.0
+        self._unused: list[Allowance] = []
+        """What walks that have ended had; the next ones go on with that, and with what was sent under it."""
+
+    def allowance(self) -> "Allowance":
+        """For a walk that begins: the one under which least was sent. Give it back in the end."""
+        best = min(self._unused, key=lambda each: each.used, default=None)
+        if best is None:
+            return Allowance(self)
+        self._unused.remove(best)
+        return best
+
+    def give_back(self, allowance: "Allowance") -> None:
+        self._unused.append(allowance)
 
     def limit(self, bytes_per_second: int, now: float) -> None:
         """Another limit holds from now on, also for what was sent before."""
@@ -57,19 +70,19 @@ class Pace:
 
 
 class Allowance:
-    """What one walk may send under the limit of its node."""
+    """What one walk may send under the limit of its node (``Pace.allowance``)."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._used = 0.0
-        """By the count of `Pace.allowed`: how far this walk has come, or is ahead."""
+        self.used = 0.0
+        """By the count of `Pace.allowed`: how far it has come, or is ahead."""
 
     def until_free(self, now: float) -> float:
         """Seconds until the next bytes may be sent."""
-        ahead = self._used - self._pace.allowed(now)
+        ahead = self.used - self._pace.allowed(now)
         return max(0.0, ahead) / self._pace.part if self._pace.bytes_per_second else 0.0
 
     def sent(self, size: int, now: float) -> None:
         """Note what was sent."""
         if self._pace.bytes_per_second:
-            self._used = max(self._used, self._pace.allowed(now)) + size
+            self.used = max(self.used, self._pace.allowed(now)) + size

@@ -272,6 +272,7 @@ def test_a_node_that_left_does_not_come_back_by_itself_on_its_old_folder(stage: 
     gone = "127.0.0.1:7002"
     stage.remove(gone)
     stage.cluster.run_until(lambda: gone not in stage.members, 30)
+    stage.cluster.run(1.0)  # it has read that by then
     stage.cluster.kill(gone)
     stage.cluster.start_node(gone)
     stage.cluster.run(5.0)

@@ -734,8 +734,9 @@ def test_who_was_given_up_keeps_what_it_holds_until_it_is_a_member_again() -> No
     with SimulatedCluster(9, nodes=4, replicas=3, out_after_seconds=2.0) as cluster:
         former = answered_alone(cluster)
         cluster.run_until(lambda: former not in list_of(cluster), 30)
-        cluster.execute(list_of(cluster)[0], "RING", "LIMIT", "BYTES_PER_SECOND", 1)
-        cluster.new_node()  # another change is in the way
+        new = cluster.new_node()  # another change is in the way
+        for id in list_of(cluster):
+            cluster.partition(id, new)
         cluster.run(3.0)
         cluster.start_node(former)
         keys = cluster.node(former).store.keys
