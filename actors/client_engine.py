@@ -56,7 +56,17 @@ from .client_errors import (
     not_done,
     partly_done,
 )
-from .client_links import SILENCE_SECONDS, Connection, Flight, LookInto, NoConnection, Node, quote
+from .client_links import (
+    LOOKS_DOWN,
+    LOOKS_LEFT,
+    SILENCE_SECONDS,
+    Connection,
+    Flight,
+    LookInto,
+    NoConnection,
+    Node,
+    quote,
+)
 from .client_map import ClusterMap, called_down, epoch_in, parse_address, parse_redirection, parse_seeds, together
 from .client_pacing import Operation, RetryBudget
 from .client_requests import Key, Request, Value, as_key, as_text, as_value
@@ -405,8 +415,8 @@ class ClientEngine:
     async def _end_if_gone(self, asked: ClusterMap, flights: Iterable[Flight]) -> None:
         """Nodes are silent. One that the ring calls down may hang, with its connections: whatever it would still say,
         it has no part in the ring; what it was told to write may have been done. But one that is restarted in order
-        is called down, too, and answers as soon as it has read that: so each has the time until the next look. And
-        one that has left in order answers, or its connections end."""
+        is called down, too, and answers as soon as it has read that; and so does one that has left, though it may be
+        slower than others. So each is looked at more than once."""
         for flight in flights:
             flight.node.failed_at = monotonic()  # others are asked first
         self._doubted_at = monotonic()
@@ -414,10 +424,11 @@ class ClientEngine:
         unnamed = [flight for flight in flights if flight.node.address in asked.nodes - self._map.nodes]
         down = await self._called_down() if unnamed else frozenset()
         for flight in unnamed:
+            flight.looks_gone += 1
             is_down = flight.node.address in down
-            if is_down and flight.is_called_down:
-                flight.trouble = "gone", f"did not answer, and is down in the ring of epoch {self._map.epoch}"
-            flight.is_called_down = is_down
+            if flight.looks_gone >= (LOOKS_DOWN if is_down else LOOKS_LEFT):
+                what = "is down" if is_down else "is no member any more"
+                flight.trouble = "gone", f"did not answer, and {what} in the ring of epoch {self._map.epoch}"
 
     async def _called_down(self) -> frozenset[str]:
         """The nodes that the ring calls down, by the word of one that is not silent; none, if that does not say."""
@@ -807,7 +818,11 @@ class Scan:
         if told is None:
             return
         info, slots = told
-        own = ClusterMap.read(info, slots, self._address.rpartition(":")[0])
+        try:
+            own = ClusterMap.read(info, slots, self._address.rpartition(":")[0])
+        except (LookupError, TypeError, ValueError) as error:
+            trouble = Trouble("garbage", f"shows a ring that makes no sense ({error})", self._address)
+            raise self._engine._ended(not_done("SCAN", True, trouble, 1, operation.seconds)) from error
         self._epoch = own.epoch
         self._here = {slot for slot in self._here if own.coordinators[slot] == self._address}
 

@@ -35,6 +35,9 @@ READ_BYTES = 1 << 16
 SILENCE_SECONDS = 0.3
 """So long without a word from any node, and so often, an exchange has somebody look into it."""
 
+LOOKS_DOWN, LOOKS_LEFT = 2, 5
+"""So often a silent node is found down, or no member any more, before it is given up: it may be about to say so."""
+
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 ACKS = {acks: pack(("RING", "ACKS", acks or "default")) for acks in ("all", "one", None)}
 NOTHING = object()
@@ -298,7 +301,7 @@ class Flight:
         "connection",
         "data",
         "expected",
-        "is_called_down",
+        "looks_gone",
         "node",
         "parts",
         "replies",
@@ -330,8 +333,8 @@ class Flight:
         self.replies: list[Any] = []
         self.trouble: tuple[str, str] | None = None
         """Code and words when it ended before all replies were there."""
-        self.is_called_down = False
-        """Whether the ring called its node down when that was silent."""
+        self.looks_gone = 0
+        """How often the ring did not name its node any more when that was silent."""
 
     def push(self) -> None:
         """Write what the kernel takes."""

@@ -1122,11 +1122,13 @@ class Ecs(Actor):
     def newest_lives(self) -> dict[str, Registration]:
         """Per node its latest registered life. What a dead process has left stands there until its session ends; the
         incarnations of one data directory ascend, so the latest is known. Of several directories the one counts that
-        the ring names as up or returning."""
-        named = {node.id: node.data_id for node in self.ring.circle if node.state != "down"} if self.ring else {}
+        the ring names, unless it is that life itself which the ring calls down."""
+        named = {node.id: node for node in self.ring.circle} if self.ring is not None else {}
 
         def rank(life: Registration) -> tuple[bool, str]:
-            return life.data_id == named.get(life.id), life.incarnation
+            node = named.get(life.id)
+            is_over = node is not None and node.state == "down" and life.incarnation == node.incarnation
+            return node is not None and life.data_id == node.data_id and not is_over, life.incarnation
 
         lives: dict[str, Registration] = {}
         for registration in self._registrations.values():

@@ -6,7 +6,7 @@ Hears   Connected, Suspended, Lost, NodeChanged, Answered     from Watches
         ShowHeldRing                                          from Ecs, where ZooKeeper has lost the ring
         CopyDamaged                                           from Scrubber
         SyncFailed                                            from StorageNode, Replica
-        NoLongerWhole                                         from Replica
+        NoLongerWhole, HoldsNothingForeign                    from Replica
         RegisterAgain, KeepAgain, Lingered, Rested, HurtLongEnough      from itself
 Tells   Subscribe, WatchNode, ReadNode, CreateNode, SetNode, DeleteNode -> Watches;
         RingChanged -> StorageNode, Replica, Gateway, FailureDetector; RingSeen -> whoever asked;
@@ -24,9 +24,10 @@ What ends it is the ring: once it calls this incarnation down, or names another 
 this one, the process drops its claims and starts again as a new incarnation (``start_again``).
 
 A node that the ring calls out has left: it lingers for a while, to send clients to where its slots are now, then its
-process ends (``leave``). That it left is written down first (``note_left``). So does one that was called down while it
-was leaving, and reads in its next life that it has left. Who begins on the folder of one that knew is there on purpose,
-and waits to be asked. One that was given up, since it was down for too long, starts again and is taken in again.
+process ends (``leave``). That it left is written down first (``note_left``). One that was called down while it was
+leaving, and reads in its next life that it has left, ends as well, once it has parted with its slots, unless it is
+asked for again. Who begins on the folder of one that knew is there on purpose, and waits to be asked. One that was
+given up, since it was down for too long, starts again and is taken in again.
 
 A node whose copy is damaged is called down by the ring (R25). If another answers for each of its lists in that ring,
 nothing is lost with its store: that it is to be put aside is written down (``note_damaged``) before it starts again.
@@ -67,6 +68,7 @@ from .messages import (
     CopyDamaged,
     HeldRing,
     HeldStamp,
+    HoldsNothingForeign,
     LookForRing,
     NoLongerWhole,
     RingChanged,
@@ -158,7 +160,7 @@ class Member(Actor):
         listeners: tuple[Ref, ...],
         start_again: Callable[[str], None],
         leave: Callable[[str], None] = lambda why: None,
-        note_left: Callable[[], None] = lambda: None,
+        note_left: Callable[[bool], None] = lambda has_left: None,
         note_whole: Callable[[], None] = lambda: None,
         note_damaged: Callable[[str], None] = lambda why: None,
         note_not_whole: Callable[[], None] = lambda: None,
@@ -174,7 +176,7 @@ class Member(Actor):
         self._damage = ""
         self._sync_failure: SyncFailed | None = None
         self._hurt_long_enough = False
-        self._lingers = False
+        self._lingers = self._leaves_when_empty = False
         self._rests = False
         self._ring: Ring | None = None
         self._named = False  # a ring has named this incarnation
@@ -226,6 +228,7 @@ class Member(Actor):
         | CopyDamaged
         | SyncFailed
         | NoLongerWhole
+        | HoldsNothingForeign
         | RegisterAgain
         | KeepAgain
         | Lingered
@@ -265,6 +268,9 @@ class Member(Actor):
                 self._sync_failed(message)
             case NoLongerWhole():
                 self._no_longer_whole(message)
+            case HoldsNothingForeign():
+                if self._leaves_when_empty:
+                    self._leave(f"{self._life.id} has left the ring and holds nothing any more")
             case RegisterAgain():
                 self._registering_again = False
                 self._register()
@@ -436,11 +442,13 @@ class Member(Actor):
             elif not self._rests:
                 self._start_again(why)
         elif me is not None and not mine and self._left_unseen(ring, me, before):
-            self._note_left()
-            self._leave(
-                f"{self._life.id} has left the ring while it was down (epoch {ring.epoch}); what it acknowledged alone "
-                "(acks one), or what was given up with it, is in its folder only"
-            )
+            self._leaves_when_empty = True
+            what = f"{self._life.id} has left the ring while it was down (epoch {ring.epoch})"
+            self._note("process", f"{what}; once it holds nothing any more it ends", log=log.warning)
+            self._note_left(True)
+        elif self._leaves_when_empty and (mine or self._comes(ring)):
+            self._leaves_when_empty = False  # it was asked for again
+            self._note_left(False)
         elif self._named and not mine:
             self._start_again(f"ring {ring.epoch} names another incarnation than {self._life.incarnation}, or none")
         self._named = self._named or mine
@@ -452,8 +460,11 @@ class Member(Actor):
         then = before.by_id.get(self._life.id) if before is not None else None
         known = then is not None and then.state == "out" and then.data_id == self._life.data_id
         has_left = me.state == "out" and not me.given_up and me.data_id == self._life.data_id
-        comes = ring.change.comes if ring.change is not None else ()
-        return has_left and not known and all(node.id != me.id for node in comes)  # else it was asked for again
+        return has_left and not known and not self._comes(ring)  # else it was asked for again
+
+    def _comes(self, ring: Ring) -> bool:
+        """Whether the change in flight brings this node."""
+        return ring.change is not None and any(node.id == self._life.id for node in ring.change.comes)
 
     def _sync_failed(self, message: SyncFailed) -> None:
         self._note_not_whole()
@@ -476,9 +487,9 @@ class Member(Actor):
             self._start_again(why)
 
     def _is_counted_on(self, ring: Ring | None) -> bool:
-        """Whether what this life holds may be what others lack: it is of the ring, or was given up by it."""
+        """Whether the ring names this life: what it holds may be what others lack."""
         me = ring.by_id.get(self._life.id) if ring is not None else None
-        return me is not None and (me.incarnation == self._life.incarnation or me.given_up)
+        return me is not None and me.incarnation == self._life.incarnation
 
     def _answers(self, ring: Ring) -> bool:
         """Whether others wait for this life while it goes on."""
@@ -495,7 +506,7 @@ class Member(Actor):
             self._lingers = True
             what = f"{why}; it answers MOVED for {self._linger_seconds:g} s more, then it ends"
             self._note("process", what, log=log.warning)
-            self._note_left()  # at once: who dies while it lingers has left all the same
+            self._note_left(True)  # at once: who dies while it lingers has left all the same
             self.after(self._linger_seconds, Lingered(why=why))
 
     def _lingered(self, message: Lingered) -> None:

@@ -332,6 +332,12 @@ class NoLongerWhole:
     why: str
 
 
+@message
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldsNothingForeign:
+    """What this node held of slots that are not its own is dropped; local. Replica -> Member."""
+
+
 # Slots move to another node.
 
 

@@ -138,9 +138,10 @@ class NodeFolder:
             self._bound = True
             self._write()
 
-    def note_left(self) -> None:
-        """Write down that the node has left the ring in order, which is the end of this life. Raises OSError."""
-        self._left = True
+    def note_left(self, has_left: bool = True) -> None:
+        """Write down that the node has left the ring, which is the end of this life; or that it was asked for again.
+        Raises OSError."""
+        self._left = has_left
         self._write()
 
     def note_whole(self) -> None:

@@ -241,7 +241,7 @@ def spawn_node(
     pid: int,
     start_again: Callable[[str], None],
     leave: Callable[[str], None],
-    note_left: Callable[[], None],
+    note_left: Callable[[bool], None],
     note_whole: Callable[[], None],
     note_damaged: Callable[[str], None],
     note_not_whole: Callable[[], None],
@@ -507,10 +507,10 @@ class NodeProcess:
         log.warning("%s: the process ends, its folder is not used any more", why)
         self._process.close()
 
-    def _note_left(self) -> None:
-        """Let whoever keeps the processes know from the folder that this one is not to be started again."""
+    def _note_left(self, has_left: bool) -> None:
+        """Let whoever keeps the processes know from the folder whether this one is not to be started again."""
         try:
-            self._folder.note_left()
+            self._folder.note_left(has_left)
         except OSError as error:
             log.error("that the node has left cannot be noted in its folder: %s", error)
 

@@ -12,7 +12,7 @@ Hears   RingChanged                                        from Member
 Tells   Appended, Refused -> Replicator; Tails -> Takeover;
         Learning, Disowned, Surveyed, KeysListed, Replicated -> Handoff; Sync -> Syncer;
         MayDrop, DropAllowed, SumUp -> Replica; SummedUp -> Scrubber, Replica;
-        LookForRing, SyncFailed, NoLongerWhole -> Member
+        LookForRing, SyncFailed, NoLongerWhole, HoldsNothingForeign -> Member
 
 *As a successor* it takes in the streams of coordinators. What is admitted is decided by the newest ring that was read
 here, and by the sender's incarnation in it (R3): the operation of a slot that the sender coordinates is applied if this
@@ -72,6 +72,7 @@ from .messages import (
     Chunk,
     Disowned,
     DropAllowed,
+    HoldsNothingForeign,
     KeysListed,
     Learn,
     Learning,
@@ -815,7 +816,11 @@ class Replica(Actor):
         """Ask the coordinators of foreign slots that hold something whether they may go."""
         ring = self._ring
         foreign = self._foreign(ring) if ring is not None else bytearray(SLOTS)
-        if ring is None or not any(foreign):
+        if ring is None:
+            return
+        if not any(foreign):
+            if (member := self.system.find(self._member)) is not None:
+                self.send(member, HoldsNothingForeign())
             return
         wanted: dict[str, list[tuple[int, int]]] = {}
         marks = [

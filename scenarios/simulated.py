@@ -341,8 +341,8 @@ class SimulatedNode(_Part):
     def _note_not_whole(self) -> None:
         self.machine.whole = False
 
-    def _note_left(self) -> None:
-        self.machine.left = True
+    def _note_left(self, has_left: bool) -> None:
+        self.machine.left = has_left
 
     def _note_answered_alone(self) -> None:
         self.machine.answered_alone = True

@@ -194,7 +194,8 @@ class SimulatedStage(Stage):
         return ClusterState(ring=ring, nodes=tuple(map(_state_of, self._readable(ring))))
 
     def _waits_on_purpose(self, id: str) -> bool:
-        return self.cluster.node(id).had_left
+        node = self.cluster.node(id)  # one that holds what it cannot read never parts with it
+        return node.had_left or bool(node.actor("member")._leaves_when_empty and node.store.damage)
 
     def _readable(self, ring: Ring) -> list[SimulatedNode]:
         """All nodes, but who is out of the ring and holds what it cannot read: it keeps that, and its log says so."""

@@ -100,7 +100,7 @@ class Suspicions:
             same = before is not None and (why == before.why or "refused" not in (why, before.why))
             since = before.since if before is not None and same else now
             self._said[of] = {**said, by: Suspicion(why, since, now, behind)}
-            return before is None or before.why != why
+            return before is None or (before.why, before.behind) != (why, behind)
         self._said[of] = {life: each for life, each in said.items() if life != by}
         return before is not None
 

@@ -679,14 +679,14 @@ def test_a_process_on_another_directory_does_not_take_the_place_of_the_one_that_
 
 
 def test_a_node_that_could_not_be_raised_goes_first_again_after_a_while() -> None:
-    stage = Stage(replicas=2)
+    stage = Stage(found_with=5, replicas=2)
     stage.lead()
-    stage.register(life(1), life(2), life(3))
+    stage.register(*map(life, range(1, 6)))
     stage.pass_time(70.0)
     stage.vanish(life(2))
     stage.pass_time(1.0)
-    stage.register(life(2, incarnation=2, held=stage.ring.stamp), life(4))
-    stage.ask("ADD", "NODE", life(4).id)
+    stage.register(life(2, incarnation=2, held=stage.ring.stamp), life(6))
+    stage.ask("ADD", "NODE", life(6).id)
     stage.report()
     stage.report()
     stage.pass_time(5.2)
@@ -698,7 +698,7 @@ def test_a_node_that_could_not_be_raised_goes_first_again_after_a_while() -> Non
     times = 0
     while in_flight() == "add" and times < 50:
         times += 1
-        stage.walk(life(4), keys=times)
+        stage.walk(life(6), keys=times)
         stage.pass_time(5.0)
     assert in_flight() == "return" and STEADY_SECONDS - 10.0 <= 5.0 * times <= STEADY_SECONDS + 10.0
     stage.harness.stop()

@@ -11,7 +11,14 @@ from ringkeeper.actors.member import (
     REST_LINGER_SECONDS,
     Member,
 )
-from ringkeeper.actors.messages import CopyDamaged, DamageFound, NoLongerWhole, RingChanged, SyncFailed
+from ringkeeper.actors.messages import (
+    CopyDamaged,
+    DamageFound,
+    HoldsNothingForeign,
+    NoLongerWhole,
+    RingChanged,
+    SyncFailed,
+)
 from ringkeeper.actors.rules import paths
 from ringkeeper.actors.rules.life import Registration
 from ringkeeper.actors.rules.ring import Ring
@@ -235,21 +242,27 @@ def out(ring: Ring, **more: Any) -> Ring:
 
 
 @pytest.mark.parametrize("case", ["unseen", "sent away", "known", "given up", "another folder", "asked for again"])
-def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_ends_for_good(case: str) -> None:
+def test_who_was_called_down_while_it_was_leaving_and_reads_that_it_has_left_ends_once_it_holds_nothing(
+    case: str,
+) -> None:
     down = lost(founded(4, replicas=3), life(1).id)
     left = out(down, given_up=case == "given up")
     me = registration(life(1).id, 2, data_id=hex64(99) if case == "another folder" else None)
     kept = founded(["127.0.0.1:7009"]) if case == "sent away" else left if case == "known" else down
     stage = Stage(me, Shelf(kept.to_json()))
-    told: list[str] = []
-    stage.harness.actor._note_left = lambda: told.append("noted")
+    told: list[Any] = []
+    stage.harness.actor._note_left = told.append
     stage.harness.actor._leave = lambda why: told.append("left")
+    stage.read(left)
+    leaves = case in ("unseen", "sent away", "asked for again")
+    assert told == ([True] if leaves else []) and not stage.ends
     if case == "asked for again":
         fields: dict[str, Any] = {"why": "asked", "wall_seconds": 3.0}
         left = queued(left, "add", [me.id], nonce=hex64(8), **fields)
-        left = begun(left, left.queue[0], [me], nonce=hex64(9), **fields)
-    stage.read(left)
-    assert told == (["noted", "left"] if case in ("unseen", "sent away") else []) and not stage.ends
+        stage.read(begun(left, left.queue[0], [me], nonce=hex64(9), **fields))
+        assert told.pop() is False
+    stage.harness.tell(HoldsNothingForeign())
+    assert told[1:] == (["left"] if leaves and case != "asked for again" else []) and not stage.ends
     stage.harness.stop()
 
 
@@ -348,14 +361,18 @@ def test_who_has_no_room_to_sync_starts_again_when_the_ring_calls_it_down_and_ke
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(stage: Stage, full: bool) -> None:
-    """Also for want of room, if nothing that it holds counts: whom the ring does not name it never calls down."""
-    stage.read(founded(["127.0.0.1:7002", "127.0.0.1:7003"], replicas=2))
+@pytest.mark.parametrize("given_up", [False, True])
+def test_who_is_not_up_goes_on_for_a_while_after_a_sync_that_failed(given_up: bool, full: bool) -> None:
+    """Also for want of room: a life that the ring does not name it never calls down."""
+    stage = Stage(life(1, incarnation=2), Shelf())
+    others = founded(["127.0.0.1:7002", "127.0.0.1:7003"], replicas=2)
+    stage.read(out(lost(founded(4, replicas=3), life(1).id), given_up=True) if given_up else others)
     stage.harness.tell(SyncFailed(why="input/output error", full=full))
     stage.harness.advance(HURT_SECONDS - 0.1)
     assert not stage.ends
     stage.harness.advance(0.1)
     assert len(stage.ends) == 1
+    stage.harness.stop()
 
 
 def test_a_ring_that_ends_this_life_is_obeyed_even_if_there_is_no_room_for_it(stage: Stage) -> None:
