@@ -289,7 +289,7 @@ class Handoff(Actor):
         if message.walk != self._walk or self._state != "asking":
             return
         self._state = "walking"
-        self._allowance = self._pace.allowance()
+        self._allowance = self._pace.allowance(self._transfer.target)
         self._trouble = ""
         if not message.keys:
             self._known_upto = self._end  # nothing is there: nothing to compare with

@@ -25,19 +25,20 @@ class Pace:
         self.clients_at = float("-inf")
         """When a request of a client was served last."""
         self._allowed, self._allowed_at = 0.0, 0.0
-        self._unused: list[Allowance] = []
-        """What walks that have ended had; the next ones go on with that, and with what was sent under it."""
+        self._unused: dict[str, list[Allowance]] = {}
+        """By learner what walks that have ended had; the next ones to it go on with that, and with what was sent."""
 
-    def allowance(self) -> "Allowance":
-        """For a walk that begins: the one under which least was sent. Give it back in the end."""
-        best = min(self._unused, key=lambda each: each.used, default=None)
-        if best is None:
-            return Allowance(self)
-        self._unused.remove(best)
+    def allowance(self, learner: str) -> "Allowance":
+        """For a walk that begins: of those of its learner the one under which least was sent. Give it back."""
+        unused = self._unused.get(learner)
+        if not unused:
+            return Allowance(self, learner)
+        best = min(unused, key=lambda each: each.used)
+        unused.remove(best)
         return best
 
     def give_back(self, allowance: "Allowance") -> None:
-        self._unused.append(allowance)
+        self._unused.setdefault(allowance.learner, []).append(allowance)
 
     def limit(self, bytes_per_second: int, now: float) -> None:
         """Another limit holds from now on, also for what was sent before."""
@@ -72,8 +73,8 @@ class Pace:
 class Allowance:
     """What one walk may send under the limit of its node (``Pace.allowance``)."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace, learner: str) -> None:
+        self._pace, self.learner = pace, learner
         self.used = 0.0
         """By the count of `Pace.allowed`: how far it has come, or is ahead."""
 

@@ -609,7 +609,8 @@ class _Player:
                 self._after(event.seconds, lambda: self._empty(id))
             case "fail syncs":
                 if self._schedule.fsync == "always" or self._may_lose(id):
-                    stage.fail_syncs(id, NO_ROOM if event.no_room else IO_ERROR)
+                    # Without room whoever has the only copy waits for a person, however much room there is later.
+                    stage.fail_syncs(id, NO_ROOM if event.no_room and self._may_lose(id) else IO_ERROR)
                     self._after(event.seconds, lambda: stage.mend_syncs(id))
             case "lie":
                 self._lie(id)

@@ -5,7 +5,7 @@ from ringkeeper.actors.pace import BUSY_SECONDS, Pace
 
 def test_what_was_sent_is_waited_for_as_long_as_the_limit_says_and_without_one_not_at_all() -> None:
     pace = Pace()
-    walk = pace.allowance()
+    walk = pace.allowance("x")
     walk.sent(10_000_000, now=5.0)
     assert walk.until_free(now=5.0) == 0.0
     pace.limit(1000, now=5.0)
@@ -21,7 +21,7 @@ def test_what_was_sent_is_waited_for_as_long_as_the_limit_says_and_without_one_n
 
 def test_walks_have_equal_parts_of_the_limit_and_none_waits_for_what_another_sends() -> None:
     pace = Pace()
-    much, little = pace.allowance(), pace.allowance()
+    much, little = pace.allowance("x"), pace.allowance("x")
     pace.limit(1000, now=0.0)
     pace.share(2, now=0.0)
     much.sent(1000, now=0.0)
@@ -34,17 +34,18 @@ def test_a_walk_that_begins_goes_on_with_what_was_sent_before_it() -> None:
     """However many walks follow each other, and each sends little."""
     pace = Pace()
     pace.limit(1000, now=0.0)
-    first, second = pace.allowance(), pace.allowance()
+    first, second = pace.allowance("x"), pace.allowance("x")
     first.sent(3000, now=0.0)
     second.sent(2000, now=0.0)
     pace.give_back(first)
     pace.give_back(second)
-    assert [pace.allowance().until_free(now=0.0) for _ in range(3)] == [2.0, 3.0, 0.0]
+    assert pace.allowance("y").until_free(now=0.0) == 0.0, "another lacks nothing of that"
+    assert [pace.allowance("x").until_free(now=0.0) for _ in range(3)] == [2.0, 3.0, 0.0]
 
 
 def test_another_limit_holds_also_for_what_was_sent_before() -> None:
     pace = Pace()
-    walk = pace.allowance()
+    walk = pace.allowance("x")
     pace.limit(1, now=0.0)
     walk.sent(1024, now=0.0)
     pace.limit(512, now=128.0)
