@@ -488,6 +488,8 @@ class _Player:
         self._order = count()
         self._harmed: dict[str, str] = {}
         """Nodes whose disks have lost something, by id, and the life in which that befell them."""
+        self._unsynced: set[str] = set()
+        """Nodes whose disks have failed to sync: what they hold alone may be lost with their lives."""
         self._lying: dict[str, str] = {}
         """Nodes whose disks lie, by id, and the data directory that is no copy any more."""
 
@@ -567,7 +569,7 @@ class _Player:
     def _copies(self, event: Event) -> None:
         ring = self._stage.ring()
         fewer = ring is None or event.number < ring.replicas or event.needed < ring.min_copies
-        if not (fewer and self._lying):  # what is to be kept may be what is damaged
+        if not (fewer and (self._lying or self._unsynced)):  # what is to be kept may be what is damaged, or lost
             with suppress(RefusedByCluster):  # there are so many, or nobody can be asked
                 self._stage.copies(event.number, event.needed)
 
@@ -589,7 +591,8 @@ class _Player:
         match event.what:
             case "leave":
                 ring = stage.ring()
-                if not (self._lying and ring is not None and _fewer_are_left(ring, 1)):  # as where fewer are wanted
+                doubtful = self._lying or self._unsynced
+                if not (doubtful and ring is not None and _fewer_are_left(ring, 1)):  # as where fewer are wanted
                     with suppress(RefusedByCluster):  # it is the last, is down, or leaves already
                         stage.leave(id)
             case "kill":
@@ -608,7 +611,8 @@ class _Player:
                 stage.fill_disk(id)
                 self._after(event.seconds, lambda: self._empty(id))
             case "fail syncs":
-                if self._schedule.fsync == "always" or self._may_lose(id):
+                if self._schedule.fsync == "always" or (self._may_lose(id) and not self._fewer_are_wanted()):
+                    self._unsynced.add(id)
                     # Without room whoever has the only copy waits for a person, however much room there is later.
                     stage.fail_syncs(id, NO_ROOM if event.no_room and self._may_lose(id) else IO_ERROR)
                     self._after(event.seconds, lambda: stage.mend_syncs(id))
@@ -719,13 +723,18 @@ class _Player:
         lists = [members for _, members in ring.list_runs if any(self._lies(node) for node in members)]
         return any(not rest & {node.id for node in members} for members in lists)
 
+    def _fewer_are_wanted(self) -> bool:
+        """Whether slots are to have fewer copies than now, or nodes leave so that there are fewer."""
+        ring = self._stage.ring()
+        return ring is None or any(wish.copies is not None for wish in _wishes(ring)) or _fewer_are_left(ring)
+
     def _lie(self, id: str) -> None:
         """A bit of a record is flipped. Not while fewer copies are wanted, or nodes leave so that there are fewer: the
         only one left may be the bad one."""
         ring = self._stage.ring()
         if ring is None or id not in ring.by_id or not self._may_lose(id, lies=True):
             return
-        if all(wish.copies is None for wish in _wishes(ring)) and not _fewer_are_left(ring):
+        if not self._fewer_are_wanted():
             with suppress(NotInTime):  # it holds nothing yet
                 self._stage.lie(id, "flip")
                 self._lying[id] = ring.by_id[id].data_id
