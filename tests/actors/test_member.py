@@ -289,8 +289,8 @@ def test_who_may_lack_something_after_a_power_cut_says_so_until_the_ring_calls_i
     member.harness.stop()
 
 
-def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_starts_again(stage: Stage) -> None:
-    ring = founded(3, replicas=3)
+def taken_down_in_order(stage: Stage, ring: Ring) -> Ring:
+    """The first node reads that it is to be restarted, and the ring that calls it down for that, which is returned."""
     fields: dict[str, Any] = {"why": "asked", "wall_seconds": 1.0}
     ring = queued(ring, "rest", [life(1).id], nonce=hex64(2), **fields)
     ring = begun(ring, ring.queue[0], nonce=hex64(3), **fields)
@@ -298,6 +298,11 @@ def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_
         ring = advanced(ring, nonce=hex64(nonce), **fields)
     stage.read(ring)
     stage.read(down := committed(ring, nonce=hex64(6), **fields))
+    return down
+
+
+def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_starts_again(stage: Stage) -> None:
+    down = taken_down_in_order(stage, founded(3, replicas=3))
     stage.read(lost(down, life(2).id))
     assert stage.ends == []
     stage.harness.advance(REST_LINGER_SECONDS + 0.01)
@@ -305,15 +310,7 @@ def test_a_node_that_is_taken_down_in_order_answers_moved_for_a_while_before_it_
 
 
 def test_who_is_removed_just_after_it_was_taken_down_to_be_restarted_has_no_next_life(stage: Stage) -> None:
-    ring = founded(4, replicas=3)
-    fields: dict[str, Any] = {"why": "asked", "wall_seconds": 1.0}
-    ring = queued(ring, "rest", [life(1).id], nonce=hex64(2), **fields)
-    ring = begun(ring, ring.queue[0], nonce=hex64(3), **fields)
-    for nonce in (4, 5):
-        ring = advanced(ring, nonce=hex64(nonce), **fields)
-    stage.read(ring)
-    stage.read(down := committed(ring, nonce=hex64(6), **fields))
-    stage.read(out(down))
+    stage.read(out(taken_down_in_order(stage, founded(4, replicas=3))))
     stage.harness.advance(LEAVE_LINGER_SECONDS + 0.1)
     assert stage.ends == []
 
