@@ -661,11 +661,9 @@ class ClientEngine:
         if isinstance(told, Trouble):
             return told
         self._count("refreshes")
-        try:
-            info, slots = told
-            newer = ClusterMap.read(info, slots, address.rpartition(":")[0])
-        except (LookupError, TypeError, ValueError) as error:
-            return Trouble("garbage", f"shows a ring that makes no sense ({error})", address)
+        newer = _map_of(told, address)
+        if isinstance(newer, Trouble):
+            return newer
         if not newer.nodes:
             return Trouble("empty", "knows no node that coordinates a slot", address)
         if newer.epoch < self._map.epoch:
@@ -754,6 +752,15 @@ class ClientEngine:
         return error
 
 
+def _map_of(told: list[Any], address: str) -> ClusterMap | Trouble:
+    """What a node replied to CLUSTER INFO and CLUSTER SLOTS."""
+    try:
+        info, slots = told
+        return ClusterMap.read(info, slots, address.rpartition(":")[0])
+    except (LookupError, TypeError, ValueError) as error:
+        return Trouble("garbage", f"shows a ring that makes no sense ({error})", address)
+
+
 class Scan:
     """Goes through all keys, page by page, node by node, each slot at a node that had it in every page.
 
@@ -817,12 +824,9 @@ class Scan:
         told = await self._ask(operation, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
         if told is None:
             return
-        info, slots = told
-        try:
-            own = ClusterMap.read(info, slots, self._address.rpartition(":")[0])
-        except (LookupError, TypeError, ValueError) as error:
-            trouble = Trouble("garbage", f"shows a ring that makes no sense ({error})", self._address)
-            raise self._engine._ended(not_done("SCAN", True, trouble, 1, operation.seconds)) from error
+        own = _map_of(told, self._address)
+        if isinstance(own, Trouble):
+            raise self._engine._ended(not_done("SCAN", True, own, 1, operation.seconds))
         self._epoch = own.epoch
         self._here = {slot for slot in self._here if own.coordinators[slot] == self._address}
 
